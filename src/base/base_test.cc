@@ -1,0 +1,117 @@
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/socket.h"
+#include "base/status.h"
+#include "base/unique_fd.h"
+
+namespace sealift::base {
+namespace {
+
+TEST(Bytes, HexRoundTripsAndRefusesOtherText) {
+  const Bytes bytes = *FromHex("00ffA7");
+  EXPECT_EQ(ToHex(bytes), "00ffa7");
+  EXPECT_FALSE(FromHex("0").ok());
+  EXPECT_FALSE(FromHex("0g").ok());
+}
+
+TEST(Bytes, Base64UrlRoundTripsAndRefusesOtherText) {
+  const Bytes bytes = *FromHex("fbff00fe");
+  EXPECT_EQ(*FromBase64Url(ToBase64Url(bytes)), bytes);
+  EXPECT_FALSE(FromBase64Url("a$b!").ok());
+}
+
+TEST(Bytes, BigEndianIntegers) {
+  Bytes bytes;
+  AppendBig<std::uint32_t>(bytes, 0x01020304U);
+  EXPECT_EQ(ToHex(bytes), "01020304");
+  EXPECT_EQ(LoadBig<std::uint32_t>(bytes), 0x01020304U);
+}
+
+TEST(Clock, FormatsUtc) { EXPECT_EQ(FormatUtc(FromUnixMillis(0)), "1970-01-01T00:00:00Z"); }
+
+TEST(Status, ErrnoKeepsItsMeaning) {
+  EXPECT_EQ(ErrnoStatus("open /x", ENOENT).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ErrnoStatus("open /x", EACCES).message(), "open /x: Permission denied");
+}
+
+class FileTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = std::filesystem::temp_directory_path() / "sealift-base-XXXXXX";
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    folder_ = name;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string folder_;
+};
+
+TEST_F(FileTest, ReplacesDurablyWithTheModeAsked) {
+  const std::string path = folder_ + "/a";
+  ASSERT_TRUE(WriteFileDurably(path, "one", 0600).ok());
+  ASSERT_TRUE(WriteFileDurably(path, "two", 0640).ok());
+  EXPECT_EQ(*ReadFile(path), "two");
+  struct stat info {};
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777U, 0640U);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
+}
+
+TEST_F(FileTest, RefusesAFileOverTheLimit) {
+  ASSERT_TRUE(WriteFileDurably(folder_ + "/a", "12345").ok());
+  EXPECT_EQ(ReadFile(folder_ + "/a", 4).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(FileTest, MakesParentsAndRemovesTwice) {
+  ASSERT_TRUE(MakeDirectories(folder_ + "/x/y").ok());
+  ASSERT_TRUE(WriteFileDurably(folder_ + "/x/y/f", "").ok());
+  EXPECT_TRUE(RemoveFileDurably(folder_ + "/x/y/f").ok());
+  EXPECT_TRUE(RemoveFileDurably(folder_ + "/x/y/f").ok());
+}
+
+TEST(HostPort, ReadsWhatUsersWrite) {
+  EXPECT_EQ(ParseHostPort("10.0.0.1", 7)->ToString(), "10.0.0.1:7");
+  EXPECT_EQ(ParseHostPort("a.example:80", 7)->ToString(), "a.example:80");
+  EXPECT_EQ(ParseHostPort("[fe80::1]:80", 7)->ToString(), "[fe80::1]:80");
+  EXPECT_EQ(ParseHostPort("fe80::1", 7)->ToString(), "[fe80::1]:7");
+  for (const char* bad :
+       {"", ":80", "a:", "a:0", "a:65536", "a:x", "[fe80::1", "[fe80::1]x", "[a]:"}) {
+    EXPECT_FALSE(ParseHostPort(bad, 7).ok()) << bad;
+  }
+}
+
+TEST(Socket, PassesDescriptorsAndSeesTheEnd) {
+  int pair[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+  UniqueFd left(pair[0]);
+  const UniqueFd right(pair[1]);
+  ASSERT_TRUE(SendMessage(left.get(), "hello", {left.get()}).ok());
+  absl::StatusOr<Message> message = ReceiveMessage(right.get());
+  ASSERT_TRUE(message.ok());
+  EXPECT_EQ(message->bytes, "hello");
+  ASSERT_EQ(message->fds.size(), 1U);
+  message->fds.clear();
+  left.reset();
+  EXPECT_EQ(ReceiveMessage(right.get()).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(Socket, ConnectsToAListenerAndNamesARefusal) {
+  auto listener = ListenTcp("127.0.0.1", 0, 0);
+  ASSERT_TRUE(listener.ok());
+  const HostPort address{"127.0.0.1", listener->second};
+  EXPECT_TRUE(ConnectTcp(address, std::chrono::seconds(5)).ok());
+  listener->first.reset();
+  const absl::Status refused = ConnectTcp(address, std::chrono::seconds(5)).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(refused.message().find(address.ToString()), std::string::npos);
+}
+
+}  // namespace
+}  // namespace sealift::base

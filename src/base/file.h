@@ -1,0 +1,30 @@
+// Small files read and written whole.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace sealift::base {
+
+// ReadFile returns the whole file; one larger than `limit` bytes is an error.
+[[nodiscard]] absl::StatusOr<std::string> ReadFile(const std::string& path,
+                                                   std::size_t limit = 16U << 20);
+
+// WriteFileDurably replaces `path` with `content` such that after a crash either the old or the new
+// content is there: temporary file in the same folder, fsync, rename, fsync of the folder.
+[[nodiscard]] absl::Status WriteFileDurably(const std::string& path, std::string_view content,
+                                            mode_t mode = 0600);
+
+// RemoveFileDurably unlinks `path` and syncs the folder; a missing file is not an error.
+[[nodiscard]] absl::Status RemoveFileDurably(const std::string& path);
+
+// MakeDirectories creates `path` and its parents with `mode` (what exists keeps its mode).
+[[nodiscard]] absl::Status MakeDirectories(const std::string& path, mode_t mode = 0755);
+
+}  // namespace sealift::base
