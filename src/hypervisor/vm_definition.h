@@ -1,0 +1,56 @@
+// What a virtual machine is, as its owner wrote it down in YAML.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace sealift::hypervisor {
+
+enum class Accelerator { kAuto, kKvm, kTcg };
+enum class DiskFormat { kRaw, kQcow2 };
+enum class NicType { kUser, kBridge };
+
+struct Disk {
+  std::string path;  // absolute; both hosts see the same file under it
+  DiskFormat format = DiskFormat::kQcow2;
+  bool read_only = false;
+};
+
+struct Nic {
+  NicType type = NicType::kUser;
+  std::string bridge;  // kBridge: name of a bridge of the host
+  std::string mac;     // "52:54:00:…"; made from the VM's uuid and the position when left out
+  std::vector<std::string> forwards;  // kUser: QEMU's hostfwd rules, "tcp:127.0.0.1:2222-:22"
+};
+
+// VmDefinition is a value; every field is valid once ParseVmDefinition returned it.
+struct VmDefinition {
+  std::string name;  // [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63: it becomes a folder and a QEMU id
+  std::string uuid;  // lower case; made by the controller at creation when left out
+  unsigned cpus = 1;
+  std::uint64_t memory_bytes = 0;  // a multiple of 1 MiB
+  std::string machine;             // versioned machine type, "pc-q35-7.2": an alias such as "q35" is refused
+  std::string cpu_model;           // QEMU CPU model
+  Accelerator accelerator = Accelerator::kAuto;
+  std::vector<Disk> disks;
+  std::vector<Nic> nics;
+  std::string firmware;  // absolute path of a firmware image; empty: the machine type's own
+  std::string kernel;    // direct kernel boot: absolute paths; empty: boot from disk
+  std::string initrd;
+  std::string append;
+  std::string encryption;   // "disabled", "opportunistic", "required"; empty: the installation's default
+  bool autostart = false;   // start again after the host was rebooted
+};
+
+// ParseVmDefinition reads YAML. An error is INVALID_ARGUMENT and says line and key: "line 4: memory: '12 parsecs' is not a
+// size such as 2GiB". Unknown keys are errors, with the nearest known key as a hint.
+[[nodiscard]] absl::StatusOr<VmDefinition> ParseVmDefinition(std::string_view yaml);
+
+// FormatVmDefinition writes YAML that ParseVmDefinition reads back to an equal value; defaults are written out.
+[[nodiscard]] std::string FormatVmDefinition(const VmDefinition& definition);
+
+}  // namespace sealift::hypervisor

@@ -1,0 +1,53 @@
+// The bytes of a record, shared by sealer and opener. docs/protocol.md is the specification; change both together.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sealift::record {
+
+// ---- Dictated by the protocol ----
+
+inline constexpr std::uint8_t kVersion = 1;
+
+//  0        1        2        3        4                 6        8
+// +--------+--------+--------+--------+-----------------+-----------------+
+// | version| type   | flags  | zero   | stream          | zero            |
+// +--------+--------+--------+--------+-----------------+-----------------+
+// | sequence (8)                                                          |
+// +-----------------------------------------------------------------------+
+// | length of the payload (4)         | payload ... | tag (16, sealed only)
+// +-----------------------------------+
+inline constexpr std::size_t kHeaderSize = 20;
+inline constexpr std::size_t kTagSize = 16;
+inline constexpr std::size_t kIvSize = 12;
+
+// RecordType of a record. Zero is invalid.
+enum class RecordType : std::uint8_t {
+  kData = 1,             // guest payload: a piece of the byte stream of this stream's channel
+  kControl = 2,          // message of the engine or of the commit protocol
+  kFinal = 3,            // authenticated end of this direction of the stream; empty payload
+  kAcknowledgement = 4,  // next sequence expected (8 bytes); own key and sequence, never resent
+};
+
+// Flags. All other bits must be zero.
+inline constexpr std::uint8_t kFlagPlain = 0x01;  // payload in the clear, no tag; kData only
+
+// Largest payload. With it, 2^20 records of one key are at most 2^34 AES blocks: see kRecordsPerKey.
+inline constexpr std::size_t kMaxPayload = 256 * 1024;
+
+// Records sealed under one sub-key before the next rekey index: index = sequence >> kRekeyShift.
+// SP 800-38D §8.3 allows 2^32 invocations; the distinguishing advantage after sigma = 2^34 blocks plus one per record is about
+// sigma^2 / 2^129 < 2^-60, below the 2^-57 that RFC 8446 §5.5 accepts for TLS.
+inline constexpr unsigned kRekeyShift = 20;
+inline constexpr std::uint64_t kRecordsPerKey = std::uint64_t{1} << kRekeyShift;
+
+// A connection that acknowledges this often is broken (2^32 invocations of one key, SP 800-38D §8.3).
+inline constexpr std::uint64_t kMaxAcknowledgements = std::uint64_t{1} << 32;
+
+// ---- Chosen by us ----
+
+// Payload size the stream engine aims at.
+inline constexpr std::size_t kPreferredPayload = 64 * 1024;
+
+}  // namespace sealift::record
