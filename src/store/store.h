@@ -1,0 +1,137 @@
+// What the controller must not forget: hosts, VMs, migrations, events, join tokens, revoked certificates. Nothing secret of a
+// migration is ever stored, and of a join token only its SHA-256.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace sealift::store {
+
+// Times are milliseconds since 1970 UTC; 0 means never. Names are unique keys.
+
+struct HostRow {
+  std::string name;
+  std::string address;
+  std::string certificate_serial;  // of the certificate in force; empty until it has joined
+  std::int64_t certificate_not_after = 0;
+  std::int64_t created = 0;
+  std::int64_t last_seen = 0;
+};
+
+struct VmRow {
+  std::string name;
+  std::string uuid;
+  std::string host;          // the owner
+  std::uint64_t epoch = 1;   // grows by one with every change of owner
+  std::string definition;    // canonical YAML
+  std::string encryption;    // "disabled", "opportunistic", "required"
+  std::uint64_t policy_version = 1;
+  std::int64_t created = 0;
+};
+
+struct MigrationRow {
+  std::string id;            // 32 hexadecimal digits
+  std::string request_id;
+  std::string vm;
+  std::string source;
+  std::string destination;
+  std::string requested_by;
+  std::string mode;
+  bool encrypted = false;
+  std::string decision_reason;
+  std::string cipher;
+  std::string aead_backend;
+  std::string engine;
+  std::string engine_reason;
+  std::uint32_t streams = 0;
+  std::string phase;         // policy of names: docs/state_machine.md
+  std::string detail;
+  std::string running_on;
+  std::uint64_t ram_total_bytes = 0;
+  std::uint64_t ram_transferred_bytes = 0;
+  std::uint64_t wire_bytes = 0;
+  std::uint64_t downtime_ms = 0;
+  std::int64_t started = 0;
+  std::int64_t ended = 0;
+};
+
+struct EventRow {
+  std::int64_t number = 0;   // assigned by the store, grows
+  std::int64_t time = 0;
+  std::string type;
+  std::string subject;
+  std::string actor;
+  std::string text;
+};
+
+struct JoinTokenRow {
+  std::string host;
+  std::string secret_sha256;  // hexadecimal
+  std::int64_t expires = 0;
+};
+
+// Store is durable: a call that returned OK survives a power cut. Every call is atomic. Thread-safe. Errors: NOT_FOUND for
+// a missing row, ALREADY_EXISTS for a name taken, ABORTED where a compare failed, INTERNAL for the database's own.
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  [[nodiscard]] virtual absl::Status CreateHost(const HostRow& host) = 0;
+  [[nodiscard]] virtual absl::Status UpdateHost(const HostRow& host) = 0;
+  [[nodiscard]] virtual absl::StatusOr<HostRow> GetHost(const std::string& name) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::vector<HostRow>> ListHosts() = 0;
+  // DeleteHost also revokes its certificate and drops its token. FAILED_PRECONDITION while it owns VMs.
+  [[nodiscard]] virtual absl::Status DeleteHost(const std::string& name, std::int64_t now) = 0;
+
+  // PutJoinToken replaces an earlier token of the host.
+  [[nodiscard]] virtual absl::Status PutJoinToken(const JoinTokenRow& token) = 0;
+  // TakeJoinToken uses a token up: NOT_FOUND unless host and hash match and it has not expired at `now`. It is gone afterwards.
+  [[nodiscard]] virtual absl::Status TakeJoinToken(const std::string& host,
+                                                   const std::string& secret_sha256,
+                                                   std::int64_t now) = 0;
+
+  [[nodiscard]] virtual absl::Status RevokeCertificate(const std::string& serial,
+                                                       std::int64_t now) = 0;
+  [[nodiscard]] virtual absl::StatusOr<bool> IsRevoked(const std::string& serial) = 0;
+
+  [[nodiscard]] virtual absl::Status CreateVm(const VmRow& vm) = 0;
+  // UpdateVm replaces definition, encryption and policy_version; owner and epoch stay.
+  [[nodiscard]] virtual absl::Status UpdateVm(const VmRow& vm) = 0;
+  // MoveVm makes `host` the owner under epoch `expected_epoch` + 1. ABORTED when the epoch is another.
+  [[nodiscard]] virtual absl::Status MoveVm(const std::string& name, std::uint64_t expected_epoch,
+                                            const std::string& host) = 0;
+  [[nodiscard]] virtual absl::StatusOr<VmRow> GetVm(const std::string& name) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::vector<VmRow>> ListVms() = 0;
+  [[nodiscard]] virtual absl::Status DeleteVm(const std::string& name) = 0;
+
+  // CreateMigration refuses with ALREADY_EXISTS when the VM has a migration that has not ended, or the request_id (if any) is known.
+  [[nodiscard]] virtual absl::Status CreateMigration(const MigrationRow& migration) = 0;
+  [[nodiscard]] virtual absl::Status UpdateMigration(const MigrationRow& migration) = 0;
+  // FinishMove ends a migration that was committed and makes its destination the owner, in one transaction (MoveVm's
+  // rules). Doing it again is OK.
+  [[nodiscard]] virtual absl::Status FinishMove(const MigrationRow& migration,
+                                                std::uint64_t expected_epoch) = 0;
+  [[nodiscard]] virtual absl::StatusOr<MigrationRow> GetMigration(const std::string& id) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::optional<MigrationRow>> FindMigrationByRequest(
+      const std::string& request_id) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::optional<MigrationRow>> FindRunningMigration(
+      const std::string& vm) = 0;
+  // Newest first; `vm` empty: all.
+  [[nodiscard]] virtual absl::StatusOr<std::vector<MigrationRow>> ListMigrations(
+      const std::string& vm, std::size_t limit) = 0;
+
+  // AddEvent assigns the number and returns it.
+  [[nodiscard]] virtual absl::StatusOr<std::int64_t> AddEvent(const EventRow& event) = 0;
+  // Oldest first, numbers above `after`, the newest `limit` of them; `subject` empty: all.
+  [[nodiscard]] virtual absl::StatusOr<std::vector<EventRow>> ListEvents(std::int64_t after,
+                                                                         std::size_t limit,
+                                                                         const std::string& subject) = 0;
+};
+
+}  // namespace sealift::store
