@@ -1,5 +1,5 @@
-// HPKE (RFC 9180) in base mode with DHKEM(P-521, HKDF-SHA512), HKDF-SHA512 and AES-256-GCM, single-shot: how the
-// controller hands a migration key to exactly one mover.
+// HPKE (RFC 9180) in base mode with DHKEM(P-521, HKDF-SHA512), HKDF-SHA512 and AES-256-GCM,
+// single-shot: how the controller hands a migration key to exactly one mover.
 #pragma once
 
 #include <memory>
@@ -22,9 +22,10 @@ class HpkeReceiver {
   // PublicKey is the SerializePublicKey form (RFC 9180 §7.1.1), kHpkePublicKeySize bytes.
   [[nodiscard]] virtual base::Bytes PublicKey() const = 0;
 
-  // Open takes encapsulated key || ciphertext || tag, as Seal made it. A second call, a wrong `info` and damaged bytes
-  // are all the same PERMISSION_DENIED.
-  [[nodiscard]] virtual absl::StatusOr<SecretBytes> Open(base::ByteSpan sealed, base::ByteSpan info) = 0;
+  // Open takes encapsulated key || ciphertext || tag, as Seal made it. A second call, a wrong
+  // `info` and damaged bytes are all the same PERMISSION_DENIED.
+  [[nodiscard]] virtual absl::StatusOr<SecretBytes> Open(base::ByteSpan sealed,
+                                                         base::ByteSpan info) = 0;
 };
 
 // HpkeSeal encrypts `secret` to a public key (RFC 9180 §6.1 SealBase, empty AAD) and returns

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
@@ -47,30 +48,44 @@ struct SubKeyId {
   Direction direction;
   std::uint16_t stream;
   std::uint64_t index;
+
+  auto operator<=>(const SubKeyId&) const = default;
 };
 
-// KeySchedule derives sub-keys with HKDF-SHA512 (RFC 5869): extract with salt = nonce and input key = key, then expand with
-// info = "sealift/1" || spec hash || purpose || direction || stream || index (docs/protocol.md, "Sub-keys").
-// Derive is const and thread-safe.
+// KeySchedule derives sub-keys with HKDF-SHA512 (RFC 5869): extract with salt = nonce and input key
+// = key, then expand with info = "sealift/1" || spec hash || purpose || direction || stream ||
+// index (docs/protocol.md, "Sub-keys"). Deriving is thread-safe.
 class KeySchedule {
  public:
-  // Takes the key and wipes it: afterwards only the extracted pseudo-random key exists, in secret memory.
-  [[nodiscard]] static absl::StatusOr<KeySchedule> Create(MigrationKey key, const SpecHash& spec_hash);
+  // Takes the key and wipes it: afterwards only the extracted pseudo-random key exists, in secret
+  // memory. INVALID_ARGUMENT when the key has not the size of a migration key.
+  [[nodiscard]] static absl::StatusOr<KeySchedule> Create(MigrationKey key,
+                                                          const SpecHash& spec_hash);
 
-  KeySchedule(KeySchedule&&) noexcept = default;
-  KeySchedule& operator=(KeySchedule&&) noexcept = default;
+  KeySchedule(KeySchedule&&) noexcept;
+  KeySchedule& operator=(KeySchedule&&) noexcept;
+  ~KeySchedule();
 
   // Derive gives `size` bytes, at most 255 * 64.
   [[nodiscard]] absl::StatusOr<SecretBytes> Derive(const SubKeyId& id, std::size_t size) const;
 
+  // DeriveForSealing is Derive for whoever encrypts with an AES-GCM sub-key. It gives each id away
+  // once in the life of this schedule, ALREADY_EXISTS from then on: two sealers with the same
+  // sub-key would use the same IVs twice.
+  [[nodiscard]] absl::StatusOr<SecretBytes> DeriveForSealing(const SubKeyId& id,
+                                                             std::size_t size) const;
+
  private:
+  struct SealingLedger;
+
   KeySchedule(SecretBytes pseudo_random_key, const SpecHash& spec_hash);
 
   SecretBytes pseudo_random_key_;
   SpecHash spec_hash_;
+  std::unique_ptr<SealingLedger> ledger_;
 };
 
-// Mac is HMAC-SHA512 cut to its first 32 bytes (SP 800-107r1 §5.1).
+// Mac is HMAC-SHA512 cut to its first 32 bytes (SP 800-107r1 §5.1). Thread-safe.
 [[nodiscard]] std::array<std::byte, kMacSize> Mac(const SecretBytes& key, base::ByteSpan message);
 
 }  // namespace sealift::keys

@@ -6,8 +6,8 @@
 
 namespace sealift::keys {
 
-// RandomSource fills buffers with random bytes. Production code is wired with SystemRandom; tests of the library
-// may pass a known one. No daemon has a switch for it.
+// RandomSource fills buffers with random bytes. Production code is wired with SystemRandom; tests
+// of the library may pass a known one. No daemon has a switch for it.
 class RandomSource {
  public:
   virtual ~RandomSource() = default;
