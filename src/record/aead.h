@@ -22,13 +22,13 @@ class Aead {
  public:
   virtual ~Aead() = default;
 
-  // Seal writes plaintext.size() bytes of ciphertext and the 16-byte tag. `ciphertext` may be exactly `plaintext`,
-  // else they must not overlap.
+  // Seal writes plaintext.size() bytes of ciphertext and the 16-byte tag. `ciphertext` may be
+  // exactly `plaintext`, else they must not overlap.
   virtual void Seal(base::ByteSpan iv, base::ByteSpan aad, base::ByteSpan plaintext,
                     base::MutableByteSpan ciphertext, base::MutableByteSpan tag) = 0;
 
-  // Open checks the tag in constant time and writes the plaintext. On false the contents of `plaintext` are
-  // zeroed and must not be used. Overlap as in Seal.
+  // Open checks the tag in constant time and writes the plaintext. On false the contents of
+  // `plaintext` are zeroed and must not be used. Overlap as in Seal.
   [[nodiscard]] virtual bool Open(base::ByteSpan iv, base::ByteSpan aad, base::ByteSpan ciphertext,
                                   base::ByteSpan tag, base::MutableByteSpan plaintext) = 0;
 };
@@ -37,10 +37,12 @@ class Aead {
 [[nodiscard]] absl::StatusOr<std::unique_ptr<Aead>> MakeAead(AeadBackend backend,
                                                              const keys::SecretBytes& key);
 
-// SelfTest runs known-answer tests (one that must open, one that must not) and the backend's own power-on test.
+// SelfTest runs known-answer tests (one that must open, one that must not) and the backend's own
+// power-on test.
 [[nodiscard]] absl::Status SelfTest(AeadBackend backend);
 
-// BestBackend is the fastest backend whose SelfTest passes: ipsec-mb when the CPU has AES-NI, else OpenSSL.
+// BestBackend is the fastest backend whose SelfTest passes: ipsec-mb when the CPU has AES-NI, else
+// OpenSSL.
 [[nodiscard]] absl::StatusOr<AeadBackend> BestBackend();
 
 }  // namespace sealift::record

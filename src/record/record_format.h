@@ -1,8 +1,11 @@
-// The bytes of a record, shared by sealer and opener. docs/protocol.md is the specification; change both together.
+// The bytes of a record, shared by sealer and opener. docs/protocol.md is the specification; change
+// both together.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+
+#include "keys/migration_spec.h"
 
 namespace sealift::record {
 
@@ -33,21 +36,34 @@ enum class RecordType : std::uint8_t {
 // Flags. All other bits must be zero.
 inline constexpr std::uint8_t kFlagPlain = 0x01;  // payload in the clear, no tag; kData only
 
-// Largest payload. With it, 2^20 records of one key are at most 2^34 AES blocks: see kRecordsPerKey.
-inline constexpr std::size_t kMaxPayload = 256 * 1024;
+// Payload of a kAcknowledgement.
+inline constexpr std::size_t kAcknowledgementSize = 8;
+
+// Largest payload: 2^18 bytes, 2^14 AES blocks. Both limits are bound into the spec.
+inline constexpr std::size_t kMaxPayload = keys::kMaxPayload;
 
 // Records sealed under one sub-key before the next rekey index: index = sequence >> kRekeyShift.
-// SP 800-38D §8.3 allows 2^32 invocations; the distinguishing advantage after sigma = 2^34 blocks plus one per record is about
-// sigma^2 / 2^129 < 2^-60, below the 2^-57 that RFC 8446 §5.5 accepts for TLS.
-inline constexpr unsigned kRekeyShift = 20;
+// SP 800-38D §8.3 allows 2^32 invocations of a key; this is 2^20. They are at most sigma = 2^34
+// blocks of payload, and the advantage of telling AES-GCM from random bits is about sigma^2 / 2^129
+// = 2^-61, below the 2^-57 that RFC 8446 §5.5 accepts for TLS. One forgery attempt on a record of
+// 2^14 blocks succeeds with at most about 2^14 / 2^128, and costs the attacker the connection.
+inline constexpr unsigned kRekeyShift = keys::kRekeyShift;
 inline constexpr std::uint64_t kRecordsPerKey = std::uint64_t{1} << kRekeyShift;
 
-// A connection that acknowledges this often is broken (2^32 invocations of one key, SP 800-38D §8.3).
+// A connection that acknowledges this often is broken (2^32 invocations of one key, SP 800-38D
+// §8.3).
 inline constexpr std::uint64_t kMaxAcknowledgements = std::uint64_t{1} << 32;
 
 // ---- Chosen by us ----
 
 // Payload size the stream engine aims at.
 inline constexpr std::size_t kPreferredPayload = 64 * 1024;
+
+// Sequencing says where a stream starts and how often it rekeys. The default is the protocol; only
+// tests of this folder pass another, to reach a rekey or the last sequence number.
+struct Sequencing {
+  std::uint64_t first = 0;
+  unsigned rekey_shift = kRekeyShift;
+};
 
 }  // namespace sealift::record
