@@ -1,4 +1,5 @@
-// Certificates, requests and the certificate authority. PEM text goes in and out; OpenSSL stays inside.
+// Certificates, requests and the certificate authority. PEM text goes in and out; OpenSSL stays
+// inside.
 #pragma once
 
 #include <chrono>
@@ -21,7 +22,12 @@ struct CertificateInfo {
   base::WallTime not_before;
   base::WallTime not_after;
 };
+// ReadCertificate reads the first certificate of a PEM text (a private key before it is skipped).
+// INVALID_ARGUMENT unless its only subject alternative name is the URI of one identity.
 [[nodiscard]] absl::StatusOr<CertificateInfo> ReadCertificate(const std::string& pem);
+
+// CheckValidity returns UNAUTHENTICATED when a certificate has expired or is not valid yet.
+[[nodiscard]] absl::Status CheckValidity(const CertificateInfo& certificate, base::WallTime now);
 
 // RenewalDue says that less than a third of its life is left.
 [[nodiscard]] bool RenewalDue(const CertificateInfo& certificate, base::WallTime now);
@@ -29,12 +35,17 @@ struct CertificateInfo {
 // PrivateKey is an ECDSA P-384 key as PKCS#8 PEM.
 [[nodiscard]] absl::StatusOr<std::string> GeneratePrivateKey();
 
-// MakeRequest is a PKCS#10 request (RFC 2986) that proves possession of the key and asks for `identity`.
+// MakeRequest is a PKCS#10 request (RFC 2986) that proves possession of the key and asks for
+// `identity`.
 [[nodiscard]] absl::StatusOr<std::string> MakeRequest(const std::string& key_pem,
                                                       const Identity& identity);
 
 // MatchesKey says whether the first certificate of a chain belongs to a private key.
-[[nodiscard]] absl::StatusOr<bool> MatchesKey(const std::string& chain_pem, const std::string& key_pem);
+[[nodiscard]] absl::StatusOr<bool> MatchesKey(const std::string& chain_pem,
+                                              const std::string& key_pem);
+
+// WipeKey overwrites the text of a private key and empties it.
+void WipeKey(std::string& key_pem);
 
 // CertificateAuthority signs. One per installation; the key stays in its file. Thread-safe.
 class CertificateAuthority {
@@ -46,8 +57,9 @@ class CertificateAuthority {
       const std::string& certificate_pem, const std::string& key_pem, const base::Clock& clock);
   virtual ~CertificateAuthority() = default;
 
-  // Issue checks the request's signature and signs it for exactly `identity`; what the request asks for besides its key is
-  // ignored. Key usages follow the role: hosts serve, operators are clients, the controller is both.
+  // Issue checks the request's signature and signs it for exactly `identity`; what the request asks
+  // for besides its key is ignored. Key usages follow the role: hosts serve, operators are clients,
+  // the controller is both.
   [[nodiscard]] virtual absl::StatusOr<std::string> Issue(const std::string& request_pem,
                                                           const Identity& identity,
                                                           std::chrono::hours lifetime) = 0;

@@ -13,11 +13,14 @@ namespace sealift::pki {
 
 enum class Role { kController, kHost, kOperator };
 
+// RoleName gives "controller", "host" or "operator".
+[[nodiscard]] std::string_view RoleName(Role role);
+
 // Identity of one party. A value.
 struct Identity {
   std::string trust_domain;  // made at `controllerd init`, unique per installation
   Role role = Role::kHost;
-  std::string name;          // of the host or operator; empty for the controller
+  std::string name;  // of the host or operator; empty for the controller
 
   [[nodiscard]] std::string ToUri() const;
   friend bool operator==(const Identity&, const Identity&) = default;
@@ -26,7 +29,8 @@ struct Identity {
 // ParseIdentity reads exactly what ToUri writes: no query, no port, no empty or extra path element.
 [[nodiscard]] absl::StatusOr<Identity> ParseIdentity(std::string_view uri);
 
-// CheckName accepts names of hosts and operators: [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63 characters.
+// CheckName accepts names of hosts and operators: [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63
+// characters.
 [[nodiscard]] absl::Status CheckName(std::string_view what, std::string_view name);
 
 }  // namespace sealift::pki

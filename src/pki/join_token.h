@@ -15,7 +15,8 @@ struct JoinToken {
   base::Bytes secret;  // 32 random bytes
 };
 
-// Encode gives one word without spaces, "sealift1.…", with a checksum so that a half-pasted token is told apart from a refused one.
+// Encode gives one word without spaces, "sealift1.…", with a checksum so that a half-pasted token
+// is told apart from a refused one.
 [[nodiscard]] absl::StatusOr<std::string> EncodeJoinToken(const JoinToken& token);
 [[nodiscard]] absl::StatusOr<JoinToken> DecodeJoinToken(const std::string& text);
 

@@ -1,0 +1,68 @@
+#include "pki/tls_probe.h"
+
+#include <fmt/format.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <cerrno>
+
+#include "base/status.h"
+#include "pki/openssl.h"
+
+namespace sealift::pki {
+namespace {
+
+using ContextPtr = Owned<SSL_CTX, SSL_CTX_free>;
+using ConnectionPtr = Owned<SSL, SSL_free>;
+
+constexpr unsigned char kHttp2[] = {2, 'h', '2'};  // ALPN, RFC 7301
+
+absl::Status SetTimeout(int socket, base::Duration timeout) {
+  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(timeout).count();
+  const timeval value{micros / 1'000'000, micros % 1'000'000};
+  if (setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &value, sizeof value) != 0 ||
+      setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &value, sizeof value) != 0) {
+    return base::ErrnoStatus("set the timeout of a socket", errno);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ContextPtr> MakeContext(TlsVersion version) {
+  const int protocol = version == TlsVersion::k12 ? TLS1_2_VERSION : TLS1_3_VERSION;
+  ContextPtr context(SSL_CTX_new(TLS_client_method()));
+  if (!context || SSL_CTX_set_min_proto_version(context.get(), protocol) != 1 ||
+      SSL_CTX_set_max_proto_version(context.get(), protocol) != 1 ||
+      SSL_CTX_set_cipher_list(context.get(), "ALL:@SECLEVEL=0") != 1 ||
+      SSL_CTX_set_alpn_protos(context.get(), kHttp2, sizeof kHttp2) != 0) {
+    return OpenSslError(absl::StatusCode::kInternal, "set up a TLS probe");
+  }
+  SSL_CTX_set_verify(context.get(), SSL_VERIFY_NONE, nullptr);
+  return context;
+}
+
+}  // namespace
+
+absl::StatusOr<bool> ProbeTls(const base::HostPort& address, TlsVersion version,
+                              base::Duration timeout) {
+  SEALIFT_ASSIGN_OR_RETURN(const base::UniqueFd socket, base::ConnectTcp(address, timeout));
+  SEALIFT_RETURN_IF_ERROR(SetTimeout(socket.get(), timeout));
+  SEALIFT_ASSIGN_OR_RETURN(const ContextPtr context, MakeContext(version));
+  const ConnectionPtr connection(SSL_new(context.get()));
+  if (!connection || SSL_set_fd(connection.get(), socket.get()) != 1) {
+    return OpenSslError(absl::StatusCode::kInternal, "set up a TLS probe");
+  }
+  errno = 0;
+  const int result = SSL_connect(connection.get());
+  const int error_number = errno;
+  ERR_clear_error();
+  if (result == 1) return true;
+  if (error_number == EAGAIN || error_number == EWOULDBLOCK) {
+    return absl::DeadlineExceededError(
+        fmt::format("probe TLS of {}: no answer in time", address.ToString()));
+  }
+  return false;
+}
+
+}  // namespace sealift::pki
