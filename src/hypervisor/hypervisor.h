@@ -1,4 +1,5 @@
-// What sealift needs from a hypervisor. src/qemu is the one implementation; libvirt may become another.
+// What sealift needs from a hypervisor. src/qemu is the one implementation; libvirt may become
+// another.
 #pragma once
 
 #include <chrono>
@@ -7,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,19 +20,22 @@ namespace sealift::hypervisor {
 
 // HostCapabilities is what this host can run, probed once when the agent starts.
 struct HostCapabilities {
-  std::string cpu_model_name;            // "Intel(R) Xeon(R) …" from /proc/cpuinfo
-  std::vector<std::string> cpu_flags;    // those that matter here: aes, vaes, vpclmulqdq, avx512f, vmx, svm
-  unsigned cpus = 0;                     // online logical CPUs
-  std::uint64_t memory_bytes = 0;        // MemTotal
-  std::uint64_t memory_available_bytes = 0;  // MemAvailable when probed; AvailableMemory() is current
+  std::string cpu_model_name;  // "Intel(R) Xeon(R) …" from /proc/cpuinfo
+  std::vector<std::string>
+      cpu_flags;      // those that matter here: aes, vaes, vpclmulqdq, avx512f, vmx, svm
+  unsigned cpus = 0;  // online logical CPUs
+  std::uint64_t memory_bytes = 0;  // MemTotal
+  std::uint64_t memory_available_bytes =
+      0;  // MemAvailable when probed; AvailableMemory() is current
   Accelerator accelerator = Accelerator::kTcg;  // what `accel: auto` means here
-  std::string accelerator_reason;        // why: "/dev/kvm: the CPU has neither vmx nor svm"
-  std::string qemu_version;              // "7.2.22"
-  std::vector<std::string> machine_types;     // versioned ones
-  std::vector<std::string> usable_cpu_models; // that this host can run with nothing missing
-  std::string host_cpu_digest;           // equal on two hosts whose `host`/`max` CPU models are the same
+  std::string accelerator_reason;               // why: "/dev/kvm: the CPU has neither vmx nor svm"
+  std::string qemu_version;                     // "7.2.22"
+  std::vector<std::string> machine_types;       // versioned ones
+  std::vector<std::string> usable_cpu_models;   // that this host can run with nothing missing
+  std::string host_cpu_digest;  // equal on two hosts whose `host`/`max` CPU models are the same
   std::string kernel_version;
-  std::vector<std::string> kernel_features;   // of: memfd_secret, userfaultfd-wp-async, pagemap-scan, io_uring
+  std::vector<std::string>
+      kernel_features;  // of: memfd_secret, userfaultfd-wp-async, pagemap-scan, io_uring
 };
 
 // RunState of a VM's process. kGone: there is no process (any more).
@@ -48,19 +53,27 @@ enum class RunState {
 
 // MigrationState mirrors QEMU's MigrationStatus (qapi/migration.json).
 enum class MigrationState {
-  kNone, kSetup, kActive, kPreSwitchover, kDevice, kCompleted, kFailed, kCancelling, kCancelled,
+  kNone,
+  kSetup,
+  kActive,
+  kPreSwitchover,
+  kDevice,
+  kCompleted,
+  kFailed,
+  kCancelling,
+  kCancelled,
 };
 [[nodiscard]] std::string_view MigrationStateName(MigrationState state);
 
 // OutgoingProgress is one look at an outgoing migration (query-migrate).
 struct OutgoingProgress {
   MigrationState state = MigrationState::kNone;
-  std::string error;                     // kFailed: what the hypervisor said
+  std::string error;  // kFailed: what the hypervisor said
   std::uint64_t ram_total_bytes = 0;
   std::uint64_t ram_transferred_bytes = 0;
   std::uint64_t ram_remaining_bytes = 0;
   std::uint64_t dirty_bytes_per_second = 0;
-  std::uint64_t iterations = 0;          // dirty-sync-count
+  std::uint64_t iterations = 0;  // dirty-sync-count
 };
 
 // MigrationParameters of one migration, the same on both sides.
@@ -76,8 +89,8 @@ enum class Exit {
   kCrashed,        // anything else: it was killed, it aborted, the guest panicked
 };
 
-// Vm is one VM process on this host, started or adopted. All calls have a bounded time (a silent process is
-// DEADLINE_EXCEEDED) and may come from any thread. Destroying it never ends the process.
+// Vm is one VM process on this host, started or adopted. All calls have a bounded time (a silent
+// process is DEADLINE_EXCEEDED) and may come from any thread. Destroying it never ends the process.
 class Vm {
  public:
   virtual ~Vm() = default;
@@ -97,30 +110,37 @@ class Vm {
   // OpenConsole connects to the serial console: a connected stream socket.
   [[nodiscard]] virtual absl::StatusOr<base::UniqueFd> OpenConsole() = 0;
 
-  // OnExit has `callback` run once, on a thread of the VM's own, when the process has ended. It replaces an earlier one.
+  // OnExit has `callback` run once, on a thread of the VM's own, when the process has ended. It
+  // replaces an earlier one.
   virtual void OnExit(std::function<void(Exit)> callback) = 0;
 
-  // -- Outgoing migration. The safe set of facts: return-path, pause-before-switchover, late-block-activate, multifd.
+  // -- Outgoing migration. The safe set of facts: return-path, pause-before-switchover,
+  // late-block-activate, multifd.
 
-  // StartOutgoing connects to the unix socket at `path` (once, then once for each multifd channel) and returns at once.
+  // StartOutgoing connects to the unix socket at `path` (once, then once for each multifd channel)
+  // and returns at once.
   [[nodiscard]] virtual absl::Status StartOutgoing(const std::string& path,
                                                    const MigrationParameters& parameters) = 0;
   [[nodiscard]] virtual absl::StatusOr<OutgoingProgress> Outgoing() = 0;
-  // WaitOutgoing blocks until the state is no longer `state` or `timeout` has passed, and returns the state then.
+  // WaitOutgoing blocks until the state is no longer `state` or `timeout` has passed, and returns
+  // the state then.
   [[nodiscard]] virtual absl::StatusOr<MigrationState> WaitOutgoing(MigrationState state,
                                                                     base::Duration timeout) = 0;
   // ContinueSwitchover lets a source in kPreSwitchover go on (`migrate-continue`).
   [[nodiscard]] virtual absl::Status ContinueSwitchover() = 0;
-  // CancelOutgoing cancels and waits until the guest runs again here. Harmless without a migration; after kCompleted it is
-  // FAILED_PRECONDITION and changes nothing.
+  // CancelOutgoing cancels and waits until the guest runs again here. Harmless without a migration;
+  // after kCompleted it is FAILED_PRECONDITION and changes nothing.
   [[nodiscard]] virtual absl::Status CancelOutgoing() = 0;
 
-  // -- Incoming migration (the process was started with StartMode::kIncoming, the guest stays paused after it).
+  // -- Incoming migration (the process was started with StartMode::kIncoming, the guest stays
+  // paused after it).
 
-  // StartIncoming listens on the unix socket `path`. Connect first for the main channel, then for each multifd channel.
+  // StartIncoming listens on the unix socket `path`. Connect first for the main channel, then for
+  // each multifd channel.
   [[nodiscard]] virtual absl::Status StartIncoming(const std::string& path,
                                                    const MigrationParameters& parameters) = 0;
-  // WaitIncoming blocks until everything was received (OK), the process failed or wedged, or `timeout` has passed.
+  // WaitIncoming blocks until everything was received (OK), the process failed or wedged, or
+  // `timeout` has passed.
   [[nodiscard]] virtual absl::Status WaitIncoming(base::Duration timeout) = 0;
 };
 
@@ -137,18 +157,20 @@ class Hypervisor {
   [[nodiscard]] virtual const HostCapabilities& capabilities() const = 0;
   [[nodiscard]] virtual std::uint64_t AvailableMemoryBytes() const = 0;
 
-  // CheckDefinition says what this host lacks for a VM, before anything is touched: machine type, CPU model, disk missing or not
-  // accessible to the QEMU user, bridge missing, kernel missing, accelerator. FAILED_PRECONDITION naming thing and remedy.
+  // CheckDefinition says what this host lacks for a VM, before anything is touched: machine type,
+  // CPU model, disk missing or not accessible to the QEMU user, bridge missing, kernel missing,
+  // accelerator. FAILED_PRECONDITION naming thing and remedy.
   [[nodiscard]] virtual absl::Status CheckDefinition(const VmDefinition& definition) const = 0;
 
   // Start runs a new process that outlives us. Its runtime files are in a folder named by the VM.
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Start(const VmDefinition& definition,
                                                                   StartMode mode) = 0;
   // Adopt finds the process of a VM that an earlier agent started; NOT_FOUND when there is none.
-  [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Adopt(const VmDefinition& definition) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Adopt(
+      const VmDefinition& definition) = 0;
 
-  // MigrationSocketPath is a path in the VM's runtime folder where both this program and the VM's process may
-  // listen and connect. `direction` is "in" or "out".
+  // MigrationSocketPath is a path in the VM's runtime folder where both this program and the VM's
+  // process may listen and connect. `direction` is "in" or "out".
   [[nodiscard]] virtual std::string MigrationSocketPath(const VmDefinition& definition,
                                                         std::string_view direction) const = 0;
 };

@@ -1,0 +1,416 @@
+#include "hypervisor/vm_definition.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+#include <span>
+
+#include "base/status.h"
+#include "hypervisor/definition_syntax.h"
+
+namespace sealift::hypervisor {
+namespace {
+
+constexpr std::uint64_t kMebibyte = 1ULL << 20;
+constexpr std::uint64_t kGibibyte = 1ULL << 30;
+
+// A YAML node with the key path that leads to it, "disks[0].path", and its line: that of the key,
+// because an empty value has none of its own.
+struct Value {
+  YAML::Node node;
+  std::string path;
+  int line;
+};
+
+int LineOf(const YAML::Node& node) { return node.Mark().line + 1; }
+
+// Fail says where: "line 4: memory: TEXT".
+absl::Status Fail(const Value& value, std::string_view text) {
+  return absl::InvalidArgumentError(
+      value.path.empty() ? fmt::format("line {}: {}", value.line, text)
+                         : fmt::format("line {}: {}: {}", value.line, value.path, text));
+}
+
+absl::Status FailWith(const Value& value, const absl::Status& status) {
+  return status.ok() ? status : Fail(value, base::MessageOf(status));
+}
+
+absl::StatusOr<std::string> Scalar(const Value& value) {
+  if (value.node.IsNull()) return Fail(value, "has no value");
+  if (!value.node.IsScalar()) return Fail(value, "must be a single value");
+  if (value.node.Scalar().find('\0') != std::string::npos) return Fail(value, "contains a NUL");
+  return value.node.Scalar();
+}
+
+// ReadText reads a scalar that `check` accepts.
+absl::Status ReadText(const Value& value, absl::Status (*check)(std::string_view),
+                      std::string& out) {
+  SEALIFT_ASSIGN_OR_RETURN(out, Scalar(value));
+  return FailWith(value, check(out));
+}
+
+// ReadParsed reads a scalar through `parse`.
+template <typename T>
+absl::Status ReadParsed(const Value& value, absl::StatusOr<T> (*parse)(std::string_view), T& out) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::string text, Scalar(value));
+  absl::StatusOr<T> parsed = parse(text);
+  if (!parsed.ok()) return FailWith(value, parsed.status());
+  out = *std::move(parsed);
+  return absl::OkStatus();
+}
+
+absl::Status ReadPath(const Value& value, std::string& out) {
+  return ReadText(value, CheckPath, out);
+}
+
+absl::Status ReadBool(const Value& value, bool& out) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::string text, Scalar(value));
+  if (text != "true" && text != "false") {
+    return Fail(value, fmt::format("'{}' is neither true nor false", text));
+  }
+  out = text == "true";
+  return absl::OkStatus();
+}
+
+// ReadChoice reads one of a few words; `Choice` pairs a word with its value.
+template <typename T>
+struct Choice {
+  std::string_view word;
+  T value;
+};
+template <typename T>
+absl::Status ReadChoice(const Value& value, std::span<const Choice<T>> choices, T& out) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::string text, Scalar(value));
+  std::string words;
+  for (const Choice<T>& choice : choices) {
+    if (choice.word == text) {
+      out = choice.value;
+      return absl::OkStatus();
+    }
+    words += fmt::format("{}{}", words.empty() ? "" : ", ", choice.word);
+  }
+  return Fail(value, fmt::format("'{}' is none of {}", text, words));
+}
+
+enum class Presence { kRequired, kOptional };
+
+// Key is one key of a YAML map: how to read it into a T.
+template <typename T>
+struct Key {
+  std::string_view name;
+  Presence presence;
+  absl::Status (*read)(const Value&, T&);
+};
+
+template <typename T>
+absl::StatusOr<const Key<T>*> FindKey(const Value& key_value, const std::string& name,
+                                      std::span<const Key<T>> keys) {
+  const auto found = std::ranges::find(keys, name, &Key<T>::name);
+  if (found != keys.end()) return &*found;
+  std::vector<std::string_view> names;
+  for (const Key<T>& key : keys) names.push_back(key.name);
+  const std::string_view nearest = NearestName(name, names);
+  return Fail(key_value,
+              nearest.empty()
+                  ? fmt::format("unknown key '{}' (known: {})", name, fmt::join(names, ", "))
+                  : fmt::format("unknown key '{}': did you mean '{}'?", name, nearest));
+}
+
+template <typename T>
+absl::Status CheckRequired(const Value& map, std::span<const Key<T>> keys,
+                           const std::set<std::string, std::less<>>& seen) {
+  for (const Key<T>& key : keys) {
+    if (key.presence == Presence::kRequired && !seen.contains(key.name)) {
+      return Fail(map, fmt::format("{} is missing", key.name));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// ReadMap reads a map that may have `keys`, each at most once.
+template <typename T>
+absl::Status ReadMap(const Value& map, std::span<const Key<T>> keys, T& out) {
+  if (!map.node.IsMap()) return Fail(map, "must be a list of 'key: value' lines");
+  std::set<std::string, std::less<>> seen;
+  for (const auto& pair : map.node) {
+    const Value key_value{pair.first, map.path, LineOf(pair.first)};
+    SEALIFT_ASSIGN_OR_RETURN(const std::string name, Scalar(key_value));
+    SEALIFT_ASSIGN_OR_RETURN(const Key<T>* key, FindKey(key_value, name, keys));
+    if (!seen.insert(name).second) {
+      return Fail(key_value, fmt::format("the key '{}' is there twice", name));
+    }
+    const Value value{pair.second, map.path.empty() ? name : fmt::format("{}.{}", map.path, name),
+                      key_value.line};
+    SEALIFT_RETURN_IF_ERROR(key->read(value, out));
+  }
+  return CheckRequired(map, keys, seen);
+}
+
+// ReadList reads a list of at most `limit` values.
+template <typename T>
+absl::Status ReadList(const Value& list, std::size_t limit, absl::Status (*read)(const Value&, T&),
+                      std::vector<T>& out) {
+  if (!list.node.IsSequence()) return Fail(list, "must be a list");
+  if (list.node.size() > limit) {
+    return Fail(list,
+                fmt::format("has {} entries, at most {} are possible", list.node.size(), limit));
+  }
+  for (const YAML::Node& node : list.node) {
+    T entry{};
+    SEALIFT_RETURN_IF_ERROR(
+        read({node, fmt::format("{}[{}]", list.path, out.size()), LineOf(node)}, entry));
+    out.push_back(std::move(entry));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadDiskFormat(const Value& value, Disk& disk) {
+  static constexpr Choice<DiskFormat> kFormats[] = {{"raw", DiskFormat::kRaw},
+                                                    {"qcow2", DiskFormat::kQcow2}};
+  return ReadChoice<DiskFormat>(value, kFormats, disk.format);
+}
+
+absl::Status ReadDisk(const Value& value, Disk& disk) {
+  static constexpr Key<Disk> kKeys[] = {
+      {"path", Presence::kRequired, [](const Value& v, Disk& d) { return ReadPath(v, d.path); }},
+      {"format", Presence::kOptional, ReadDiskFormat},
+      {"read_only", Presence::kOptional,
+       [](const Value& v, Disk& d) { return ReadBool(v, d.read_only); }},
+  };
+  return ReadMap<Disk>(value, kKeys, disk);
+}
+
+absl::Status ReadUser(const Value& value, Nic& /*nic*/) {
+  bool user = false;
+  SEALIFT_RETURN_IF_ERROR(ReadBool(value, user));
+  return user ? absl::OkStatus() : Fail(value, "can only be true; for a bridge leave it out");
+}
+
+absl::Status ReadForwards(const Value& value, Nic& nic) {
+  constexpr std::size_t kMaxForwards = 64;
+  return ReadList<std::string>(
+      value, kMaxForwards,
+      [](const Value& v, std::string& rule) { return ReadText(v, CheckForward, rule); },
+      nic.forwards);
+}
+
+absl::Status ReadNic(const Value& value, Nic& nic) {
+  static constexpr Key<Nic> kKeys[] = {
+      {"user", Presence::kOptional, ReadUser},
+      {"bridge", Presence::kOptional,
+       [](const Value& v, Nic& n) { return ReadText(v, CheckBridge, n.bridge); }},
+      {"mac", Presence::kOptional,
+       [](const Value& v, Nic& n) { return ReadParsed<std::string>(v, ParseMac, n.mac); }},
+      {"forwards", Presence::kOptional, ReadForwards},
+  };
+  SEALIFT_RETURN_IF_ERROR(ReadMap<Nic>(value, kKeys, nic));
+  const bool user = value.node["user"].IsDefined();
+  const bool bridge = !nic.bridge.empty();
+  if (user == bridge) return Fail(value, "needs either 'bridge: NAME' or 'user: true'");
+  if (bridge && !nic.forwards.empty()) return Fail(value, "forwards belong to 'user: true' only");
+  nic.type = bridge ? NicType::kBridge : NicType::kUser;
+  return absl::OkStatus();
+}
+
+absl::Status ReadCpus(const Value& value, VmDefinition& vm) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::string text, Scalar(value));
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, vm.cpus);
+  if (error != std::errc() || end != last || vm.cpus < 1 || vm.cpus > kMaxCpus) {
+    return Fail(value, fmt::format("'{}' is not a number from 1 to {}", text, kMaxCpus));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadMemory(const Value& value, VmDefinition& vm) {
+  SEALIFT_RETURN_IF_ERROR(ReadParsed<std::uint64_t>(value, ParseSize, vm.memory_bytes));
+  if (vm.memory_bytes % kMebibyte != 0) return Fail(value, "is not a multiple of 1MiB");
+  return absl::OkStatus();
+}
+
+absl::Status ReadAccelerator(const Value& value, VmDefinition& vm) {
+  static constexpr Choice<Accelerator> kAccelerators[] = {
+      {"auto", Accelerator::kAuto}, {"kvm", Accelerator::kKvm}, {"tcg", Accelerator::kTcg}};
+  return ReadChoice<Accelerator>(value, kAccelerators, vm.accelerator);
+}
+
+absl::Status ReadEncryption(const Value& value, VmDefinition& vm) {
+  static constexpr Choice<std::string_view> kModes[] = {
+      {"disabled", "disabled"}, {"opportunistic", "opportunistic"}, {"required", "required"}};
+  std::string_view mode;
+  SEALIFT_RETURN_IF_ERROR(ReadChoice<std::string_view>(value, kModes, mode));
+  vm.encryption = mode;
+  return absl::OkStatus();
+}
+
+constexpr Key<VmDefinition> kVmKeys[] = {
+    {"name", Presence::kRequired,
+     [](const Value& v, VmDefinition& d) { return ReadText(v, CheckName, d.name); }},
+    {"uuid", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadParsed<std::string>(v, ParseUuid, d.uuid); }},
+    {"cpus", Presence::kOptional, ReadCpus},
+    {"memory", Presence::kRequired, ReadMemory},
+    {"machine", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadText(v, CheckMachine, d.machine); }},
+    {"cpu_model", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadText(v, CheckCpuModel, d.cpu_model); }},
+    {"accel", Presence::kOptional, ReadAccelerator},
+    {"disks", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadList(v, kMaxDisks, ReadDisk, d.disks); }},
+    {"nics", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadList(v, kMaxNics, ReadNic, d.nics); }},
+    {"firmware", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadPath(v, d.firmware); }},
+    {"kernel", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadPath(v, d.kernel); }},
+    {"initrd", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadPath(v, d.initrd); }},
+    {"append", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadText(v, CheckAppend, d.append); }},
+    {"encryption", Presence::kOptional, ReadEncryption},
+    {"autostart", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadBool(v, d.autostart); }},
+};
+
+absl::Status CheckTogether(const Value& root, const VmDefinition& vm) {
+  if (vm.kernel.empty() && !vm.initrd.empty()) return Fail(root, "initrd needs kernel");
+  if (vm.kernel.empty() && !vm.append.empty()) return Fail(root, "append needs kernel");
+  std::set<std::string> paths;
+  for (const Disk& disk : vm.disks) {
+    if (!paths.insert(disk.path).second) {
+      return Fail(root, fmt::format("disks: {} is there twice", disk.path));
+    }
+  }
+  std::set<std::string> macs;
+  for (const Nic& nic : vm.nics) {
+    if (!nic.mac.empty() && !macs.insert(nic.mac).second) {
+      return Fail(root, fmt::format("nics: the MAC address {} is there twice", nic.mac));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VmDefinition> ReadDefinition(std::string_view yaml) {
+  const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
+  if (documents.size() != 1) {
+    return absl::InvalidArgumentError(
+        fmt::format("expected one YAML document, found {}", documents.size()));
+  }
+  VmDefinition vm;
+  vm.machine = kDefaultMachine;
+  vm.cpu_model = kDefaultCpuModel;
+  const Value root{documents.front(), "", LineOf(documents.front())};
+  SEALIFT_RETURN_IF_ERROR(ReadMap<VmDefinition>(root, kVmKeys, vm));
+  SEALIFT_RETURN_IF_ERROR(CheckTogether(root, vm));
+  return vm;
+}
+
+// FNV-1a, because the address must be the same in every process and on every host.
+std::uint64_t StableHash(std::string_view text) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
+}
+
+void EmitText(YAML::Emitter& out, const char* key, const std::string& text) {
+  if (text.empty()) return;
+  out << YAML::Key << key << YAML::Value << YAML::DoubleQuoted << text;
+}
+
+void EmitDisks(YAML::Emitter& out, const std::vector<Disk>& disks) {
+  if (disks.empty()) return;
+  out << YAML::Key << "disks" << YAML::Value << YAML::BeginSeq;
+  for (const Disk& disk : disks) {
+    out << YAML::BeginMap;
+    EmitText(out, "path", disk.path);
+    out << YAML::Key << "format" << YAML::Value << std::string(DiskFormatName(disk.format));
+    out << YAML::Key << "read_only" << YAML::Value << disk.read_only << YAML::EndMap;
+  }
+  out << YAML::EndSeq;
+}
+
+void EmitNics(YAML::Emitter& out, const std::vector<Nic>& nics) {
+  if (nics.empty()) return;
+  out << YAML::Key << "nics" << YAML::Value << YAML::BeginSeq;
+  for (const Nic& nic : nics) {
+    out << YAML::BeginMap;
+    if (nic.type == NicType::kUser) out << YAML::Key << "user" << YAML::Value << true;
+    EmitText(out, "bridge", nic.bridge);
+    EmitText(out, "mac", nic.mac);
+    if (!nic.forwards.empty()) out << YAML::Key << "forwards" << YAML::Value << nic.forwards;
+    out << YAML::EndMap;
+  }
+  out << YAML::EndSeq;
+}
+
+}  // namespace
+
+absl::StatusOr<VmDefinition> ParseVmDefinition(std::string_view yaml) {
+  if (yaml.size() > kMaxDefinitionBytes) {
+    return absl::InvalidArgumentError(fmt::format("a VM definition of {} bytes is larger than {}",
+                                                  yaml.size(), kMaxDefinitionBytes));
+  }
+  if (!IsUtf8(yaml)) return absl::InvalidArgumentError("a VM definition must be UTF-8 text");
+  try {
+    return ReadDefinition(yaml);
+  } catch (const YAML::Exception& error) {
+    return absl::InvalidArgumentError(
+        fmt::format("line {}: not valid YAML: {}", error.mark.line + 1, error.msg));
+  }
+}
+
+std::string FormatVmDefinition(const VmDefinition& definition) {
+  YAML::Emitter out;
+  out << YAML::BeginMap;
+  EmitText(out, "name", definition.name);
+  EmitText(out, "uuid", definition.uuid);
+  out << YAML::Key << "cpus" << YAML::Value << definition.cpus;
+  out << YAML::Key << "memory" << YAML::Value << FormatSize(definition.memory_bytes);
+  EmitText(out, "machine", definition.machine);
+  EmitText(out, "cpu_model", definition.cpu_model);
+  out << YAML::Key << "accel" << YAML::Value
+      << std::string(AcceleratorName(definition.accelerator));
+  EmitDisks(out, definition.disks);
+  EmitNics(out, definition.nics);
+  EmitText(out, "firmware", definition.firmware);
+  EmitText(out, "kernel", definition.kernel);
+  EmitText(out, "initrd", definition.initrd);
+  EmitText(out, "append", definition.append);
+  EmitText(out, "encryption", definition.encryption);
+  out << YAML::Key << "autostart" << YAML::Value << definition.autostart << YAML::EndMap;
+  return std::string(out.c_str()) + "\n";
+}
+
+std::string EffectiveMac(const VmDefinition& definition, std::size_t position) {
+  const std::string& written = definition.nics.at(position).mac;
+  if (!written.empty()) return written;
+  const std::uint64_t hash = StableHash(fmt::format("{}/{}", definition.uuid, position));
+  return fmt::format("52:54:00:{:02x}:{:02x}:{:02x}", (hash >> 16) & 0xff, (hash >> 8) & 0xff,
+                     hash & 0xff);
+}
+
+std::string_view AcceleratorName(Accelerator accelerator) {
+  switch (accelerator) {
+    case Accelerator::kAuto:
+      return "auto";
+    case Accelerator::kKvm:
+      return "kvm";
+    case Accelerator::kTcg:
+      return "tcg";
+  }
+  return "unknown";
+}
+
+std::string_view DiskFormatName(DiskFormat format) {
+  return format == DiskFormat::kRaw ? "raw" : "qcow2";
+}
+
+std::string FormatSize(std::uint64_t bytes) {
+  return bytes % kGibibyte == 0 ? fmt::format("{}GiB", bytes / kGibibyte)
+                                : fmt::format("{}MiB", bytes / kMebibyte);
+}
+
+}  // namespace sealift::hypervisor
