@@ -31,6 +31,14 @@ struct CredentialFiles {
 [[nodiscard]] std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(
     const CredentialFiles& files, const pki::Identity& server);
 
+// CredentialPem is for a client that lives for one command and has read its own files: the same content, in memory.
+struct CredentialPem {
+  std::string identity;
+  std::string ca;
+};
+[[nodiscard]] std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(
+    const CredentialPem& pem, const pki::Identity& server);
+
 // EnrolmentServerCredentials ask for no client certificate; EnrolmentChannelCredentials trust `ca_pem` and the controller's identity only.
 [[nodiscard]] std::shared_ptr<grpc::ServerCredentials> MakeEnrolmentServerCredentials(
     const CredentialFiles& files);
