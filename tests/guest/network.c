@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -10,9 +11,9 @@
 
 enum { kEchoPort = 7, kCounterPort = 7777, kCounterMs = 50 };
 
-// Service is a TCP port and what is done with each connection to it.
+// Service is a listening TCP socket and what is done with each connection to it.
 struct Service {
-  uint16_t port;
+  int listener;
   void (*serve)(void* connection);
 };
 
@@ -79,25 +80,27 @@ static void ServeCounter(void* argument) {
 
 static void AcceptConnections(void* argument) {
   const struct Service* service = argument;
-  const int listener = Listen(service->port);
   for (;;) {
-    const int connection = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    if (connection >= 0) {
-      StartThread(service->serve, (void*)(intptr_t)connection);
-    } else {
-      Say("accept on port %u: %s", service->port, strerror(errno));
-    }
+    const int connection = accept4(service->listener, NULL, NULL, SOCK_CLOEXEC);
+    if (connection < 0) Fatal("cannot accept a connection: %s", strerror(errno));
+    StartThread(service->serve, (void*)(intptr_t)connection);
   }
 }
 
+// StartService listens before it returns: whoever sees READY can connect.
+static void StartService(uint16_t port, void (*serve)(void* connection)) {
+  struct Service* service = malloc(sizeof *service);
+  if (service == NULL) Fatal("no memory for a TCP server");
+  *service = (struct Service){Listen(port), serve};
+  StartThread(AcceptConnections, service);
+}
+
 void StartNetwork(const struct Options* options) {
-  static struct Service services[] = {{kEchoPort, ServeEcho}, {kCounterPort, ServeCounter}};
   const int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   SetAddress(control, SIOCSIFADDR, options->ip);
   SetAddress(control, SIOCSIFNETMASK, options->netmask);
   BringUp(control);
   close(control);
-  for (size_t i = 0; i < sizeof services / sizeof *services; ++i) {
-    StartThread(AcceptConnections, &services[i]);
-  }
+  StartService(kEchoPort, ServeEcho);
+  StartService(kCounterPort, ServeCounter);
 }

@@ -79,15 +79,19 @@ void PowerOff(void) {
 
 enum { kMaxInputs = 32 };
 
-static nfds_t OpenInputs(struct pollfd* inputs) {
-  nfds_t count = 0;
+struct Inputs {
+  struct pollfd polled[kMaxInputs];
+  nfds_t count;
+};
+
+static void OpenInputs(struct Inputs* inputs) {
   for (int i = 0; i < kMaxInputs; ++i) {
     char path[32];
     snprintf(path, sizeof path, "/dev/input/event%d", i);
-    int input = open(path, O_RDONLY | O_CLOEXEC);
-    if (input >= 0) inputs[count++] = (struct pollfd){.fd = input, .events = POLLIN};
+    const int input = open(path, O_RDONLY | O_CLOEXEC);
+    if (input < 0) continue;
+    inputs->polled[inputs->count++] = (struct pollfd){.fd = input, .events = POLLIN};
   }
-  return count;
 }
 
 static bool PowerKeyPressed(int input) {
@@ -96,13 +100,12 @@ static bool PowerKeyPressed(int input) {
   return event.type == EV_KEY && event.code == KEY_POWER && event.value == 1;
 }
 
-static void WatchInputs(void* unused) {
-  (void)unused;
-  struct pollfd inputs[kMaxInputs];
-  const nfds_t count = OpenInputs(inputs);
-  while (poll(inputs, count, -1) > 0) {
-    for (nfds_t i = 0; i < count; ++i) {
-      if (!(inputs[i].revents & POLLIN) || !PowerKeyPressed(inputs[i].fd)) continue;
+static void WatchInputs(void* argument) {
+  struct Inputs* inputs = argument;
+  while (poll(inputs->polled, inputs->count, -1) > 0) {
+    for (nfds_t i = 0; i < inputs->count; ++i) {
+      const struct pollfd* input = &inputs->polled[i];
+      if (!(input->revents & POLLIN) || !PowerKeyPressed(input->fd)) continue;
       Say("acpi power button: powering off");
       PowerOff();
     }
@@ -110,4 +113,9 @@ static void WatchInputs(void* unused) {
   Fatal("cannot watch the power button: %s", strerror(errno));
 }
 
-void WatchPowerButton(void) { StartThread(WatchInputs, NULL); }
+// The inputs are open before this returns: the kernel drops a press that nobody listens for.
+void WatchPowerButton(void) {
+  static struct Inputs inputs;
+  OpenInputs(&inputs);
+  StartThread(WatchInputs, &inputs);
+}
