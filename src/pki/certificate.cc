@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 
 #include <ctime>
 
@@ -107,6 +108,15 @@ absl::StatusOr<bool> MatchesKey(const std::string& chain_pem, const std::string&
   SEALIFT_ASSIGN_OR_RETURN(const CertificatePtr certificate, ParseCertificate(chain_pem));
   SEALIFT_ASSIGN_OR_RETURN(const KeyPtr key, ParsePrivateKey(key_pem));
   return EVP_PKEY_eq(X509_get0_pubkey(certificate.get()), key.get()) == 1;
+}
+
+absl::StatusOr<bool> IsIssuedBy(const std::string& chain_pem, const std::string& ca_pem) {
+  SEALIFT_ASSIGN_OR_RETURN(const CertificatePtr certificate, ParseCertificate(chain_pem));
+  SEALIFT_ASSIGN_OR_RETURN(const CertificatePtr ca, ParseCertificate(ca_pem));
+  const bool issued = X509_check_issued(ca.get(), certificate.get()) == X509_V_OK &&
+                      X509_verify(certificate.get(), X509_get0_pubkey(ca.get())) == 1;
+  ERR_clear_error();
+  return issued;
 }
 
 void WipeKey(std::string& key_pem) {

@@ -44,6 +44,10 @@ struct CertificateInfo {
 [[nodiscard]] absl::StatusOr<bool> MatchesKey(const std::string& chain_pem,
                                               const std::string& key_pem);
 
+// IsIssuedBy says whether the first certificate of a chain was signed by a CA.
+[[nodiscard]] absl::StatusOr<bool> IsIssuedBy(const std::string& chain_pem,
+                                              const std::string& ca_pem);
+
 // WipeKey overwrites the text of a private key and empties it.
 void WipeKey(std::string& key_pem);
 

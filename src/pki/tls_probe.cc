@@ -42,6 +42,16 @@ absl::StatusOr<ContextPtr> MakeContext(TlsVersion version) {
   return context;
 }
 
+// NoteServerHello is a message callback. Only a server that agrees to the version offered answers
+// with a ServerHello; the handshake as a whole may still fail for want of a client certificate.
+void NoteServerHello(int written, int, int content_type, const void* message, std::size_t size,
+                     SSL*, void* agreed) {
+  if (written == 0 && content_type == SSL3_RT_HANDSHAKE && size > 0 &&
+      *static_cast<const unsigned char*>(message) == SSL3_MT_SERVER_HELLO) {
+    *static_cast<bool*>(agreed) = true;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<bool> ProbeTls(const base::HostPort& address, TlsVersion version,
@@ -53,16 +63,18 @@ absl::StatusOr<bool> ProbeTls(const base::HostPort& address, TlsVersion version,
   if (!connection || SSL_set_fd(connection.get(), socket.get()) != 1) {
     return OpenSslError(absl::StatusCode::kInternal, "set up a TLS probe");
   }
+  bool agreed = false;
+  SSL_set_msg_callback(connection.get(), NoteServerHello);
+  SSL_set_msg_callback_arg(connection.get(), &agreed);
   errno = 0;
-  const int result = SSL_connect(connection.get());
+  (void)SSL_connect(connection.get());  // what counts was noted on the way
   const int error_number = errno;
   ERR_clear_error();
-  if (result == 1) return true;
-  if (error_number == EAGAIN || error_number == EWOULDBLOCK) {
+  if (!agreed && (error_number == EAGAIN || error_number == EWOULDBLOCK)) {
     return absl::DeadlineExceededError(
         fmt::format("probe TLS of {}: no answer in time", address.ToString()));
   }
-  return false;
+  return agreed;
 }
 
 }  // namespace sealift::pki

@@ -9,10 +9,10 @@ namespace sealift::pki {
 
 enum class TlsVersion { k12, k13 };
 
-// ProbeTls connects and tries a handshake of exactly `version`, offering every cipher suite there
-// is and no certificate, then hangs up. It says whether the server finished the handshake with us;
-// an error (UNAVAILABLE, DEADLINE_EXCEEDED) means that it could not be asked. Nothing is sent
-// inside the connection and nothing of the server is trusted.
+// ProbeTls connects, offers a handshake of exactly `version` with every cipher suite there is and
+// no certificate, then hangs up. It says whether the server agreed to the version (sent a
+// ServerHello), whatever became of the handshake afterwards; an error (UNAVAILABLE,
+// DEADLINE_EXCEEDED) means that it could not be asked. Nothing of the server is trusted.
 [[nodiscard]] absl::StatusOr<bool> ProbeTls(const base::HostPort& address, TlsVersion version,
                                             base::Duration timeout);
 

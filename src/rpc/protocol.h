@@ -10,10 +10,14 @@ inline constexpr std::uint16_t kControllerPort = 7430;
 inline constexpr std::uint16_t kEnrolmentPort = 7431;
 inline constexpr std::uint16_t kAgentPort = 7432;
 
-// Version of api/sealift/v1. A client of the controller sends it in the metadata of every call; a
-// call with another number is refused with FAILED_PRECONDITION before anything else is looked at.
-// SessionService.GetInfo tells the controller's.
+// Version of api/sealift/v1. Every client sends it in the metadata of every call (PrepareCall of
+// rpc/channel.h); a call with another number, or none, is refused with FAILED_PRECONDITION before
+// anything else is looked at. SessionService.GetInfo tells the controller's.
 inline constexpr std::uint32_t kApiVersion = 1;
 inline constexpr char kApiVersionKey[] = "sealift-api-version";
+
+// Version of this program, sent along so that an error can name it; nothing is decided by it.
+inline constexpr char kVersion[] = SEALIFT_VERSION;
+inline constexpr char kVersionKey[] = "sealift-version";
 
 }  // namespace sealift::rpc
