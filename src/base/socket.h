@@ -53,7 +53,7 @@ struct Message {
 };
 
 inline constexpr std::size_t kMaxMessageBytes = 128 * 1024;
-inline constexpr std::size_t kMaxMessageFds = 16;
+inline constexpr std::size_t kMaxMessageFds = 64;
 
 // SendMessage sends one datagram with duplicates of `fds`; the caller keeps its own.
 [[nodiscard]] absl::Status SendMessage(int socket, std::string_view bytes,

@@ -1,0 +1,314 @@
+#include "mover/mover.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "record/aead.h"
+
+namespace sealift::mover {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr int kTickMs = 100;
+
+}  // namespace
+
+Mover::Mover(base::UniqueFd agent, keys::RandomSource& random)
+    : agent_(std::move(agent)),
+      random_(random),
+      next_counters_(steady_clock::now()),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  SEALIFT_CHECK(wake_.valid());
+}
+
+Mover::~Mover() {
+  // Relays use the key schedule and report here: they go first.
+  streams_.clear();
+}
+
+absl::Status Mover::Run() {
+  absl::Status status = Offer();
+  if (status.ok()) status = Loop();
+  const absl::Status told =
+      status.ok() ? Tell(Ended{}) : Tell(Failed{base::MessageOf(status)});
+  return status.ok() ? told : status;
+}
+
+absl::Status Mover::Offer() {
+  SEALIFT_ASSIGN_OR_RETURN(backend_, record::BestBackend());
+  SEALIFT_ASSIGN_OR_RETURN(receiver_, keys::HpkeReceiver::Generate());
+  return Tell(mover::Offer{receiver_->PublicKey(), std::string(record::AeadBackendName(backend_))});
+}
+
+absl::Status Mover::Tell(const ControlMessage& message) const {
+  return base::SendMessage(agent_.get(), EncodeControl(message), {});
+}
+
+absl::Status Mover::Loop() {
+  while (!start_ || !AllEnded()) {
+    SEALIFT_RETURN_IF_ERROR(PollOnce());
+    SEALIFT_RETURN_IF_ERROR(HandleRelayEvents());
+    if (start_) SEALIFT_RETURN_IF_ERROR(OnTimer());
+  }
+  return absl::OkStatus();
+}
+
+bool Mover::AllEnded() const {
+  return std::all_of(streams_.begin(), streams_.end(), [](const StreamState& stream) {
+    return std::holds_alternative<Finished>(stream.link);
+  });
+}
+
+absl::Status Mover::PollOnce() {
+  std::vector<pollfd> fds = {{agent_.get(), POLLIN, 0},
+                             {wake_.get(), POLLIN, 0},
+                             {channel_listener_.get(), POLLIN, 0},
+                             {network_listener_.get(), POLLIN, 0}};
+  const std::size_t fixed = fds.size();
+  for (const Handshake& handshake : handshakes_) fds.push_back({handshake.fd(), POLLIN, 0});
+  poll(fds.data(), fds.size(), kTickMs);
+  std::size_t at = fixed;
+  for (auto next = handshakes_.begin(); next != handshakes_.end() && at < fds.size(); ++at) {
+    const auto handshake = next++;
+    if (fds[at].revents != 0) AdvanceHandshake(handshake);
+  }
+  if (fds[2].revents != 0) OnChannelConnected();
+  if (fds[3].revents != 0) OnNetworkConnected();
+  if (fds[0].revents != 0) return OnAgentMessage();
+  return absl::OkStatus();
+}
+
+absl::Status Mover::OnAgentMessage() {
+  SEALIFT_ASSIGN_OR_RETURN(base::Message message, base::ReceiveMessage(agent_.get()));
+  SEALIFT_ASSIGN_OR_RETURN(const ControlMessage control, DecodeControl(message.bytes));
+  if (const auto* start = std::get_if<Start>(&control))
+    return OnStart(*start, std::move(message.fds));
+  if (start_) {
+    if (const auto* connection = std::get_if<Connection>(&control); connection != nullptr) {
+      if (message.fds.size() != 1) return absl::InvalidArgumentError("connection without a socket");
+      return OnConnection(*connection, std::move(message.fds[0]));
+    }
+    if (const auto* failed = std::get_if<ConnectionFailed>(&control);
+        failed != nullptr && failed->stream < streams_.size()) {
+      Lose(streams_[failed->stream]);
+      return absl::OkStatus();
+    }
+  }
+  return absl::InvalidArgumentError("message has no place here");
+}
+
+absl::Status Mover::OnStart(const Start& start, std::vector<base::UniqueFd> fds) {
+  if (start_) return absl::FailedPreconditionError("started twice");
+  const bool is_source = start.role == Role::kSource;
+  const std::size_t expected = is_source ? 2 : std::size_t{2} + start.spec.streams;
+  if (fds.size() != expected) return absl::InvalidArgumentError("wrong number of descriptors");
+  const keys::SpecHash spec_hash = keys::HashSpec(start.spec);
+  keys::MigrationKey key;
+  SEALIFT_ASSIGN_OR_RETURN(key.bytes, receiver_->Open(start.sealed_key, spec_hash));
+  if (key.bytes.size() != keys::kMigrationKeySize + keys::kMigrationNonceSize) {
+    return absl::InvalidArgumentError("the migration key has the wrong size");
+  }
+  SEALIFT_ASSIGN_OR_RETURN(schedule_, keys::KeySchedule::Create(std::move(key), spec_hash));
+  start_ = start;
+  SEALIFT_RETURN_IF_ERROR(MakeRelays(backend_));
+  streams_[0].relay->SetChannel(std::move(fds[0]));
+  (is_source ? channel_listener_ : network_listener_) = std::move(fds[1]);
+  for (std::size_t i = 2; i < fds.size(); ++i) streams_[i - 1].relay->SetChannel(std::move(fds[i]));
+  return absl::OkStatus();
+}
+
+absl::Status Mover::MakeRelays(record::AeadBackend backend) {
+  const Time now = steady_clock::now();
+  RelayEvents& events = *this;
+  streams_.resize(std::size_t{1} + start_->spec.streams);
+  for (std::uint16_t i = 0; i < streams_.size(); ++i) {
+    const transport::StreamOptions options{
+        .backend = backend,
+        .stream = i,
+        .sending = source() ? keys::Direction::kToDestination : keys::Direction::kToSource,
+        .protection = start_->spec.protection};
+    SEALIFT_ASSIGN_OR_RETURN(transport::Stream stream,
+                             transport::Stream::Create(*schedule_, options));
+    const ChannelKind kind = i == 0 ? ChannelKind::kMessages : ChannelKind::kBytes;
+    streams_[i].relay = std::make_unique<Relay>(i, std::move(stream), kind, events);
+    streams_[i].link = Lost{now, now};
+  }
+  return absl::OkStatus();
+}
+
+// QEMU connects the main channel first, then the multifd channels in any order: the number is the
+// order of arrival.
+void Mover::OnChannelConnected() {
+  base::UniqueFd channel(accept4(channel_listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!channel.valid()) return;
+  ++channels_accepted_;
+  streams_[channels_accepted_].relay->SetChannel(std::move(channel));
+  if (channels_accepted_ == start_->spec.streams) channel_listener_.reset();
+}
+
+void Mover::OnNetworkConnected() {
+  base::UniqueFd connection(
+      accept4(network_listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!connection.valid()) return;
+  if (handshakes_.size() >= kMaxHandshakes) handshakes_.pop_front();
+  handshakes_.push_back(Handshake::Accept(std::move(connection)));
+}
+
+absl::Status Mover::OnConnection(const Connection& message, base::UniqueFd connection) {
+  if (!source() || message.stream >= streams_.size() ||
+      message.generation != streams_[message.stream].generation) {
+    return absl::InvalidArgumentError("connection that was not asked for");
+  }
+  StreamState& stream = streams_[message.stream];
+  const transport::HelloOpen open{start_->spec.id, message.stream, message.generation};
+  SEALIFT_ASSIGN_OR_RETURN(
+      auto hello,
+      transport::HelloConnector::Create(*schedule_, random_, open, stream.relay->next_expected()));
+  absl::StatusOr<Handshake> handshake =
+      Handshake::Connect(std::move(connection), std::move(hello), open);
+  if (handshake.ok()) {
+    handshakes_.push_back(*std::move(handshake));
+  } else {
+    Lose(stream);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::uint64_t> Mover::Admit(const transport::HelloOpen& open) const {
+  const absl::Status refused = absl::PermissionDeniedError("bad hello");
+  if (open.id != start_->spec.id || open.stream >= streams_.size()) return refused;
+  const StreamState& stream = streams_[open.stream];
+  if (open.generation <= stream.generation) return refused;
+  return stream.relay->next_expected();
+}
+
+void Mover::AdvanceHandshake(std::list<Handshake>::iterator handshake) {
+  const absl::StatusOr<bool> done = handshake->Advance(
+      *schedule_, random_, [this](const transport::HelloOpen& open) { return Admit(open); });
+  if (done.ok() && !*done) return;
+  if (done.ok()) {
+    Join(std::move(*handshake));
+  } else if (handshake->connecting()) {
+    spdlog::info("stream {}: hello failed: {}", handshake->open().stream,
+                 base::MessageOf(done.status()));
+    Lose(streams_[handshake->open().stream]);
+  } else {
+    spdlog::debug("a stranger's hello was refused");
+  }
+  handshakes_.erase(handshake);
+}
+
+void Mover::Join(Handshake handshake) {
+  StreamState& stream = streams_[handshake.open().stream];
+  stream.generation = handshake.open().generation;
+  stream.relay->SetConnection(handshake.TakeConnection(), stream.generation,
+                              handshake.peer_next_expected());
+  if (!std::holds_alternative<Finished>(stream.link)) stream.link = Joined{};
+}
+
+void Mover::Lose(StreamState& stream) {
+  const Time now = steady_clock::now();
+  Time since = now;
+  if (const auto* joining = std::get_if<Joining>(&stream.link)) since = joining->since;
+  if (const auto* lost = std::get_if<Lost>(&stream.link)) since = lost->since;
+  if (!std::holds_alternative<Finished>(stream.link)) stream.link = Lost{since, now + kConnectBackoff};
+}
+
+absl::Status Mover::HandleRelayEvents() {
+  std::vector<RelayEvent> events;
+  {
+    const std::lock_guard lock(events_mutex_);
+    eventfd_t ignored = 0;
+    eventfd_read(wake_.get(), &ignored);
+    events.swap(events_);
+  }
+  for (const RelayEvent& event : events) {
+    StreamState& stream = streams_[event.stream];
+    switch (event.kind) {
+      case RelayEvent::Kind::kFailed:
+        return absl::AbortedError(fmt::format("stream {}: {}", event.stream, event.why));
+      case RelayEvent::Kind::kEnded:
+        stream.link = Finished{};
+        break;
+      case RelayEvent::Kind::kDisconnected:
+        spdlog::info("stream {}: connection lost: {}", event.stream, event.why);
+        Lose(stream);
+        break;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Mover::OnTimer() {
+  const Time now = steady_clock::now();
+  for (auto next = handshakes_.begin(); next != handshakes_.end();) {
+    const auto handshake = next++;
+    if (now - handshake->started() < kHandshakeTimeout) continue;
+    if (handshake->connecting()) Lose(streams_[handshake->open().stream]);
+    handshakes_.erase(handshake);
+  }
+  SEALIFT_RETURN_IF_ERROR(CheckStreams(now));
+  SEALIFT_RETURN_IF_ERROR(ReportEstablished());
+  if (now < next_counters_) return absl::OkStatus();
+  next_counters_ = now + kCountersEvery;
+  Counters counters;
+  for (const StreamState& stream : streams_) {
+    counters.wire_bytes += stream.relay->wire_bytes();
+    counters.payload_bytes += stream.relay->payload_bytes();
+  }
+  return Tell(counters);
+}
+
+absl::Status Mover::CheckStreams(Time now) {
+  for (std::uint16_t i = 0; i < streams_.size(); ++i) {
+    auto* lost = std::get_if<Lost>(&streams_[i].link);
+    if (lost == nullptr) continue;
+    if (now - lost->since > kReconnectLimit) {
+      return absl::UnavailableError(
+          fmt::format("stream {} had no connection for {} s", i, kReconnectLimit.count()));
+    }
+    if (!source() || now < lost->next_try) continue;
+    // The generation is claimed before the connection exists: it is never used twice.
+    const Connect request{i, ++streams_[i].generation};
+    streams_[i].link = Joining{lost->since};
+    SEALIFT_RETURN_IF_ERROR(Tell(request));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Mover::ReportEstablished() {
+  if (established_) return absl::OkStatus();
+  established_ = std::none_of(streams_.begin(), streams_.end(), [](const StreamState& stream) {
+    return std::holds_alternative<Lost>(stream.link) ||
+           std::holds_alternative<Joining>(stream.link);
+  });
+  return established_ ? Tell(Established{}) : absl::OkStatus();
+}
+
+void Mover::OnDisconnected(std::uint16_t stream, const std::string& why) {
+  Post({stream, RelayEvent::Kind::kDisconnected, why});
+}
+
+void Mover::OnEnded(std::uint16_t stream) { Post({stream, RelayEvent::Kind::kEnded, {}}); }
+
+void Mover::OnFailed(std::uint16_t stream, const absl::Status& why) {
+  Post({stream, RelayEvent::Kind::kFailed, base::MessageOf(why)});
+}
+
+void Mover::Post(RelayEvent event) {
+  const std::lock_guard lock(events_mutex_);
+  events_.push_back(std::move(event));
+  eventfd_write(wake_.get(), 1);
+}
+
+}  // namespace sealift::mover

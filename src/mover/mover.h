@@ -1,0 +1,129 @@
+// The mover: one process per migration and host. It holds the migration key, is the only one that
+// parses what comes from the network, and carries the channels of one migration as sealed records
+// over parallel TCP connections.
+//
+// Main thread (this class): the agent's socket, hellos, reconnecting, time limits. One Relay thread
+// per stream: sealing, opening, copying. The main thread never blocks on the network; relays never
+// touch another relay's state.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/socket.h"
+#include "base/unique_fd.h"
+#include "keys/hpke.h"
+#include "keys/key_schedule.h"
+#include "keys/random.h"
+#include "mover/control.h"
+#include "mover/handshake.h"
+#include "mover/relay.h"
+
+namespace sealift::mover {
+
+// ---- Chosen by us ----
+
+// Without a connection of some stream for this long, the migration is given up.
+inline constexpr std::chrono::seconds kReconnectLimit{30};
+// Between two tries to connect one stream.
+inline constexpr std::chrono::milliseconds kConnectBackoff{250};
+// Hellos under way at a time; the oldest makes room.
+inline constexpr std::size_t kMaxHandshakes = 64;
+inline constexpr std::chrono::milliseconds kCountersEvery{250};
+
+// Mover runs one migration. `agent` is the socket to the agent.
+class Mover final : private RelayEvents {
+ public:
+  Mover(base::UniqueFd agent, keys::RandomSource& random);
+  ~Mover() override;
+
+  // Run returns when the migration has ended on this side (OK), has failed, or the agent is gone.
+  [[nodiscard]] absl::Status Run();
+
+ private:
+  using Time = std::chrono::steady_clock::time_point;
+
+  // A stream whose connection is gone since `since`. Source only: not asked for again before
+  // `next_try`.
+  struct Lost {
+    Time since;
+    Time next_try;
+  };
+  // The agent (or a hello) is busy with a connection for it.
+  struct Joining {
+    Time since;
+  };
+  struct Joined {};
+  struct Finished {};  // ended in both directions
+  using Link = std::variant<Lost, Joining, Joined, Finished>;
+
+  struct StreamState {
+    Link link;
+    std::uint32_t generation = 0;  // source: last claimed; destination: last accepted
+    std::unique_ptr<Relay> relay;
+  };
+
+  struct RelayEvent {
+    std::uint16_t stream;
+    enum class Kind { kDisconnected, kEnded, kFailed } kind;
+    std::string why;
+  };
+
+  // RelayEvents, on relay threads: queued for the main thread.
+  void OnDisconnected(std::uint16_t stream, const std::string& why) override;
+  void OnEnded(std::uint16_t stream) override;
+  void OnFailed(std::uint16_t stream, const absl::Status& why) override;
+  void Post(RelayEvent event);
+
+  [[nodiscard]] absl::Status Loop();
+  [[nodiscard]] absl::Status Offer();
+  [[nodiscard]] absl::Status PollOnce();
+  [[nodiscard]] absl::Status OnAgentMessage();
+  [[nodiscard]] absl::Status OnStart(const Start& start, std::vector<base::UniqueFd> fds);
+  [[nodiscard]] absl::Status MakeRelays(record::AeadBackend backend);
+  [[nodiscard]] absl::Status OnConnection(const Connection& message, base::UniqueFd connection);
+  void OnChannelConnected();
+  void OnNetworkConnected();
+  void AdvanceHandshake(std::list<Handshake>::iterator handshake);
+  [[nodiscard]] absl::StatusOr<std::uint64_t> Admit(const transport::HelloOpen& open) const;
+  void Join(Handshake handshake);
+  [[nodiscard]] absl::Status HandleRelayEvents();
+  [[nodiscard]] absl::Status OnTimer();
+  [[nodiscard]] absl::Status CheckStreams(Time now);
+  [[nodiscard]] absl::Status ReportEstablished();
+  void Lose(StreamState& stream);
+  [[nodiscard]] absl::Status Tell(const ControlMessage& message) const;
+  [[nodiscard]] bool AllEnded() const;
+  [[nodiscard]] bool source() const { return start_->role == Role::kSource; }
+
+  base::UniqueFd agent_;
+  keys::RandomSource& random_;
+  std::unique_ptr<keys::HpkeReceiver> receiver_;
+  record::AeadBackend backend_ = record::AeadBackend::kOpenssl;
+
+  // Set by Start.
+  std::optional<Start> start_;
+  std::optional<keys::KeySchedule> schedule_;
+  base::UniqueFd channel_listener_;  // source: QEMU connects here
+  base::UniqueFd network_listener_;  // destination: the peer connects here
+  std::vector<StreamState> streams_;
+  std::size_t channels_accepted_ = 0;
+  bool established_ = false;
+
+  std::list<Handshake> handshakes_;
+  Time next_counters_;
+
+  base::UniqueFd wake_;
+  std::mutex events_mutex_;
+  std::vector<RelayEvent> events_;  // guarded by events_mutex_
+};
+
+}  // namespace sealift::mover

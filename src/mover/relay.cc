@@ -1,0 +1,247 @@
+#include "mover/relay.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "base/check.h"
+#include "base/status.h"
+
+namespace sealift::mover {
+namespace {
+
+using record::RecordType;
+
+bool WouldBlock(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
+
+void SetNonBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
+
+}  // namespace
+
+Relay::Relay(std::uint16_t number, transport::Stream stream, ChannelKind kind, RelayEvents& events)
+    : number_(number),
+      kind_(kind),
+      events_(events),
+      stream_(std::move(stream)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  SEALIFT_CHECK(wake_.valid());
+  thread_ = std::thread([this] { Run(); });
+}
+
+Relay::~Relay() {
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    inbox_.stop = true;
+  }
+  Wake();
+  thread_.join();
+}
+
+void Relay::SetChannel(base::UniqueFd channel) {
+  SetNonBlocking(channel.get());
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    inbox_.channel = std::move(channel);
+  }
+  Wake();
+}
+
+void Relay::SetConnection(base::UniqueFd connection, std::uint32_t generation,
+                          std::uint64_t peer_next_expected) {
+  SetNonBlocking(connection.get());
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    inbox_.connection = NewConnection{std::move(connection), generation, peer_next_expected};
+  }
+  Wake();
+}
+
+void Relay::Wake() { eventfd_write(wake_.get(), 1); }
+
+void Relay::Run() {
+  while (TakeInbox()) {
+    const absl::Status status = Pump();
+    if (!status.ok()) {
+      events_.OnFailed(number_, status);
+      return;
+    }
+    if (!reported_end_ && Ended()) {
+      reported_end_ = true;
+      events_.OnEnded(number_);
+    }
+    Wait();
+  }
+}
+
+bool Relay::TakeInbox() {
+  Inbox inbox;
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    inbox = std::exchange(inbox_, {});
+  }
+  if (inbox.stop) return false;
+  if (inbox.channel) channel_ = *std::move(inbox.channel);
+  if (inbox.connection) Attach(*std::move(inbox.connection));
+  return true;
+}
+
+void Relay::Attach(NewConnection connection) {
+  // What was opened but not delivered yet must leave the receive buffer before a new connection
+  // uses it.
+  if (!undelivered_.empty()) {
+    const std::lock_guard lock(inbox_mutex_);
+    if (!inbox_.connection) inbox_.connection = std::move(connection);
+    connection_.reset();
+    return;
+  }
+  const absl::Status status = stream_.Attach(connection.generation, connection.peer_next_expected);
+  if (!status.ok()) {
+    events_.OnDisconnected(number_, base::MessageOf(status));
+    return;
+  }
+  connection_ = std::move(connection.fd);
+}
+
+bool Relay::CanReadChannel() const {
+  return channel_.valid() && !channel_read_ended_ && stream_.HasRoom();
+}
+
+bool Relay::CanReadConnection() const {
+  return connection_.valid() && undelivered_.empty() && (channel_.valid() || channel_write_ended_);
+}
+
+bool Relay::Ended() {
+  return stream_.send_ended() && stream_.receive_ended() && undelivered_.empty() &&
+         stream_.Outgoing().empty();
+}
+
+void Relay::Wait() {
+  std::array<pollfd, 3> fds{};
+  fds[0] = {wake_.get(), POLLIN, 0};
+  fds[1] = {-1, 0, 0};
+  fds[2] = {-1, 0, 0};
+  if (CanReadConnection()) fds[1].events |= POLLIN;
+  if (connection_.valid() && !stream_.Outgoing().empty()) fds[1].events |= POLLOUT;
+  if (CanReadChannel()) fds[2].events |= POLLIN;
+  if (!undelivered_.empty()) fds[2].events |= POLLOUT;
+  // A descriptor with nothing to wait for is left out: poll would report its hang-up for ever.
+  if (fds[1].events != 0) fds[1].fd = connection_.get();
+  if (fds[2].events != 0) fds[2].fd = channel_.get();
+  poll(fds.data(), fds.size(), -1);
+  if ((fds[0].revents & POLLIN) != 0) {
+    eventfd_t ignored = 0;
+    eventfd_read(wake_.get(), &ignored);
+  }
+}
+
+absl::Status Relay::Pump() {
+  SEALIFT_RETURN_IF_ERROR(ReadChannel());
+  WriteConnection();
+  WriteChannel();
+  ReadConnection();
+  return OpenRecords();
+}
+
+absl::Status Relay::ReadChannel() {
+  if (!CanReadChannel()) return absl::OkStatus();
+  const base::MutableByteSpan buffer = stream_.PayloadBuffer();
+  const ssize_t got = read(channel_.get(), buffer.data(), buffer.size());
+  if (got < 0 && WouldBlock(errno)) return absl::OkStatus();
+  if (got <= 0) {
+    // A reset of the local socket is an end too: what it means is for QEMU at the other side to
+    // say.
+    channel_read_ended_ = true;
+    return stream_.Send(RecordType::kFinal, 0);
+  }
+  const auto size = static_cast<std::size_t>(got);
+  payload_bytes_ += size;
+  return stream_.Send(kind_ == ChannelKind::kBytes ? RecordType::kData : RecordType::kControl,
+                      size);
+}
+
+void Relay::WriteConnection() {
+  while (connection_.valid()) {
+    const base::ByteSpan out = stream_.Outgoing();
+    if (out.empty()) return;
+    const ssize_t sent = send(connection_.get(), out.data(), out.size(), MSG_NOSIGNAL);
+    if (sent < 0 && WouldBlock(errno)) return;
+    if (sent < 0) return Disconnect(std::generic_category().message(errno));
+    stream_.Sent(static_cast<std::size_t>(sent));
+    wire_bytes_ += static_cast<std::uint64_t>(sent);
+  }
+}
+
+void Relay::ReadConnection() {
+  if (!CanReadConnection()) return;
+  const base::MutableByteSpan buffer = stream_.ReceiveBuffer();
+  const ssize_t got = recv(connection_.get(), buffer.data(), buffer.size(), 0);
+  if (got < 0 && WouldBlock(errno)) return;
+  if (got < 0) return Disconnect(std::generic_category().message(errno));
+  if (got == 0) return Disconnect("closed by the peer");
+  stream_.Received(static_cast<std::size_t>(got));
+  wire_bytes_ += static_cast<std::uint64_t>(got);
+}
+
+absl::Status Relay::OpenRecords() {
+  while (undelivered_.empty()) {
+    absl::StatusOr<std::optional<transport::Delivery>> next = stream_.Next();
+    next_expected_ = stream_.next_expected();
+    if (!next.ok()) {
+      Disconnect(base::MessageOf(next.status()));
+      return absl::OkStatus();
+    }
+    if (!next->has_value()) break;
+    const RecordType expected =
+        kind_ == ChannelKind::kBytes ? RecordType::kData : RecordType::kControl;
+    if ((*next)->type != expected && (*next)->type != RecordType::kFinal) {
+      return absl::PermissionDeniedError("the peer sent a record that has no place on this stream");
+    }
+    Deliver(**next);
+  }
+  return absl::OkStatus();
+}
+
+void Relay::Deliver(const transport::Delivery& delivery) {
+  if (delivery.type == RecordType::kFinal) {
+    if (channel_.valid()) shutdown(channel_.get(), SHUT_WR);
+    channel_write_ended_ = true;
+    return;
+  }
+  payload_bytes_ += delivery.payload.size();
+  undelivered_ = delivery.payload;
+  WriteChannel();
+}
+
+void Relay::WriteChannel() {
+  while (!undelivered_.empty()) {
+    if (channel_write_ended_) {
+      undelivered_ = {};
+      return;
+    }
+    const ssize_t sent =
+        send(channel_.get(), undelivered_.data(), undelivered_.size(), MSG_NOSIGNAL);
+    if (sent < 0 && WouldBlock(errno)) return;
+    if (sent < 0) {
+      // QEMU has closed its end. Its own end of file, on the read side, tells the other host.
+      channel_write_ended_ = true;
+      continue;
+    }
+    undelivered_ = undelivered_.subspan(static_cast<std::size_t>(sent));
+  }
+}
+
+void Relay::Disconnect(const std::string& why) {
+  if (!connection_.valid()) return;
+  connection_.reset();
+  // The receive buffer is kept while it holds payload for the channel; Attach clears the rest.
+  if (!reported_end_) events_.OnDisconnected(number_, why);
+}
+
+}  // namespace sealift::mover

@@ -1,0 +1,149 @@
+// One stream of a migration: sealed records in both directions, in order, exactly once, over one
+// TCP connection at a time.
+//
+// A Stream does no I/O. Its owner moves bytes between it and a socket:
+//
+//   channel --> PayloadBuffer/Send --> [sealed, retained until acknowledged] --> Outgoing/Sent -->
+//   socket channel <-- Next               <-- [opened in place]      <-- ReceiveBuffer/Received <--
+//   socket
+//
+// When a connection is lost the owner detaches it, and attaches the next one with what the peer
+// says it has received: everything after that is sent again, byte for byte. Acknowledgements belong
+// to one connection (sub-key per generation) and are not resent.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/bytes.h"
+#include "keys/key_schedule.h"
+#include "record/aead.h"
+#include "record/opener.h"
+#include "record/record_format.h"
+#include "record/sealer.h"
+
+namespace sealift::transport {
+
+// ---- Chosen by us ----
+
+// Sealed bytes kept for resending at most, per stream and direction; the sender waits at the limit.
+// Small, so that QEMU's own bandwidth estimate, which counts bytes into its local socket, stays
+// true.
+inline constexpr std::size_t kMaxRetainedBytes = 4U << 20;
+// Received payload bytes after which an acknowledgement is due. Control and final records are
+// acknowledged at once.
+inline constexpr std::size_t kAcknowledgeEvery = 512U << 10;
+inline constexpr std::size_t kReceiveBufferSize = 1U << 20;
+
+// StreamOptions of one stream at one end.
+struct StreamOptions {
+  record::AeadBackend backend = record::AeadBackend::kOpenssl;
+  std::uint16_t stream = 0;
+  keys::Direction sending = keys::Direction::kToDestination;
+  keys::Protection protection = keys::Protection::kSealed;
+};
+
+// Delivery is one record for the owner. `payload` is valid until the next call on the stream.
+struct Delivery {
+  record::RecordType type{};
+  base::ByteSpan payload;
+};
+
+// Stream is owned and used by one thread.
+class Stream {
+ public:
+  // `schedule` must outlive the stream.
+  [[nodiscard]] static absl::StatusOr<Stream> Create(const keys::KeySchedule& schedule,
+                                                     const StreamOptions& options);
+
+  // Attach begins connection `generation` after its hello. `peer_next_expected` is what the peer
+  // said; a number that we never sent, or that it acknowledged before and now takes back, is an
+  // error and nothing changes.
+  [[nodiscard]] absl::Status Attach(std::uint32_t generation, std::uint64_t peer_next_expected);
+  // Detach ends the connection; what was not acknowledged stays.
+  void Detach();
+
+  // -- Sending
+
+  // HasRoom says that another record may be sent.
+  [[nodiscard]] bool HasRoom() const;
+  // PayloadBuffer is where the owner puts the payload of the next record: kPreferredPayload bytes.
+  [[nodiscard]] base::MutableByteSpan PayloadBuffer();
+  // Send seals the first `size` bytes of PayloadBuffer() as one record. An error is for ever.
+  [[nodiscard]] absl::Status Send(record::RecordType type, std::size_t size);
+  // Outgoing is what to write to the socket next; empty when there is nothing to write or no
+  // connection. An acknowledgement is sealed only here, so at most one ever waits.
+  [[nodiscard]] base::ByteSpan Outgoing();
+  // Sent says that the first `size` bytes of the last Outgoing() were written.
+  void Sent(std::size_t size);
+
+  // -- Receiving
+
+  // ReceiveBuffer is where to put bytes of the socket; never empty. Invalidates the last Delivery.
+  [[nodiscard]] base::MutableByteSpan ReceiveBuffer();
+  void Received(std::size_t size);
+  // Next opens the next complete record; acknowledgements are taken in on the way. Nothing when
+  // bytes are missing. PERMISSION_DENIED means that the connection is to be dropped.
+  [[nodiscard]] absl::StatusOr<std::optional<Delivery>> Next();
+
+  // -- Observers
+
+  // The next sequence expected from the peer: what a hello tells it.
+  [[nodiscard]] std::uint64_t next_expected() const { return opener_.next_sequence(); }
+  // Our final record was sent, and the peer has acknowledged everything.
+  [[nodiscard]] bool send_ended() const { return final_sent_ && retained_.empty(); }
+  // The peer's final record was delivered.
+  [[nodiscard]] bool receive_ended() const { return opener_.ended(); }
+
+ private:
+  // A sealed record kept for resending.
+  struct Retained {
+    base::Bytes bytes;
+    std::size_t size = 0;
+  };
+
+  Stream(const keys::KeySchedule& schedule, const StreamOptions& options, record::Sealer sealer,
+         record::RecordOpener opener);
+  [[nodiscard]] base::Bytes TakeBuffer();
+  void ReleaseBefore(std::uint64_t sequence);
+  [[nodiscard]] absl::StatusOr<record::Opened> OpenFront(base::MutableByteSpan waiting);
+  void SealAcknowledgement();
+  [[nodiscard]] bool AcknowledgementWaits() const;
+  [[nodiscard]] base::ByteSpan UnsentRecord();
+
+  const keys::KeySchedule* schedule_;
+  StreamOptions options_;
+  record::Sealer sealer_;
+  record::RecordOpener opener_;
+
+  // Records first_retained_ .. sealer_.next_sequence() - 1, of which those before next_to_write_
+  // were handed to this connection.
+  std::deque<Retained> retained_;
+  std::uint64_t first_retained_ = 0;
+  std::uint64_t next_to_write_ = 0;
+  std::size_t retained_bytes_ = 0;
+  std::size_t written_of_record_ = 0;  // of record next_to_write_
+  base::Bytes payload_buffer_;
+  std::vector<base::Bytes> spare_buffers_;
+  bool final_sent_ = false;
+
+  base::Bytes receive_buffer_;
+  std::size_t receive_begin_ = 0;
+  std::size_t receive_end_ = 0;
+  std::size_t unacknowledged_payload_ = 0;
+
+  // Exist while a connection is attached.
+  std::optional<record::AcknowledgementSealer> acknowledgement_sealer_;
+  std::optional<record::AcknowledgementOpener> acknowledgement_opener_;
+  bool acknowledgement_due_ = false;
+  std::array<std::byte, record::AcknowledgementSealer::kSize> acknowledgement_{};
+  std::size_t acknowledgement_written_ =
+      acknowledgement_.size();  // of the sealed one; all: none waits
+  absl::Status failure_;        // of SealAcknowledgement, returned by Next
+};
+
+}  // namespace sealift::transport
