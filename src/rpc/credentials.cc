@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <utility>
+#include <vector>
 
 #include "base/file.h"
 #include "base/socket.h"
@@ -106,6 +107,15 @@ std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const Credentia
                                                                  const pki::Identity& server) {
   TlsChannelCredentialsOptions options;
   options.set_certificate_provider(Watch(files));
+  options.watch_identity_key_cert_pairs();
+  return ConnectTo(options, server);
+}
+
+std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const CredentialPem& pem,
+                                                                 const pki::Identity& server) {
+  TlsChannelCredentialsOptions options;
+  options.set_certificate_provider(std::make_shared<StaticDataCertificateProvider>(
+      pem.ca, std::vector<grpc::experimental::IdentityKeyCertPair>{{pem.identity, pem.identity}}));
   options.watch_identity_key_cert_pairs();
   return ConnectTo(options, server);
 }

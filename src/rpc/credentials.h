@@ -55,6 +55,15 @@ using Admit = std::function<absl::Status(const Peer&)>;
 [[nodiscard]] std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(
     const CredentialFiles& files, const pki::Identity& server);
 
+// CredentialPem is the same content in memory, for a client that lives for one command and whose
+// file is not ours (the operator's context).
+struct CredentialPem {
+  std::string identity;
+  std::string ca;
+};
+[[nodiscard]] std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(
+    const CredentialPem& pem, const pki::Identity& server);
+
 // EnrolmentServerCredentials ask for no client certificate (of a call only the API version is
 // checked); EnrolmentChannelCredentials trust `ca_pem` and the controller's identity only.
 [[nodiscard]] std::shared_ptr<grpc::ServerCredentials> MakeEnrolmentServerCredentials(
