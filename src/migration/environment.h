@@ -1,0 +1,54 @@
+// What the state machines of a migration need from the agent around them.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "migration/peer_message.h"
+
+namespace sealift::migration {
+
+// MoverLink is the mover of this migration on this host. Thread-safe. All calls return at once when
+// the mover has gone (UNAVAILABLE, with the mover's own reason).
+class MoverLink {
+ public:
+  virtual ~MoverLink() = default;
+
+  // WaitEstablished blocks until every stream has proved itself to the peer; DEADLINE_EXCEEDED
+  // after `timeout`.
+  [[nodiscard]] virtual absl::Status WaitEstablished(base::Duration timeout) = 0;
+  // SendToPeer puts a message on the control stream. It is delivered unless the mover or the
+  // migration ends first.
+  [[nodiscard]] virtual absl::Status SendToPeer(const PeerMessage& message) = 0;
+  // ReceiveFromPeer blocks for the next message of the peer; DEADLINE_EXCEEDED after `timeout`.
+  [[nodiscard]] virtual absl::StatusOr<PeerMessage> ReceiveFromPeer(base::Duration timeout) = 0;
+  // Health is OK while the mover runs.
+  [[nodiscard]] virtual absl::Status Health() = 0;
+  // Bytes on the migration network so far, both directions.
+  [[nodiscard]] virtual std::uint64_t wire_bytes() = 0;
+  // Kill ends the mover at once; QEMU sees its sockets close. Harmless when it has gone.
+  virtual void Kill() = 0;
+};
+
+// LedgerStep is one durable step of a migration on one host. The ledger and the agent's inventory
+// change together.
+enum class LedgerStep {
+  kDelegated,  // source: this agent decides; the guest may be found stopped by this migration
+  kCommitted,  // source: the guest belongs to the destination. Irrevocable
+  kAborted,    // source: the guest stays
+  kReleased,   // source: the guest is gone from here; the VM leaves the inventory
+  kReceiving,  // destination: a QEMU waits for the guest
+  kReady,      // destination: received; only a decision may end this
+  kOwned,      // destination: told of the commit; the VM enters the inventory
+  kDropped,    // destination: nothing of it is left here
+};
+
+// Ledger writes steps down. OK means on disk.
+class Ledger {
+ public:
+  virtual ~Ledger() = default;
+  [[nodiscard]] virtual absl::Status Write(LedgerStep step) = 0;
+};
+
+}  // namespace sealift::migration

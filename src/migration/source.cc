@@ -1,0 +1,193 @@
+#include "migration/source.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/log.h"
+#include "base/status.h"
+
+namespace sealift::migration {
+namespace {
+
+using hypervisor::MigrationState;
+using std::chrono::duration_cast;
+using std::chrono::milliseconds;
+
+// How long the ways back may take before a person has to look.
+constexpr std::chrono::seconds kResumedLimit{10};
+
+bool IsTimeout(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kDeadlineExceeded;
+}
+
+}  // namespace
+
+SourceMigration::SourceMigration(SourceOptions options, hypervisor::Vm& vm, MoverLink& mover,
+                                 Ledger& ledger, Board& board, const base::Clock& clock)
+    : options_(std::move(options)),
+      vm_(vm),
+      mover_(mover),
+      ledger_(ledger),
+      board_(board),
+      clock_(clock) {}
+
+SourcePhase SourceMigration::Run() {
+  SourcePhase phase = Preparing{};
+  while (!IsFinal(NameOf(phase))) {
+    phase = std::visit([this](auto&& now) { return From(std::move(now)); }, std::move(phase));
+    board_.Post([&](Snapshot& snapshot) {
+      snapshot.phase = NameOf(phase);
+      if (const auto* ended = std::get_if<Ended>(&phase)) snapshot.detail = ended->reason;
+      if (const auto* done = std::get_if<Completed>(&phase)) snapshot.detail = done->note;
+    });
+  }
+  return phase;
+}
+
+absl::Status SourceMigration::Interruption() {
+  if (board_.cancel_requested()) return absl::CancelledError("cancelled on request");
+  return mover_.Health();
+}
+
+SourcePhase SourceMigration::From(Preparing /*phase*/) {
+  const base::Duration deadline = clock_.SinceBoot() + kEstablishLimit;
+  absl::Status status;
+  do {
+    status = Interruption();
+    if (!status.ok()) return RollBack(status);
+    status = mover_.WaitEstablished(kLookEvery);
+  } while (IsTimeout(status) && clock_.SinceBoot() < deadline);
+  if (!status.ok()) return RollBack(base::Annotate(status, "connect to the destination"));
+  // QEMU itself stops the guest at the switch-over: the ledger has to know before it may.
+  status = ledger_.Write(LedgerStep::kDelegated);
+  if (!status.ok()) return RollBack(status);
+  status = vm_.StartOutgoing(options_.channel_path, options_.parameters);
+  if (!status.ok()) return RollBack(status);
+  return Copying{};
+}
+
+SourcePhase SourceMigration::From(Copying /*phase*/) {
+  MigrationState state = MigrationState::kSetup;
+  for (;;) {
+    const absl::Status interruption = Interruption();
+    if (!interruption.ok()) return RollBack(interruption);
+    const absl::StatusOr<MigrationState> now = vm_.WaitOutgoing(state, kLookEvery);
+    if (!now.ok()) return RollBack(now.status());
+    state = *now;
+    if (state == MigrationState::kPreSwitchover) return Switching{clock_.SinceBoot()};
+    if (state != MigrationState::kSetup && state != MigrationState::kActive) break;
+    PostProgress();
+  }
+  absl::StatusOr<hypervisor::OutgoingProgress> progress = vm_.Outgoing();
+  return RollBack(absl::AbortedError(
+      fmt::format("the hypervisor ended the migration: {}{}", MigrationStateName(state),
+                  progress.ok() && !progress->error.empty() ? ": " + progress->error : "")));
+}
+
+void SourceMigration::PostProgress() {
+  const absl::StatusOr<hypervisor::OutgoingProgress> progress = vm_.Outgoing();
+  board_.Post([&](Snapshot& snapshot) {
+    snapshot.wire_bytes = mover_.wire_bytes();
+    if (!progress.ok() || progress->ram_total_bytes == 0) return;
+    snapshot.ram_total_bytes = progress->ram_total_bytes;
+    snapshot.ram_transferred_bytes = progress->ram_transferred_bytes;
+    snapshot.ram_remaining_bytes = progress->ram_remaining_bytes;
+    snapshot.dirty_bytes_per_second = progress->dirty_bytes_per_second;
+    snapshot.iterations = progress->iterations;
+  });
+}
+
+SourcePhase SourceMigration::From(Switching phase) {
+  absl::Status status = SwitchOver(phase.stopped_at + kSwitchoverLimit);
+  if (status.ok()) status = Interruption();
+  if (status.ok()) status = ledger_.Write(LedgerStep::kCommitted);
+  if (!status.ok()) return RollBack(status);
+  return Committed{phase.stopped_at};
+}
+
+absl::Status SourceMigration::SwitchOver(base::Duration deadline) {
+  SEALIFT_RETURN_IF_ERROR(vm_.ContinueSwitchover());
+  SEALIFT_RETURN_IF_ERROR(base::Annotate(WaitUntilSent(deadline), "switch-over"));
+  return base::Annotate(WaitUntilPeerReady(deadline), "switch-over");
+}
+
+absl::Status SourceMigration::WaitUntilSent(base::Duration deadline) {
+  MigrationState state = MigrationState::kPreSwitchover;
+  while (state != MigrationState::kCompleted) {
+    const base::Duration left = deadline - clock_.SinceBoot();
+    if (left <= base::Duration::zero()) {
+      return absl::DeadlineExceededError("the guest's state was not sent within 3 s");
+    }
+    SEALIFT_RETURN_IF_ERROR(mover_.Health());
+    SEALIFT_ASSIGN_OR_RETURN(state,
+                             vm_.WaitOutgoing(state, std::min<base::Duration>(left, kLookEvery)));
+    if (state == MigrationState::kFailed || state == MigrationState::kCancelled) {
+      return absl::AbortedError("the hypervisor could not hand over the guest's state");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SourceMigration::WaitUntilPeerReady(base::Duration deadline) {
+  SEALIFT_ASSIGN_OR_RETURN(const PeerMessage message,
+                           mover_.ReceiveFromPeer(deadline - clock_.SinceBoot()));
+  if (message.type == PeerMessageType::kReady) return absl::OkStatus();
+  return absl::AbortedError("the destination answered out of turn");
+}
+
+SourcePhase SourceMigration::From(Committed phase) {
+  const absl::Status told = mover_.SendToPeer({PeerMessageType::kCommit, {}});
+  PostProgress();
+  board_.Post([&](Snapshot& snapshot) {
+    snapshot.ram_remaining_bytes = 0;
+    if (!told.ok()) snapshot.detail = "the destination could not be told: " + base::MessageOf(told);
+  });
+  if (WaitUntilPeerResumed()) {
+    const base::Duration downtime = clock_.SinceBoot() - phase.stopped_at;
+    board_.Post([&](Snapshot& s) { s.downtime = duration_cast<milliseconds>(downtime); });
+  }
+  Completed completed;
+  const absl::Status quit = vm_.Quit();
+  if (!quit.ok()) completed.note = "the process at the source: " + base::MessageOf(quit);
+  const absl::Status released = ledger_.Write(LedgerStep::kReleased);
+  if (!released.ok()) completed.note = base::MessageOf(released);
+  return completed;
+}
+
+bool SourceMigration::WaitUntilPeerResumed() {
+  absl::StatusOr<PeerMessage> answer = mover_.ReceiveFromPeer(kResumedLimit);
+  if (answer.ok() && answer->type == PeerMessageType::kResumed) return true;
+  board_.Post([&](Snapshot& snapshot) {
+    snapshot.detail = "waiting to hear that the guest runs at the destination";
+  });
+  // The controller asks the destination, and tells us. The guest here never runs again, so there is
+  // no hurry.
+  while (!board_.WaitForDecision(kLookEvery).has_value()) {
+  }
+  return false;
+}
+
+absl::Status SourceMigration::ResumeHere() {
+  SEALIFT_ASSIGN_OR_RETURN(const hypervisor::OutgoingProgress progress, vm_.Outgoing());
+  // Everything was sent, but nothing was committed, and the destination runs the guest only after a
+  // commit.
+  if (progress.state == MigrationState::kCompleted) return vm_.Continue();
+  return vm_.CancelOutgoing();
+}
+
+Ended SourceMigration::RollBack(const absl::Status& why) {
+  Ended ended{absl::IsCancelled(why) ? Ended::Why::kCancelled : Ended::Why::kFailed,
+              base::MessageOf(why)};
+  // Written first: from here on no commit can be.
+  absl::Status status = ledger_.Write(LedgerStep::kAborted);
+  if (!status.ok()) ended.reason += "; the ledger: " + base::MessageOf(status);
+  static_cast<void>(mover_.SendToPeer({PeerMessageType::kAbort, ended.reason}));
+  // QEMU may hang in its own socket until the mover closes it.
+  mover_.Kill();
+  status = ResumeHere();
+  if (!status.ok()) ended.reason += "; resume at the source: " + base::MessageOf(status);
+  return ended;
+}
+
+}  // namespace sealift::migration

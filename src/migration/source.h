@@ -1,0 +1,58 @@
+// The source's half of a live migration: it drives QEMU, holds the decision, and owns the guest
+// until the commit is written.
+#pragma once
+
+#include "base/clock.h"
+#include "hypervisor/hypervisor.h"
+#include "migration/board.h"
+#include "migration/environment.h"
+#include "migration/phase.h"
+
+namespace sealift::migration {
+
+// SourceOptions of one migration.
+struct SourceOptions {
+  std::string channel_path;  // unix socket on which the mover listens for QEMU's channels
+  hypervisor::MigrationParameters parameters;
+};
+
+// SourceMigration runs on one thread of its own; the board is its window.
+class SourceMigration {
+ public:
+  // Everything must outlive it.
+  SourceMigration(SourceOptions options, hypervisor::Vm& vm, MoverLink& mover, Ledger& ledger,
+                  Board& board, const base::Clock& clock);
+
+  // Run goes from Preparing to Completed or Ended and returns which. When it returns Ended the
+  // guest runs here, unless its process is what failed; when it returns Completed the guest's
+  // process here is gone.
+  [[nodiscard]] SourcePhase Run();
+
+ private:
+  [[nodiscard]] SourcePhase From(Preparing phase);
+  [[nodiscard]] SourcePhase From(Copying phase);
+  [[nodiscard]] SourcePhase From(Switching phase);
+  [[nodiscard]] SourcePhase From(Committed phase);
+  [[nodiscard]] SourcePhase From(Completed phase) { return phase; }
+  [[nodiscard]] SourcePhase From(Ended phase) { return phase; }
+
+  // What stops a migration that is under way: cancellation, or a mover that is gone.
+  [[nodiscard]] absl::Status Interruption();
+  [[nodiscard]] absl::Status SwitchOver(base::Duration deadline);
+  [[nodiscard]] absl::Status WaitUntilSent(base::Duration deadline);
+  [[nodiscard]] absl::Status WaitUntilPeerReady(base::Duration deadline);
+  [[nodiscard]] bool WaitUntilPeerResumed();
+  void PostProgress();
+  // RollBack makes the guest go on here and returns Ended.
+  [[nodiscard]] Ended RollBack(const absl::Status& why);
+  [[nodiscard]] absl::Status ResumeHere();
+
+  const SourceOptions options_;
+  hypervisor::Vm& vm_;
+  MoverLink& mover_;
+  Ledger& ledger_;
+  Board& board_;
+  const base::Clock& clock_;
+};
+
+}  // namespace sealift::migration
