@@ -39,8 +39,7 @@ Mover::~Mover() {
 absl::Status Mover::Run() {
   absl::Status status = Offer();
   if (status.ok()) status = Loop();
-  const absl::Status told =
-      status.ok() ? Tell(Ended{}) : Tell(Failed{base::MessageOf(status)});
+  const absl::Status told = status.ok() ? Tell(Ended{}) : Tell(Failed{base::MessageOf(status)});
   return status.ok() ? told : status;
 }
 
@@ -51,7 +50,10 @@ absl::Status Mover::Offer() {
 }
 
 absl::Status Mover::Tell(const ControlMessage& message) const {
-  return base::SendMessage(agent_.get(), EncodeControl(message), {});
+  if (!agent_.valid()) return absl::OkStatus();
+  const absl::Status told = base::SendMessage(agent_.get(), EncodeControl(message), {});
+  // Its end of file comes next.
+  return start_ && absl::IsUnavailable(told) ? absl::OkStatus() : told;
 }
 
 absl::Status Mover::Loop() {
@@ -89,7 +91,13 @@ absl::Status Mover::PollOnce() {
 }
 
 absl::Status Mover::OnAgentMessage() {
-  SEALIFT_ASSIGN_OR_RETURN(base::Message message, base::ReceiveMessage(agent_.get()));
+  absl::StatusOr<base::Message> received = base::ReceiveMessage(agent_.get());
+  if (start_ && absl::IsUnavailable(received.status())) {
+    spdlog::warn("the agent is gone: carrying on without it");
+    agent_.reset();
+    return absl::OkStatus();
+  }
+  SEALIFT_ASSIGN_OR_RETURN(base::Message message, std::move(received));
   SEALIFT_ASSIGN_OR_RETURN(const ControlMessage control, DecodeControl(message.bytes));
   if (const auto* start = std::get_if<Start>(&control))
     return OnStart(*start, std::move(message.fds));
@@ -221,7 +229,8 @@ void Mover::Lose(StreamState& stream) {
   Time since = now;
   if (const auto* joining = std::get_if<Joining>(&stream.link)) since = joining->since;
   if (const auto* lost = std::get_if<Lost>(&stream.link)) since = lost->since;
-  if (!std::holds_alternative<Finished>(stream.link)) stream.link = Lost{since, now + kConnectBackoff};
+  if (!std::holds_alternative<Finished>(stream.link))
+    stream.link = Lost{since, now + kConnectBackoff};
 }
 
 absl::Status Mover::HandleRelayEvents() {

@@ -45,7 +45,8 @@ class Mover final : private RelayEvents {
   Mover(base::UniqueFd agent, keys::RandomSource& random);
   ~Mover() override;
 
-  // Run returns when the migration has ended on this side (OK), has failed, or the agent is gone.
+  // Run returns when the migration has ended on this side (OK) or has failed. Once started it does
+  // not need the agent: an agent that restarts must not end what is under way.
   [[nodiscard]] absl::Status Run();
 
  private:
