@@ -97,15 +97,16 @@ Opened RecordOpener::Reject() {
 
 absl::StatusOr<AcknowledgementOpener> AcknowledgementOpener::Create(
     const keys::KeySchedule& schedule, AeadBackend backend, std::uint16_t stream,
-    keys::Direction direction, std::uint32_t generation) {
+    keys::Direction direction, std::uint32_t generation, Sequencing sequencing) {
   const keys::SubKeyId id{keys::Purpose::kAcknowledgement, direction, stream, generation};
   SEALIFT_ASSIGN_OR_RETURN(RecordKey key,
                            RecordKey::Create(schedule, backend, KeyUse::kOpening, id));
-  return AcknowledgementOpener(std::move(key), stream);
+  return AcknowledgementOpener(std::move(key), stream, sequencing);
 }
 
-AcknowledgementOpener::AcknowledgementOpener(RecordKey key, std::uint16_t stream)
-    : key_(std::move(key)), stream_(stream) {}
+AcknowledgementOpener::AcknowledgementOpener(RecordKey key, std::uint16_t stream,
+                                             Sequencing sequencing)
+    : key_(std::move(key)), stream_(stream), next_sequence_(sequencing.first) {}
 
 Opened AcknowledgementOpener::Open(base::MutableByteSpan buffer) {
   constexpr std::size_t kSize = kHeaderSize + kAcknowledgementSize + kTagSize;

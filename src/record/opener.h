@@ -81,18 +81,18 @@ class AcknowledgementOpener {
   // `direction` is the one the acknowledgements themselves travel in.
   [[nodiscard]] static absl::StatusOr<AcknowledgementOpener> Create(
       const keys::KeySchedule& schedule, AeadBackend backend, std::uint16_t stream,
-      keys::Direction direction, std::uint32_t generation);
+      keys::Direction direction, std::uint32_t generation, Sequencing sequencing = {});
 
   // Open is RecordOpener::Open for acknowledgements; the value is in Opened::acknowledged.
   [[nodiscard]] Opened Open(base::MutableByteSpan buffer);
 
  private:
-  AcknowledgementOpener(RecordKey key, std::uint16_t stream);
+  AcknowledgementOpener(RecordKey key, std::uint16_t stream, Sequencing sequencing);
   Opened Reject();
 
   RecordKey key_;
   std::uint16_t stream_;
-  std::uint64_t next_sequence_ = 0;
+  std::uint64_t next_sequence_;
   std::uint64_t acknowledged_ = 0;
   bool rejected_ = false;
 };

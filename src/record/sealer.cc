@@ -67,15 +67,16 @@ absl::Status Sealer::CheckNext(RecordType type, base::ByteSpan payload) {
 
 absl::StatusOr<AcknowledgementSealer> AcknowledgementSealer::Create(
     const keys::KeySchedule& schedule, AeadBackend backend, std::uint16_t stream,
-    keys::Direction direction, std::uint32_t generation) {
+    keys::Direction direction, std::uint32_t generation, Sequencing sequencing) {
   const keys::SubKeyId id{keys::Purpose::kAcknowledgement, direction, stream, generation};
   SEALIFT_ASSIGN_OR_RETURN(RecordKey key,
                            RecordKey::Create(schedule, backend, KeyUse::kSealing, id));
-  return AcknowledgementSealer(std::move(key), stream);
+  return AcknowledgementSealer(std::move(key), stream, sequencing);
 }
 
-AcknowledgementSealer::AcknowledgementSealer(RecordKey key, std::uint16_t stream)
-    : key_(std::move(key)), stream_(stream) {}
+AcknowledgementSealer::AcknowledgementSealer(RecordKey key, std::uint16_t stream,
+                                             Sequencing sequencing)
+    : key_(std::move(key)), stream_(stream), next_sequence_(sequencing.first) {}
 
 absl::Status AcknowledgementSealer::Seal(std::uint64_t next_expected, base::MutableByteSpan out) {
   SEALIFT_CHECK(out.size() >= kSize);

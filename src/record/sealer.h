@@ -60,7 +60,7 @@ class AcknowledgementSealer {
   // `direction` is the one the acknowledgements themselves travel in. Errors as Sealer::Create.
   [[nodiscard]] static absl::StatusOr<AcknowledgementSealer> Create(
       const keys::KeySchedule& schedule, AeadBackend backend, std::uint16_t stream,
-      keys::Direction direction, std::uint32_t generation);
+      keys::Direction direction, std::uint32_t generation, Sequencing sequencing = {});
 
   static constexpr std::size_t kSize = kHeaderSize + kAcknowledgementSize + kTagSize;
 
@@ -69,11 +69,11 @@ class AcknowledgementSealer {
   [[nodiscard]] absl::Status Seal(std::uint64_t next_expected, base::MutableByteSpan out);
 
  private:
-  AcknowledgementSealer(RecordKey key, std::uint16_t stream);
+  AcknowledgementSealer(RecordKey key, std::uint16_t stream, Sequencing sequencing);
 
   RecordKey key_;
   std::uint16_t stream_;
-  std::uint64_t next_sequence_ = 0;
+  std::uint64_t next_sequence_;
 };
 
 }  // namespace sealift::record
