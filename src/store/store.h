@@ -1,5 +1,5 @@
-// What the controller must not forget: hosts, VMs, migrations, events, join tokens, revoked certificates. Nothing secret of a
-// migration is ever stored, and of a join token only its SHA-256.
+// What the controller must not forget: hosts, VMs, migrations, events, join tokens, revoked
+// certificates. Nothing secret of a migration is ever stored, and of a join token only its SHA-256.
 #pragma once
 
 #include <cstdint>
@@ -27,16 +27,16 @@ struct HostRow {
 struct VmRow {
   std::string name;
   std::string uuid;
-  std::string host;          // the owner
-  std::uint64_t epoch = 1;   // grows by one with every change of owner
-  std::string definition;    // canonical YAML
-  std::string encryption;    // "disabled", "opportunistic", "required"
+  std::string host;         // the owner
+  std::uint64_t epoch = 1;  // grows by one with every change of owner
+  std::string definition;   // canonical YAML
+  std::string encryption;   // "disabled", "opportunistic", "required"
   std::uint64_t policy_version = 1;
   std::int64_t created = 0;
 };
 
 struct MigrationRow {
-  std::string id;            // 32 hexadecimal digits
+  std::string id;  // 32 hexadecimal digits
   std::string request_id;
   std::string vm;
   std::string source;
@@ -50,7 +50,7 @@ struct MigrationRow {
   std::string engine;
   std::string engine_reason;
   std::uint32_t streams = 0;
-  std::string phase;         // policy of names: docs/state_machine.md
+  std::string phase;  // policy of names: docs/state_machine.md
   std::string detail;
   std::string running_on;
   std::uint64_t ram_total_bytes = 0;
@@ -62,7 +62,7 @@ struct MigrationRow {
 };
 
 struct EventRow {
-  std::int64_t number = 0;   // assigned by the store, grows
+  std::int64_t number = 0;  // assigned by the store, grows
   std::int64_t time = 0;
   std::string type;
   std::string subject;
@@ -76,8 +76,10 @@ struct JoinTokenRow {
   std::int64_t expires = 0;
 };
 
-// Store is durable: a call that returned OK survives a power cut. Every call is atomic. Thread-safe. Errors: NOT_FOUND for
-// a missing row, ALREADY_EXISTS for a name taken, ABORTED where a compare failed, INTERNAL for the database's own.
+// Store is durable: a call that returned OK survives a power cut. Every call is atomic.
+// Thread-safe. Errors: NOT_FOUND for a missing row (also the host a row refers to), ALREADY_EXISTS
+// for a name or uuid taken, ABORTED where a compare failed, RESOURCE_EXHAUSTED for a full disk,
+// INTERNAL for anything else of the database.
 class Store {
  public:
   virtual ~Store() = default;
@@ -86,12 +88,14 @@ class Store {
   [[nodiscard]] virtual absl::Status UpdateHost(const HostRow& host) = 0;
   [[nodiscard]] virtual absl::StatusOr<HostRow> GetHost(const std::string& name) = 0;
   [[nodiscard]] virtual absl::StatusOr<std::vector<HostRow>> ListHosts() = 0;
-  // DeleteHost also revokes its certificate and drops its token. FAILED_PRECONDITION while it owns VMs.
+  // DeleteHost also revokes its certificate and drops its token. FAILED_PRECONDITION while it owns
+  // VMs or takes part in a migration that has not ended.
   [[nodiscard]] virtual absl::Status DeleteHost(const std::string& name, std::int64_t now) = 0;
 
   // PutJoinToken replaces an earlier token of the host.
   [[nodiscard]] virtual absl::Status PutJoinToken(const JoinTokenRow& token) = 0;
-  // TakeJoinToken uses a token up: NOT_FOUND unless host and hash match and it has not expired at `now`. It is gone afterwards.
+  // TakeJoinToken uses a token up: NOT_FOUND unless host and hash match and it has not expired at
+  // `now`. It is gone afterwards.
   [[nodiscard]] virtual absl::Status TakeJoinToken(const std::string& host,
                                                    const std::string& secret_sha256,
                                                    std::int64_t now) = 0;
@@ -103,18 +107,25 @@ class Store {
   [[nodiscard]] virtual absl::Status CreateVm(const VmRow& vm) = 0;
   // UpdateVm replaces definition, encryption and policy_version; owner and epoch stay.
   [[nodiscard]] virtual absl::Status UpdateVm(const VmRow& vm) = 0;
-  // MoveVm makes `host` the owner under epoch `expected_epoch` + 1. ABORTED when the epoch is another.
+  // MoveVm makes `host` the owner under epoch `expected_epoch` + 1. ABORTED when the epoch is
+  // another.
   [[nodiscard]] virtual absl::Status MoveVm(const std::string& name, std::uint64_t expected_epoch,
                                             const std::string& host) = 0;
   [[nodiscard]] virtual absl::StatusOr<VmRow> GetVm(const std::string& name) = 0;
   [[nodiscard]] virtual absl::StatusOr<std::vector<VmRow>> ListVms() = 0;
+  // DeleteVm keeps the VM's ended migrations and events. FAILED_PRECONDITION while it is being
+  // migrated.
   [[nodiscard]] virtual absl::Status DeleteVm(const std::string& name) = 0;
 
-  // CreateMigration refuses with ALREADY_EXISTS when the VM has a migration that has not ended, or the request_id (if any) is known.
+  // CreateMigration refuses with ALREADY_EXISTS when the VM has a migration that has not ended, or
+  // the request_id (if any) is known.
   [[nodiscard]] virtual absl::Status CreateMigration(const MigrationRow& migration) = 0;
+  // UpdateMigration replaces what may change while it runs; id, request_id, vm, source,
+  // destination, requested_by, mode and started stay.
   [[nodiscard]] virtual absl::Status UpdateMigration(const MigrationRow& migration) = 0;
-  // FinishMove ends a migration that was committed and makes its destination the owner, in one transaction (MoveVm's
-  // rules). Doing it again is OK.
+  // FinishMove ends a migration that was committed (`ended` and `phase` are set) and makes its
+  // destination the owner, in one transaction (MoveVm's rules). Doing it again is OK, also after
+  // the VM has moved on.
   [[nodiscard]] virtual absl::Status FinishMove(const MigrationRow& migration,
                                                 std::uint64_t expected_epoch) = 0;
   [[nodiscard]] virtual absl::StatusOr<MigrationRow> GetMigration(const std::string& id) = 0;
@@ -129,9 +140,8 @@ class Store {
   // AddEvent assigns the number and returns it.
   [[nodiscard]] virtual absl::StatusOr<std::int64_t> AddEvent(const EventRow& event) = 0;
   // Oldest first, numbers above `after`, the newest `limit` of them; `subject` empty: all.
-  [[nodiscard]] virtual absl::StatusOr<std::vector<EventRow>> ListEvents(std::int64_t after,
-                                                                         std::size_t limit,
-                                                                         const std::string& subject) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::vector<EventRow>> ListEvents(
+      std::int64_t after, std::size_t limit, const std::string& subject) = 0;
 };
 
 }  // namespace sealift::store

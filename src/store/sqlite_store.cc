@@ -1,0 +1,342 @@
+#include "store/sqlite_store.h"
+
+#include <fmt/format.h>
+
+#include <mutex>
+#include <utility>
+
+#include "base/status.h"
+#include "store/open.h"
+#include "store/rows.h"
+#include "store/statement.h"
+
+namespace sealift::store {
+namespace {
+
+absl::Status NotFound(std::string_view kind, std::string_view name) {
+  return absl::NotFoundError(fmt::format("{} \"{}\" is not known", kind, name));
+}
+
+// ExpectOne turns "no row changed" into NOT_FOUND.
+absl::Status ExpectOne(const absl::StatusOr<int>& changed, std::string_view kind,
+                       std::string_view name) {
+  SEALIFT_RETURN_IF_ERROR(changed.status());
+  return *changed > 0 ? absl::OkStatus() : NotFound(kind, name);
+}
+
+// NameTaken replaces the database's own words for a unique constraint.
+absl::Status NameTaken(const absl::Status& status, const std::string& text) {
+  return absl::IsAlreadyExists(status) ? absl::AlreadyExistsError(text) : status;
+}
+
+class SqliteStore final : public Store {
+ public:
+  explicit SqliteStore(Database database) : owned_(std::move(database)), db_(owned_.get()) {}
+
+  absl::Status CreateHost(const HostRow& host) override {
+    const std::lock_guard lock(mutex_);
+    Statement insert(db_, kInsertHost);
+    insert.Bind(host.name, host.address, host.certificate_serial, host.certificate_not_after,
+                host.created, host.last_seen);
+    return NameTaken(insert.Run().status(), fmt::format("host \"{}\" exists already", host.name));
+  }
+
+  absl::Status UpdateHost(const HostRow& host) override {
+    const std::lock_guard lock(mutex_);
+    Statement update(db_,
+                     "UPDATE hosts SET address = ?, certificate_serial = ?, "
+                     "certificate_not_after = ?, last_seen = ? WHERE name = ?");
+    update.Bind(host.address, host.certificate_serial, host.certificate_not_after, host.last_seen,
+                host.name);
+    return ExpectOne(update.Run(), "host", host.name);
+  }
+
+  absl::StatusOr<HostRow> GetHost(const std::string& name) override {
+    const std::lock_guard lock(mutex_);
+    return FindHost(name);
+  }
+
+  absl::StatusOr<std::vector<HostRow>> ListHosts() override {
+    const std::lock_guard lock(mutex_);
+    Statement select(db_, "SELECT * FROM hosts ORDER BY name");
+    return AllRows<HostRow>(select);
+  }
+
+  absl::Status DeleteHost(const std::string& name, std::int64_t now) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    SEALIFT_ASSIGN_OR_RETURN(const HostRow host, FindHost(name));
+    SEALIFT_RETURN_IF_ERROR(CheckHostUnused(name));
+    if (!host.certificate_serial.empty()) {
+      SEALIFT_RETURN_IF_ERROR(Revoke(host.certificate_serial, now));
+    }
+    Statement remove(db_, "DELETE FROM hosts WHERE name = ?");
+    SEALIFT_RETURN_IF_ERROR(remove.Bind(name).Run().status());
+    return transaction.Commit();
+  }
+
+  absl::Status PutJoinToken(const JoinTokenRow& token) override {
+    const std::lock_guard lock(mutex_);
+    Statement insert(db_, "INSERT OR REPLACE INTO join_tokens VALUES (?, ?, ?)");
+    const absl::Status status =
+        insert.Bind(token.host, token.secret_sha256, token.expires).Run().status();
+    return absl::IsNotFound(status) ? NotFound("host", token.host) : status;
+  }
+
+  absl::Status TakeJoinToken(const std::string& host, const std::string& secret_sha256,
+                             std::int64_t now) override {
+    const std::lock_guard lock(mutex_);
+    Statement remove(
+        db_, "DELETE FROM join_tokens WHERE host = ? AND secret_sha256 = ? AND expires > ?");
+    SEALIFT_ASSIGN_OR_RETURN(const int removed, remove.Bind(host, secret_sha256, now).Run());
+    if (removed == 1) return absl::OkStatus();
+    return absl::NotFoundError(fmt::format(
+        "no such join token for host \"{}\": it was used, has expired or belongs to another "
+        "host",
+        host));
+  }
+
+  absl::Status RevokeCertificate(const std::string& serial, std::int64_t now) override {
+    const std::lock_guard lock(mutex_);
+    return Revoke(serial, now);
+  }
+
+  absl::StatusOr<bool> IsRevoked(const std::string& serial) override {
+    const std::lock_guard lock(mutex_);
+    Statement select(db_, "SELECT 1 FROM revoked_certificates WHERE serial = ?");
+    return select.Bind(serial).Step();
+  }
+
+  absl::Status CreateVm(const VmRow& vm) override {
+    const std::lock_guard lock(mutex_);
+    Statement insert(db_, kInsertVm);
+    insert.Bind(vm.name, vm.uuid, vm.host, vm.epoch, vm.definition, vm.encryption,
+                vm.policy_version, vm.created);
+    const absl::Status status = insert.Run().status();
+    if (absl::IsNotFound(status)) return NotFound("host", vm.host);
+    return NameTaken(
+        status, fmt::format("a VM with name \"{}\" or uuid {} exists already", vm.name, vm.uuid));
+  }
+
+  absl::Status UpdateVm(const VmRow& vm) override {
+    const std::lock_guard lock(mutex_);
+    Statement update(db_,
+                     "UPDATE vms SET definition = ?, encryption = ?, policy_version = ? "
+                     "WHERE name = ?");
+    update.Bind(vm.definition, vm.encryption, vm.policy_version, vm.name);
+    return ExpectOne(update.Run(), "VM", vm.name);
+  }
+
+  absl::Status MoveVm(const std::string& name, std::uint64_t expected_epoch,
+                      const std::string& host) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    SEALIFT_RETURN_IF_ERROR(Move(name, expected_epoch, host));
+    return transaction.Commit();
+  }
+
+  absl::StatusOr<VmRow> GetVm(const std::string& name) override {
+    const std::lock_guard lock(mutex_);
+    return FindVm(name);
+  }
+
+  absl::StatusOr<std::vector<VmRow>> ListVms() override {
+    const std::lock_guard lock(mutex_);
+    Statement select(db_, "SELECT * FROM vms ORDER BY name");
+    return AllRows<VmRow>(select);
+  }
+
+  absl::Status DeleteVm(const std::string& name) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    SEALIFT_ASSIGN_OR_RETURN(const std::optional<MigrationRow> running, FindRunning(name));
+    if (running) {
+      return absl::FailedPreconditionError(fmt::format(
+          "VM \"{}\" is being migrated (migration {}): wait for its end", name, running->id));
+    }
+    Statement remove(db_, "DELETE FROM vms WHERE name = ?");
+    SEALIFT_RETURN_IF_ERROR(ExpectOne(remove.Bind(name).Run(), "VM", name));
+    return transaction.Commit();
+  }
+
+  absl::Status CreateMigration(const MigrationRow& migration) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    SEALIFT_RETURN_IF_ERROR(FindVm(migration.vm).status());
+    Statement insert(db_, kInsertMigration);
+    insert.Bind(migration.id, migration.request_id, migration.vm, migration.source,
+                migration.destination, migration.requested_by, migration.mode, migration.started);
+    BindProgress(insert, migration);
+    const absl::Status status = insert.Run().status();
+    if (absl::IsAlreadyExists(status)) return WhyMigrationExists(migration);
+    SEALIFT_RETURN_IF_ERROR(status);
+    return transaction.Commit();
+  }
+
+  absl::Status UpdateMigration(const MigrationRow& migration) override {
+    const std::lock_guard lock(mutex_);
+    return WriteProgress(migration);
+  }
+
+  absl::Status FinishMove(const MigrationRow& migration, std::uint64_t expected_epoch) override {
+    if (migration.ended == 0) {
+      return absl::InvalidArgumentError(
+          fmt::format("migration {} is to be finished without the time of its end", migration.id));
+    }
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    SEALIFT_ASSIGN_OR_RETURN(const MigrationRow before, FindMigration(migration.id));
+    SEALIFT_ASSIGN_OR_RETURN(const VmRow vm, FindVm(before.vm));
+    const bool repeated = before.ended != 0 && before.phase == migration.phase;
+    if (repeated && vm.epoch > expected_epoch) return absl::OkStatus();
+    SEALIFT_RETURN_IF_ERROR(Move(before.vm, expected_epoch, before.destination));
+    SEALIFT_RETURN_IF_ERROR(WriteProgress(migration));
+    return transaction.Commit();
+  }
+
+  absl::StatusOr<MigrationRow> GetMigration(const std::string& id) override {
+    const std::lock_guard lock(mutex_);
+    return FindMigration(id);
+  }
+
+  absl::StatusOr<std::optional<MigrationRow>> FindMigrationByRequest(
+      const std::string& request_id) override {
+    const std::lock_guard lock(mutex_);
+    if (request_id.empty()) return std::optional<MigrationRow>();
+    Statement select(db_, SEALIFT_SELECT_MIGRATION "WHERE request_id = ?");
+    return FirstRow<MigrationRow>(select.Bind(request_id));
+  }
+
+  absl::StatusOr<std::optional<MigrationRow>> FindRunningMigration(const std::string& vm) override {
+    const std::lock_guard lock(mutex_);
+    return FindRunning(vm);
+  }
+
+  absl::StatusOr<std::vector<MigrationRow>> ListMigrations(const std::string& vm,
+                                                           std::size_t limit) override {
+    const std::lock_guard lock(mutex_);
+    if (vm.empty()) {
+      Statement select(db_, SEALIFT_SELECT_MIGRATION "ORDER BY number DESC LIMIT ?");
+      return AllRows<MigrationRow>(select.Bind(limit));
+    }
+    Statement select(db_, SEALIFT_SELECT_MIGRATION "WHERE vm = ? ORDER BY number DESC LIMIT ?");
+    return AllRows<MigrationRow>(select.Bind(vm, limit));
+  }
+
+  absl::StatusOr<std::int64_t> AddEvent(const EventRow& event) override {
+    const std::lock_guard lock(mutex_);
+    Statement insert(
+        db_, "INSERT INTO events (time, type, subject, actor, text) VALUES (?, ?, ?, ?, ?)");
+    insert.Bind(event.time, event.type, event.subject, event.actor, event.text);
+    SEALIFT_RETURN_IF_ERROR(insert.Run().status());
+    return sqlite3_last_insert_rowid(db_);
+  }
+
+  absl::StatusOr<std::vector<EventRow>> ListEvents(std::int64_t after, std::size_t limit,
+                                                   const std::string& subject) override {
+    const std::lock_guard lock(mutex_);
+    if (subject.empty()) {
+      Statement select(db_,
+                       "SELECT * FROM (SELECT * FROM events WHERE number > ? "
+                       "ORDER BY number DESC LIMIT ?) ORDER BY number");
+      return AllRows<EventRow>(select.Bind(after, limit));
+    }
+    Statement select(db_,
+                     "SELECT * FROM (SELECT * FROM events WHERE subject = ? AND number > ? "
+                     "ORDER BY number DESC LIMIT ?) ORDER BY number");
+    return AllRows<EventRow>(select.Bind(subject, after, limit));
+  }
+
+ private:
+  // All below: the caller holds the mutex.
+
+  absl::StatusOr<HostRow> FindHost(const std::string& name) {
+    Statement select(db_, "SELECT * FROM hosts WHERE name = ?");
+    return OnlyRow<HostRow>(select.Bind(name), NotFound("host", name));
+  }
+
+  absl::StatusOr<VmRow> FindVm(const std::string& name) {
+    Statement select(db_, "SELECT * FROM vms WHERE name = ?");
+    return OnlyRow<VmRow>(select.Bind(name), NotFound("VM", name));
+  }
+
+  absl::StatusOr<MigrationRow> FindMigration(const std::string& id) {
+    Statement select(db_, SEALIFT_SELECT_MIGRATION "WHERE id = ?");
+    return OnlyRow<MigrationRow>(select.Bind(id), NotFound("migration", id));
+  }
+
+  absl::StatusOr<std::optional<MigrationRow>> FindRunning(const std::string& vm) {
+    Statement select(db_, SEALIFT_SELECT_MIGRATION "WHERE vm = ? AND ended = 0");
+    return FirstRow<MigrationRow>(select.Bind(vm));
+  }
+
+  absl::Status CheckHostUnused(const std::string& name) {
+    Statement vms(db_, "SELECT * FROM vms WHERE host = ? ORDER BY name LIMIT 1");
+    SEALIFT_ASSIGN_OR_RETURN(const std::optional<VmRow> vm, FirstRow<VmRow>(vms.Bind(name)));
+    if (vm) {
+      return absl::FailedPreconditionError(fmt::format(
+          "host \"{}\" owns VMs, \"{}\" among them: move or delete them first", name, vm->name));
+    }
+    Statement migrations(
+        db_, SEALIFT_SELECT_MIGRATION "WHERE ended = 0 AND (source = ? OR destination = ?)");
+    SEALIFT_ASSIGN_OR_RETURN(const std::optional<MigrationRow> running,
+                             FirstRow<MigrationRow>(migrations.Bind(name, name)));
+    if (!running) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        fmt::format("host \"{}\" takes part in migration {} of VM \"{}\": wait for its end", name,
+                    running->id, running->vm));
+  }
+
+  absl::Status Revoke(const std::string& serial, std::int64_t now) {
+    Statement insert(db_, "INSERT OR IGNORE INTO revoked_certificates VALUES (?, ?)");
+    return insert.Bind(serial, now).Run().status();
+  }
+
+  absl::Status Move(const std::string& name, std::uint64_t expected_epoch,
+                    const std::string& host) {
+    SEALIFT_ASSIGN_OR_RETURN(const VmRow vm, FindVm(name));
+    if (vm.epoch != expected_epoch) {
+      return absl::AbortedError(fmt::format(
+          "VM \"{}\" has epoch {} at host \"{}\", not {} as expected: its owner has changed", name,
+          vm.epoch, vm.host, expected_epoch));
+    }
+    Statement update(db_, "UPDATE vms SET host = ?, epoch = epoch + 1 WHERE name = ?");
+    const absl::Status status = update.Bind(host, name).Run().status();
+    return absl::IsNotFound(status) ? NotFound("host", host) : status;
+  }
+
+  absl::Status WriteProgress(const MigrationRow& migration) {
+    Statement update(db_, kUpdateMigration);
+    BindProgress(update, migration);
+    return ExpectOne(update.Bind(migration.id).Run(), "migration", migration.id);
+  }
+
+  absl::Status WhyMigrationExists(const MigrationRow& migration) {
+    SEALIFT_ASSIGN_OR_RETURN(const std::optional<MigrationRow> running, FindRunning(migration.vm));
+    if (running) {
+      return absl::AlreadyExistsError(
+          fmt::format("VM \"{}\" is being migrated already (migration {} to host \"{}\")",
+                      migration.vm, running->id, running->destination));
+    }
+    return absl::AlreadyExistsError(fmt::format(
+        "migration {} or its request \"{}\" is known already", migration.id, migration.request_id));
+  }
+
+  std::mutex mutex_;
+  const Database owned_;
+  sqlite3* const db_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(const std::string& path) {
+  SEALIFT_ASSIGN_OR_RETURN(Database database, OpenDatabase(path));
+  return std::make_unique<SqliteStore>(std::move(database));
+}
+
+}  // namespace sealift::store
