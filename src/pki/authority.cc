@@ -246,4 +246,9 @@ absl::StatusOr<std::unique_ptr<CertificateAuthority>> CertificateAuthority::Load
                                             std::move(trust_domain), clock);
 }
 
+absl::StatusOr<std::string> ReadTrustDomain(const std::string& ca_pem) {
+  SEALIFT_ASSIGN_OR_RETURN(const CertificatePtr certificate, ParseCertificate(ca_pem));
+  return TrustDomainOf(certificate.get());
+}
+
 }  // namespace sealift::pki

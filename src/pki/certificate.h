@@ -48,6 +48,9 @@ struct CertificateInfo {
 [[nodiscard]] absl::StatusOr<bool> IsIssuedBy(const std::string& chain_pem,
                                               const std::string& ca_pem);
 
+// ReadTrustDomain reads the trust domain off the certificate of a CA.
+[[nodiscard]] absl::StatusOr<std::string> ReadTrustDomain(const std::string& ca_pem);
+
 // WipeKey overwrites the text of a private key and empties it.
 void WipeKey(std::string& key_pem);
 
