@@ -20,8 +20,7 @@ DestinationMigration::DestinationMigration(hypervisor::Vm& vm, MoverLink& mover,
                                            Board& board, const base::Clock& clock)
     : vm_(vm), mover_(mover), ledger_(ledger), board_(board), clock_(clock) {}
 
-DestinationPhase DestinationMigration::Run() {
-  DestinationPhase phase = Preparing{};
+DestinationPhase DestinationMigration::Run(DestinationPhase phase) {
   while (!IsFinal(NameOf(phase))) {
     phase = std::visit([this](auto&& now) { return From(std::move(now)); }, std::move(phase));
     board_.Post([&](Snapshot& snapshot) {

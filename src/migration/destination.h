@@ -17,9 +17,9 @@ class DestinationMigration {
   DestinationMigration(hypervisor::Vm& vm, MoverLink& mover, Ledger& ledger, Board& board,
                        const base::Clock& clock);
 
-  // Run goes from Preparing to Completed or Ended. Completed: the guest is ours; Ended: its process
-  // here is gone.
-  [[nodiscard]] DestinationPhase Run();
+  // Run goes from `phase` (an earlier agent may have got further than Preparing) to Completed or
+  // Ended. Completed: the guest is ours; Ended: its process here is gone.
+  [[nodiscard]] DestinationPhase Run(DestinationPhase phase = Preparing{});
 
  private:
   [[nodiscard]] DestinationPhase From(Preparing phase);

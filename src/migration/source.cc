@@ -32,8 +32,7 @@ SourceMigration::SourceMigration(SourceOptions options, hypervisor::Vm& vm, Move
       board_(board),
       clock_(clock) {}
 
-SourcePhase SourceMigration::Run() {
-  SourcePhase phase = Preparing{};
+SourcePhase SourceMigration::Run(SourcePhase phase) {
   while (!IsFinal(NameOf(phase))) {
     phase = std::visit([this](auto&& now) { return From(std::move(now)); }, std::move(phase));
     board_.Post([&](Snapshot& snapshot) {

@@ -23,10 +23,10 @@ class SourceMigration {
   SourceMigration(SourceOptions options, hypervisor::Vm& vm, MoverLink& mover, Ledger& ledger,
                   Board& board, const base::Clock& clock);
 
-  // Run goes from Preparing to Completed or Ended and returns which. When it returns Ended the
-  // guest runs here, unless its process is what failed; when it returns Completed the guest's
-  // process here is gone.
-  [[nodiscard]] SourcePhase Run();
+  // Run goes from `phase` (an earlier agent may have got further than Preparing) to Completed or
+  // Ended and returns which. When it returns Ended the guest runs here, unless its process is what
+  // failed; when it returns Completed the guest's process here is gone.
+  [[nodiscard]] SourcePhase Run(SourcePhase phase = Preparing{});
 
  private:
   [[nodiscard]] SourcePhase From(Preparing phase);
