@@ -109,7 +109,7 @@ class Memory(GuestTestCase):
 
     def test_more_than_there_is_ends_the_guest_with_a_message(self):
         machine = guest.start(self, "vm", "guest.fill=4096")
-        machine.console.wait_line("FATAL: guest.fill=4096 is more than", BOOT_SECONDS)
+        machine.console.wait_line("FATAL: guest.fill=4096 leaves too little", BOOT_SECONDS)
         self.assert_powers_off(machine)
 
 

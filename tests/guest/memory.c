@@ -27,6 +27,7 @@ enum {
   kDirtySliceMs = 5,
   kMaxCatchUpMs = 100,
   kMaxReports = 5,
+  kReserveMib = 24,  // for page tables, stacks and the kernel
 };
 static const uint64_t kMagic = 0x4547415054464c53;  // "SLFTPAGE"
 static const uint64_t kStep = 0x9e3779b97f4a7c15;
@@ -177,9 +178,9 @@ static void AllocatePages(uint64_t mib) {
   struct sysinfo memory;
   sysinfo(&memory);
   const uint64_t free_mib = (uint64_t)memory.freeram * memory.mem_unit >> 20;
-  if (mib > free_mib) {
-    Fatal("guest.fill=%llu is more than the %llu MiB that are free: give the guest more memory",
-          (unsigned long long)mib, (unsigned long long)free_mib);
+  if (mib + kReserveMib > free_mib) {
+    Fatal("guest.fill=%llu leaves too little of the %llu MiB that are free: it takes %d MiB more",
+          (unsigned long long)mib, (unsigned long long)free_mib, kReserveMib);
   }
   page_count = (size_t)(mib << 20) / kPageBytes;
   pages = mmap(NULL, page_count * kPageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
