@@ -1,0 +1,47 @@
+// The command line of sealift-controllerd.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "controller/settings.h"
+
+namespace sealift::controller {
+
+// InitCommand is `sealift-controllerd init`.
+struct InitCommand {
+  std::string address;
+  std::string state_dir = kDefaultStateDir;
+  std::string context_out = "/etc/sealift/context.yaml";
+};
+
+// RunCommand is `sealift-controllerd run`. What was not given comes from the configuration file or
+// is the default.
+struct RunCommand {
+  std::optional<std::string> config;
+  std::optional<std::string> state_dir;
+  std::optional<std::string> listen;
+  std::optional<std::string> enrolment_listen;
+  std::optional<std::string> log_level;
+  std::string ready_file;  // empty: none
+};
+
+// ParseCommandLine gives the command, or the exit code where help was asked for (0) or the usage
+// was wrong (2); both have been printed then.
+[[nodiscard]] std::variant<int, InitCommand, RunCommand> ParseCommandLine(int argc, char** argv);
+
+// SettingsOf merges defaults, the configuration file and flags, in rising order.
+[[nodiscard]] absl::StatusOr<Settings> SettingsOf(const RunCommand& command);
+
+// WriteReadyFile writes {"port":N,"enrolment_port":N}, unless `path` is empty.
+[[nodiscard]] absl::Status WriteReadyFile(const std::string& path, std::uint16_t port,
+                                          std::uint16_t enrolment_port);
+
+// ParentOf gives the folder of a path ("." for a bare name).
+[[nodiscard]] std::string ParentOf(const std::string& path);
+
+}  // namespace sealift::controller

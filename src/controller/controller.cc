@@ -1,0 +1,132 @@
+#include "controller/controller.h"
+
+#include <condition_variable>
+#include <mutex>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "controller/edge.h"
+#include "rpc/protocol.h"
+#include "store/sqlite_store.h"
+
+namespace sealift::controller {
+namespace {
+
+constexpr std::chrono::milliseconds kShutdownGrace{500};
+constexpr std::chrono::hours kCertificateCheckInterval{24};
+
+// ConnectTo makes connections with the controller's own certificate, good for the identity of the
+// host named only.
+AgentDirectory::Connect ConnectTo(const Installation& installation) {
+  return [&installation](const store::HostRow& row) {
+    const pki::Identity identity{installation.authority->trust_domain(), pki::Role::kHost,
+                                 row.name};
+    // Addresses were read when the host was added.
+    const auto address = base::ParseHostPort(row.address, rpc::kAgentPort);
+    return std::make_shared<AgentConnection>(
+        row.name, address.ok() ? *address : base::HostPort{row.address, rpc::kAgentPort},
+        rpc::MakeChannelCredentials(installation.credentials(), identity));
+  };
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Controller>> Controller::Start(const Settings& settings,
+                                                              const base::Clock& clock,
+                                                              keys::RandomSource& random,
+                                                              const Tuning& tuning) {
+  SEALIFT_ASSIGN_OR_RETURN(Installation installation, LoadInstallation(settings.state_dir, clock));
+  SEALIFT_RETURN_IF_ERROR(RenewOwnCertificate(installation, clock));
+  SEALIFT_RETURN_IF_ERROR(rpc::CheckCredentials(installation.credentials(), clock.Now()).status());
+  SEALIFT_ASSIGN_OR_RETURN(auto store, store::OpenSqliteStore(installation.files.database));
+  std::unique_ptr<Controller> controller(
+      new Controller(std::move(installation), std::move(store), clock, random, tuning));
+  SEALIFT_RETURN_IF_ERROR(controller->agents_.Start());
+  SEALIFT_RETURN_IF_ERROR(controller->migrations_.Resume());
+  SEALIFT_RETURN_IF_ERROR(controller->ServeEnrolment(settings));
+  SEALIFT_RETURN_IF_ERROR(controller->ServeOperators(settings));
+  controller->KeepCertificateFresh();
+  return controller;
+}
+
+Controller::Controller(Installation installation, std::unique_ptr<store::Store> store,
+                       const base::Clock& clock, keys::RandomSource& random, const Tuning& tuning)
+    : clock_(clock),
+      random_(random),
+      installation_(std::move(installation)),
+      store_(std::move(store)),
+      events_(*store_, clock_),
+      rows_(*store_),
+      certificates_(*installation_.authority, *store_, rows_, events_, clock_),
+      sync_(*store_),
+      agents_(*store_, rows_, events_, clock_, ConnectTo(installation_), tuning.heartbeat),
+      migrations_(
+          {*store_, agents_, events_, random_, clock_, installation_.authority->trust_domain()},
+          claims_),
+      vms_(*store_, agents_, sync_, claims_, events_, random_, clock_),
+      enrolment_service_(*store_, certificates_, agents_, events_, clock_, tuning.enrolment),
+      session_service_(*installation_.authority, events_),
+      event_service_(*store_, events_, stop_.get_token()),
+      migration_service_(migrations_, stop_.get_token()),
+      vm_service_(vms_, *store_, agents_, events_) {
+  agents_.OnReport([this](AgentConnection& agent, const v1::AgentStatus& status, Contact contact) {
+    sync_.OnReport(agent, status, contact);
+    migrations_.OnReport(agent, status);
+    certificates_.RenewIfDue(agent, status);
+  });
+}
+
+absl::Status Controller::ServeEnrolment(const Settings& settings) {
+  rpc::ServerOptions options;
+  SEALIFT_ASSIGN_OR_RETURN(options.address,
+                           base::ParseHostPort(settings.enrolment_listen, rpc::kEnrolmentPort));
+  options.credentials = rpc::MakeEnrolmentServerCredentials(installation_.credentials());
+  options.services = {&enrolment_service_};
+  SEALIFT_ASSIGN_OR_RETURN(enrolment_server_, rpc::Server::Start(options));
+  return absl::OkStatus();
+}
+
+absl::Status Controller::ServeOperators(const Settings& settings) {
+  const base::HostPort enrolment{installation_.address.host, enrolment_server_->port()};
+  host_service_ = std::make_unique<HostServiceImpl>(
+      *store_, rows_, agents_, events_, random_, clock_,
+      JoinTokens{installation_.authority->certificate_pem(), enrolment.ToString()});
+  rpc::ServerOptions options;
+  SEALIFT_ASSIGN_OR_RETURN(options.address,
+                           base::ParseHostPort(settings.listen, rpc::kControllerPort));
+  options.credentials = rpc::MakeServerCredentials(installation_.credentials(),
+                                                   installation_.authority->trust_domain(),
+                                                   {pki::Role::kOperator}, RefuseRevoked(*store_));
+  options.services = {host_service_.get(), &vm_service_, &migration_service_, &event_service_,
+                      &session_service_};
+  SEALIFT_ASSIGN_OR_RETURN(server_, rpc::Server::Start(options));
+  return absl::OkStatus();
+}
+
+void Controller::KeepCertificateFresh() {
+  housekeeping_ = std::jthread([this](const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any nobody;
+    std::unique_lock lock(mutex);
+    while (nobody.wait_for(lock, stop, kCertificateCheckInterval, [] { return false; }),
+           !stop.stop_requested()) {
+      const absl::Status renewed = RenewOwnCertificate(installation_, clock_);
+      if (!renewed.ok())
+        spdlog::error("renew the controller's own certificate: {}", base::MessageOf(renewed));
+    }
+  });
+}
+
+// Streams end by the stop, methods that wait for an agent by the end of its calls, the rest by
+// themselves.
+void Controller::Stop() {
+  stop_.request_stop();
+  housekeeping_.request_stop();
+  migrations_.RequestStop();
+  agents_.Stop();
+  if (server_) server_->Shutdown(kShutdownGrace);
+  if (enrolment_server_) enrolment_server_->Shutdown(kShutdownGrace);
+  migrations_.Stop();
+}
+
+}  // namespace sealift::controller

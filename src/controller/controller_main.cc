@@ -1,0 +1,87 @@
+// sealift-controllerd: keeps the inventory, decides who may move where, and hands out the keys.
+#include <fmt/format.h>
+#include <systemd/sd-daemon.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "cli/context.h"
+#include "controller/command_line.h"
+#include "controller/controller.h"
+#include "keys/secret_bytes.h"
+#include "rpc/protocol.h"
+
+namespace sealift::controller {
+namespace {
+
+absl::Status Init(const InitCommand& command) {
+  const base::SystemClock clock;
+  SEALIFT_ASSIGN_OR_RETURN(const base::HostPort address,
+                           base::ParseHostPort(command.address, rpc::kControllerPort));
+  SEALIFT_RETURN_IF_ERROR(InitInstallation(
+      command.state_dir, address, clock, [&](const AdminContext& admin) -> absl::Status {
+        SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(ParentOf(command.context_out)));
+        return cli::WriteContext(command.context_out, {admin.controller, admin.trust_domain,
+                                                       admin.ca_pem, admin.identity_pem});
+      }));
+  fmt::print(
+      "The certificate authority is in {}.\nThe administrator's context is {}: keep it secret.\n"
+      "Next: start sealift-controllerd, then add a host with: sealift host add NAME --address "
+      "ADDR\n",
+      command.state_dir, command.context_out);
+  return absl::OkStatus();
+}
+
+// Blocked before the first thread starts, so that they arrive at sigwait only.
+sigset_t BlockEndingSignals() {
+  sigset_t ending;
+  sigemptyset(&ending);
+  sigaddset(&ending, SIGTERM);
+  sigaddset(&ending, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &ending, nullptr);
+  return ending;
+}
+
+absl::Status Run(const RunCommand& command) {
+  SEALIFT_RETURN_IF_ERROR(keys::ForbidDumping());
+  rpc::RequireTls13();
+  SEALIFT_ASSIGN_OR_RETURN(const Settings settings, SettingsOf(command));
+  SEALIFT_RETURN_IF_ERROR(base::SetUpLog("sealift-controllerd", settings.log_level));
+  const sigset_t ending = BlockEndingSignals();
+
+  const base::SystemClock clock;
+  keys::SystemRandom random;
+  SEALIFT_ASSIGN_OR_RETURN(const auto controller, Controller::Start(settings, clock, random));
+  spdlog::info("serving operators at port {}, joining hosts at port {}", controller->port(),
+               controller->enrolment_port());
+  SEALIFT_RETURN_IF_ERROR(
+      WriteReadyFile(command.ready_file, controller->port(), controller->enrolment_port()));
+  sd_notify(0, "READY=1");
+
+  int signal = 0;
+  sigwait(&ending, &signal);
+  spdlog::info("ending at signal {}", signal);
+  sd_notify(0, "STOPPING=1");
+  controller->Stop();
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace sealift::controller
+
+int main(int argc, char** argv) {
+  using namespace sealift;
+  const auto command = controller::ParseCommandLine(argc, argv);
+  if (const int* exit_code = std::get_if<int>(&command)) return *exit_code;
+  const auto* init = std::get_if<controller::InitCommand>(&command);
+  const absl::Status status = init != nullptr
+                                  ? controller::Init(*init)
+                                  : controller::Run(std::get<controller::RunCommand>(command));
+  if (status.ok()) return 0;
+  fmt::print(stderr, "sealift-controllerd: {}\n", base::MessageOf(status));
+  return absl::IsInvalidArgument(status) ? 2 : 1;
+}

@@ -1,0 +1,82 @@
+#include "controller/host_link.h"
+
+#include "base/status.h"
+
+namespace sealift::controller {
+namespace {
+
+constexpr std::chrono::seconds kStatusDeadline{5};
+
+}  // namespace
+
+HostFacts FactsOf(const std::string& host, const HostView& view) {
+  HostFacts facts{host, view.reach, view.reason, {}};
+  if (view.status) facts.capabilities = view.status->capabilities();
+  return facts;
+}
+
+HostLink::HostLink(std::shared_ptr<AgentConnection> connection, const base::Clock& clock,
+                   std::chrono::milliseconds interval, HostObserver observer)
+    : connection_(std::move(connection)),
+      clock_(clock),
+      interval_(interval),
+      observer_(std::move(observer)),
+      view_{HostReach::kUnreachable, "it has not been asked yet", {}, 0},
+      thread_([this](const std::stop_token& stop) { Run(stop); }) {}
+
+void HostLink::Stop() {
+  thread_.request_stop();
+  connection_->CancelAll();
+}
+
+HostView HostLink::View() const {
+  const std::lock_guard lock(mutex_);
+  return view_;
+}
+
+HostView HostLink::Refresh() {
+  std::uint64_t question = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    question = ++questions_;
+  }
+  Remember(question, connection_->Call(&AgentConnection::Stub::GetStatus, v1::GetStatusRequest(),
+                                       kStatusDeadline));
+  return View();
+}
+
+// An answer that was overtaken by that of a later question says nothing new.
+void HostLink::Remember(std::uint64_t question, const absl::StatusOr<v1::AgentStatus>& answer) {
+  const std::lock_guard lock(mutex_);
+  if (question < answered_) return;
+  answered_ = question;
+  if (!answer.ok()) {
+    view_.reach = HostReach::kUnreachable;
+    view_.reason = base::MessageOf(answer.status());
+    return;
+  }
+  view_ = {HostReach::kReady, "", *answer, base::UnixMillis(clock_.Now())};
+}
+
+void HostLink::Run(const std::stop_token& stop) {
+  while (!stop.stop_requested()) {
+    Beat(stop);
+    std::unique_lock lock(mutex_);
+    wake_.wait_for(lock, stop, interval_, [] { return false; });
+  }
+}
+
+void HostLink::Beat(const std::stop_token& stop) {
+  const HostView view = Refresh();
+  if (stop.stop_requested()) return;
+  if (view.reach == HostReach::kReady) {
+    const Contact contact = hearing_ == Hearing::kYes ? Contact::kRepeated : Contact::kFirst;
+    hearing_ = Hearing::kYes;
+    observer_.report(*connection_, *view.status, contact);
+  } else if (hearing_ != Hearing::kNo) {
+    hearing_ = Hearing::kNo;
+    observer_.lost(connection_->host(), view);
+  }
+}
+
+}  // namespace sealift::controller

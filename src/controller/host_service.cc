@@ -1,0 +1,181 @@
+#include "controller/host_service.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/socket.h"
+#include "base/status.h"
+#include "controller/convert.h"
+#include "controller/edge.h"
+#include "controller/lookup.h"
+#include "pki/identity.h"
+#include "pki/join_token.h"
+#include "rpc/protocol.h"
+
+namespace sealift::controller {
+namespace {
+
+constexpr std::chrono::seconds kTokenLifetime = std::chrono::hours(1);
+constexpr std::chrono::seconds kLongestTokenLifetime = std::chrono::hours(7 * 24);
+constexpr std::size_t kTokenSecretBytes = 32;
+
+absl::StatusOr<std::chrono::seconds> LifetimeOf(const v1::AddHostRequest& request) {
+  if (request.token_lifetime_s() == 0) return kTokenLifetime;
+  const std::chrono::seconds asked(request.token_lifetime_s());
+  if (asked <= kLongestTokenLifetime) return asked;
+  return absl::InvalidArgumentError(fmt::format(
+      "a join token lives at most {} hours: it lets anybody who reads it join as host {}",
+      std::chrono::duration_cast<std::chrono::hours>(kLongestTokenLifetime).count(),
+      request.name()));
+}
+
+absl::StatusOr<std::string> AddressOf(const v1::AddHostRequest& request) {
+  if (request.address().empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "say where the agent of host {} listens: --address HOST[:PORT]", request.name()));
+  }
+  SEALIFT_ASSIGN_OR_RETURN(const base::HostPort address,
+                           base::ParseHostPort(request.address(), rpc::kAgentPort));
+  return address.ToString();
+}
+
+}  // namespace
+
+HostServiceImpl::HostServiceImpl(store::Store& store, HostRows& rows, AgentDirectory& agents,
+                                 EventLog& events, keys::RandomSource& random,
+                                 const base::Clock& clock, JoinTokens tokens)
+    : store_(store),
+      rows_(rows),
+      agents_(agents),
+      events_(events),
+      random_(random),
+      clock_(clock),
+      tokens_(std::move(tokens)) {}
+
+grpc::Status HostServiceImpl::Add(grpc::ServerContext* context, const v1::AddHostRequest* request,
+                                  v1::AddHostResponse* response) {
+  return Answer(*context, "host add",
+                [&](const std::string& caller) { return AddHost(*request, caller, *response); });
+}
+
+grpc::Status HostServiceImpl::List(grpc::ServerContext* context, const v1::ListHostsRequest*,
+                                   v1::ListHostsResponse* response) {
+  return Answer(*context, "host list", [&](const std::string&) -> absl::Status {
+    SEALIFT_ASSIGN_OR_RETURN(const auto rows, store_.ListHosts());
+    for (const store::HostRow& row : rows) {
+      SEALIFT_ASSIGN_OR_RETURN(*response->add_hosts(), Describe(row));
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::Status HostServiceImpl::Get(grpc::ServerContext* context, const v1::GetHostRequest* request,
+                                  v1::Host* response) {
+  return Answer(*context, "host show", [&](const std::string&) -> absl::Status {
+    SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, request->name()));
+    SEALIFT_ASSIGN_OR_RETURN(*response, Describe(row));
+    return absl::OkStatus();
+  });
+}
+
+grpc::Status HostServiceImpl::Remove(grpc::ServerContext* context,
+                                     const v1::RemoveHostRequest* request,
+                                     v1::RemoveHostResponse*) {
+  return Answer(*context, "host remove",
+                [&](const std::string& caller) { return RemoveHost(request->name(), caller); });
+}
+
+absl::Status HostServiceImpl::AddHost(const v1::AddHostRequest& request, const std::string& caller,
+                                      v1::AddHostResponse& response) {
+  SEALIFT_RETURN_IF_ERROR(pki::CheckName("host", request.name()));
+  SEALIFT_RETURN_IF_ERROR(LifetimeOf(request).status());
+  SEALIFT_RETURN_IF_ERROR(request.renew_token() ? LetJoinAgain(request, caller)
+                                                : Create(request, caller));
+  SEALIFT_RETURN_IF_ERROR(MakeToken(request, response));
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, request.name()));
+  SEALIFT_ASSIGN_OR_RETURN(*response.mutable_host(), Describe(row));
+  return absl::OkStatus();
+}
+
+absl::Status HostServiceImpl::Create(const v1::AddHostRequest& request, const std::string& caller) {
+  store::HostRow row;
+  row.name = request.name();
+  SEALIFT_ASSIGN_OR_RETURN(row.address, AddressOf(request));
+  row.created = base::UnixMillis(clock_.Now());
+  const absl::Status created = store_.CreateHost(row);
+  if (absl::IsAlreadyExists(created)) {
+    return absl::AlreadyExistsError(
+        fmt::format("there is a host named {} already: choose another name, or let it join again "
+                    "with --renew-token",
+                    row.name));
+  }
+  SEALIFT_RETURN_IF_ERROR(created);
+  events_.Add("host.added", "host/" + row.name, caller, fmt::format("at {}", row.address));
+  return absl::OkStatus();
+}
+
+// Whatever held the old certificate is out before the new token exists.
+absl::Status HostServiceImpl::LetJoinAgain(const v1::AddHostRequest& request,
+                                           const std::string& caller) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow before, FindHost(store_, request.name()));
+  std::string address = before.address;
+  if (!request.address().empty()) {
+    SEALIFT_ASSIGN_OR_RETURN(address, AddressOf(request));
+  }
+  if (!before.certificate_serial.empty()) {
+    SEALIFT_RETURN_IF_ERROR(
+        store_.RevokeCertificate(before.certificate_serial, base::UnixMillis(clock_.Now())));
+  }
+  agents_.Unlink(request.name());
+  SEALIFT_RETURN_IF_ERROR(rows_.Update(request.name(), [&](store::HostRow& row) {
+    row.address = address;
+    row.certificate_serial.clear();
+    row.certificate_not_after = 0;
+  }));
+  events_.Add("host.token_renewed", "host/" + request.name(), caller,
+              "its certificate is revoked and it may join again");
+  return absl::OkStatus();
+}
+
+absl::Status HostServiceImpl::MakeToken(const v1::AddHostRequest& request,
+                                        v1::AddHostResponse& response) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::chrono::seconds lifetime, LifetimeOf(request));
+  pki::JoinToken token{request.name(), tokens_.ca_certificate_pem, base::Bytes(kTokenSecretBytes)};
+  SEALIFT_RETURN_IF_ERROR(random_.Fill(token.secret));
+  SEALIFT_ASSIGN_OR_RETURN(const std::string text, pki::EncodeJoinToken(token));
+  const std::int64_t expires = base::UnixMillis(clock_.Now() + lifetime);
+  SEALIFT_RETURN_IF_ERROR(
+      store_.PutJoinToken({request.name(), pki::HashTokenSecret(token.secret), expires}));
+  response.set_token(text);
+  response.set_token_expires_ms(expires);
+  response.set_join_command(fmt::format("sealift-agentd join --controller {} --token {}",
+                                        tokens_.enrolment_address, text));
+  return absl::OkStatus();
+}
+
+absl::Status HostServiceImpl::RemoveHost(const std::string& name, const std::string& caller) {
+  SEALIFT_RETURN_IF_ERROR(FindHost(store_, name).status());
+  SEALIFT_ASSIGN_OR_RETURN(const auto vms, store_.ListVms());
+  std::vector<std::string> owned;
+  for (const store::VmRow& vm : vms) {
+    if (vm.host == name) owned.push_back(vm.name);
+  }
+  if (!owned.empty()) {
+    return absl::FailedPreconditionError(fmt::format(
+        "host {} owns VMs: migrate or delete them first ({})", name, fmt::join(owned, ", ")));
+  }
+  SEALIFT_RETURN_IF_ERROR(store_.DeleteHost(name, base::UnixMillis(clock_.Now())));
+  agents_.Unlink(name);
+  events_.Add("host.removed", "host/" + name, caller, "its certificate is revoked");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Host> HostServiceImpl::Describe(const store::HostRow& row) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto vms, store_.ListVms());
+  const auto owned = std::ranges::count(vms, row.name, &store::VmRow::host);
+  return ToProto(row, agents_.View(row.name), static_cast<std::uint32_t>(owned));
+}
+
+}  // namespace sealift::controller

@@ -1,0 +1,103 @@
+#include "controller/installation.h"
+
+#include <fmt/format.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "rpc/protocol.h"
+
+namespace sealift::controller {
+namespace {
+
+// A new private key with a certificate for `identity`: PEM of the key, then of the chain.
+absl::StatusOr<std::string> MakeIdentity(pki::CertificateAuthority& authority,
+                                         const pki::Identity& identity) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::string key, pki::GeneratePrivateKey());
+  SEALIFT_ASSIGN_OR_RETURN(const std::string request, pki::MakeRequest(key, identity));
+  SEALIFT_ASSIGN_OR_RETURN(const std::string chain,
+                           authority.Issue(request, identity, pki::kCertificateLifetime));
+  return key + chain;
+}
+
+pki::Identity ControllerOf(const pki::CertificateAuthority& authority) {
+  return {authority.trust_domain(), pki::Role::kController, ""};
+}
+
+absl::Status CheckNotInitialised(const StateFiles& files) {
+  const auto key = base::ReadFile(files.ca_key);
+  if (absl::IsNotFound(key.status())) return absl::OkStatus();
+  SEALIFT_RETURN_IF_ERROR(key.status());
+  return absl::FailedPreconditionError(
+      fmt::format("{} exists: this installation has a certificate authority, and a new one would "
+                  "lock out every host and operator; "
+                  "to start over, move the folder away or name another one with --state-dir",
+                  files.ca_key));
+}
+
+}  // namespace
+
+StateFiles::StateFiles(const std::string& state_dir)
+    : ca_certificate(state_dir + "/ca.crt"),
+      ca_key(state_dir + "/ca.key"),
+      identity(state_dir + "/identity.pem"),
+      address(state_dir + "/address"),
+      database(state_dir + "/controller.db") {}
+
+absl::Status InitInstallation(
+    const std::string& state_dir, const base::HostPort& address, const base::Clock& clock,
+    const std::function<absl::Status(const AdminContext&)>& write_context) {
+  const StateFiles files(state_dir);
+  SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(state_dir, 0700));
+  SEALIFT_RETURN_IF_ERROR(CheckNotInitialised(files));
+  SEALIFT_ASSIGN_OR_RETURN(const auto authority, pki::CertificateAuthority::Create(clock));
+  SEALIFT_ASSIGN_OR_RETURN(const std::string own,
+                           MakeIdentity(*authority, ControllerOf(*authority)));
+  SEALIFT_ASSIGN_OR_RETURN(
+      const std::string admin,
+      MakeIdentity(*authority, {authority->trust_domain(), pki::Role::kOperator, kAdminName}));
+  SEALIFT_ASSIGN_OR_RETURN(const std::string ca_key, authority->key_pem());
+  SEALIFT_RETURN_IF_ERROR(write_context(
+      {address.ToString(), authority->trust_domain(), authority->certificate_pem(), admin}));
+  SEALIFT_RETURN_IF_ERROR(
+      base::WriteFileDurably(files.ca_certificate, authority->certificate_pem(), 0644));
+  SEALIFT_RETURN_IF_ERROR(base::WriteFileDurably(files.identity, own));
+  SEALIFT_RETURN_IF_ERROR(base::WriteFileDurably(files.address, address.ToString() + "\n", 0644));
+  return base::WriteFileDurably(files.ca_key, ca_key);
+}
+
+absl::StatusOr<Installation> LoadInstallation(const std::string& state_dir,
+                                              const base::Clock& clock) {
+  Installation installation{StateFiles(state_dir), {}, nullptr};
+  const auto key = base::ReadFile(installation.files.ca_key);
+  if (absl::IsNotFound(key.status())) {
+    return absl::NotFoundError(
+        fmt::format("{} is not there: run sealift-controllerd init first, or name the state folder "
+                    "with --state-dir",
+                    installation.files.ca_key));
+  }
+  SEALIFT_RETURN_IF_ERROR(key.status());
+  SEALIFT_ASSIGN_OR_RETURN(const std::string certificate,
+                           base::ReadFile(installation.files.ca_certificate));
+  SEALIFT_ASSIGN_OR_RETURN(std::string address, base::ReadFile(installation.files.address));
+  if (address.ends_with('\n')) address.pop_back();
+  SEALIFT_ASSIGN_OR_RETURN(installation.address,
+                           base::ParseHostPort(address, rpc::kControllerPort));
+  SEALIFT_ASSIGN_OR_RETURN(installation.authority,
+                           pki::CertificateAuthority::Load(certificate, *key, clock));
+  return installation;
+}
+
+absl::Status RenewOwnCertificate(const Installation& installation, const base::Clock& clock) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::string identity, base::ReadFile(installation.files.identity));
+  SEALIFT_ASSIGN_OR_RETURN(const pki::CertificateInfo info, pki::ReadCertificate(identity));
+  if (!pki::RenewalDue(info, clock.Now())) return absl::OkStatus();
+  SEALIFT_ASSIGN_OR_RETURN(
+      const std::string renewed,
+      MakeIdentity(*installation.authority, ControllerOf(*installation.authority)));
+  SEALIFT_RETURN_IF_ERROR(base::WriteFileDurably(installation.files.identity, renewed));
+  spdlog::info("the controller's own certificate was renewed");
+  return absl::OkStatus();
+}
+
+}  // namespace sealift::controller

@@ -1,0 +1,117 @@
+#include "controller/migration_preparation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/bytes.h"
+#include "base/socket.h"
+#include "base/status.h"
+#include "controller/convert.h"
+#include "keys/hpke.h"
+#include "keys/key_schedule.h"
+#include "pki/identity.h"
+#include "rpc/protocol.h"
+
+namespace sealift::controller {
+namespace {
+
+// Longer than other calls: the destination starts a QEMU that allocates the guest's memory.
+constexpr std::chrono::seconds kPrepareDeadline{30};
+
+absl::StatusOr<keys::Engine> StoredEngine(const store::MigrationRow& migration) {
+  switch (ParseEngine(migration.engine)) {
+    case v1::ENGINE_STREAM:
+      return keys::Engine::kStream;
+    case v1::ENGINE_DIRECT:
+      return keys::Engine::kDirect;
+    default:
+      return absl::InternalError(
+          fmt::format("migration {} names the engine '{}', which this version does not know",
+                      migration.id, migration.engine));
+  }
+}
+
+absl::StatusOr<SealedKeys> SealFreshKey(keys::RandomSource& random, const keys::MigrationSpec& spec,
+                                        const std::string& source_key,
+                                        const std::string& destination_key) {
+  SEALIFT_ASSIGN_OR_RETURN(const keys::MigrationKey key, keys::MigrationKey::Generate(random));
+  const keys::SpecHash info = keys::HashSpec(spec);
+  SEALIFT_ASSIGN_OR_RETURN(const base::Bytes for_source,
+                           keys::HpkeSeal(base::AsBytes(source_key), info, key.bytes));
+  SEALIFT_ASSIGN_OR_RETURN(const base::Bytes for_destination,
+                           keys::HpkeSeal(base::AsBytes(destination_key), info, key.bytes));
+  return SealedKeys{std::string(base::AsText(for_source)),
+                    std::string(base::AsText(for_destination))};
+}
+
+v1::PrepareDestinationRequest DestinationRequest(const v1::MigrationSpec& spec,
+                                                 const store::VmRow& vm,
+                                                 const std::string& listen_address) {
+  v1::PrepareDestinationRequest request;
+  *request.mutable_spec() = spec;
+  request.set_definition_yaml(vm.definition);
+  request.set_epoch(vm.epoch + 1);
+  request.set_listen_address(listen_address);
+  return request;
+}
+
+v1::PrepareSourceRequest SourceRequest(const v1::MigrationSpec& spec, const store::VmRow& vm,
+                                       const v1::PrepareDestinationResponse& destination) {
+  v1::PrepareSourceRequest request;
+  *request.mutable_spec() = spec;
+  *request.mutable_data_addresses() = destination.data_addresses();
+  request.set_epoch(vm.epoch);
+  return request;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> WireId(const std::string& id) {
+  SEALIFT_ASSIGN_OR_RETURN(const base::Bytes bytes, base::FromHex(id));
+  if (bytes.size() == keys::MigrationId().size()) return std::string(base::AsText(bytes));
+  return absl::InvalidArgumentError(
+      fmt::format("'{}' is not the id of a migration: give its 32 hexadecimal digits", id));
+}
+
+absl::StatusOr<keys::MigrationSpec> SpecOf(const store::MigrationRow& migration,
+                                           const std::string& trust_domain) {
+  keys::MigrationSpec spec;
+  SEALIFT_ASSIGN_OR_RETURN(const std::string id, WireId(migration.id));
+  std::ranges::copy(base::AsBytes(id), spec.id.begin());
+  spec.vm = migration.vm;
+  spec.source = pki::Identity{trust_domain, pki::Role::kHost, migration.source}.ToUri();
+  spec.destination = pki::Identity{trust_domain, pki::Role::kHost, migration.destination}.ToUri();
+  spec.protection = migration.encrypted ? keys::Protection::kSealed : keys::Protection::kPlain;
+  SEALIFT_ASSIGN_OR_RETURN(spec.engine, StoredEngine(migration));
+  spec.streams = static_cast<std::uint16_t>(migration.streams);
+  return spec;
+}
+
+absl::StatusOr<SealedKeys> PrepareMigration(AgentDirectory& agents, keys::RandomSource& random,
+                                            const store::MigrationRow& migration,
+                                            const store::VmRow& vm,
+                                            const std::string& destination_address,
+                                            const std::string& trust_domain) {
+  SEALIFT_ASSIGN_OR_RETURN(const keys::MigrationSpec spec, SpecOf(migration, trust_domain));
+  SEALIFT_RETURN_IF_ERROR(keys::ValidateSpec(spec));
+  SEALIFT_ASSIGN_OR_RETURN(const policy::EncryptionMode mode, StoredMode(migration.mode));
+  SEALIFT_ASSIGN_OR_RETURN(const base::HostPort address,
+                           base::ParseHostPort(destination_address, rpc::kAgentPort));
+  SEALIFT_ASSIGN_OR_RETURN(const auto destination, agents.Connection(migration.destination));
+  SEALIFT_ASSIGN_OR_RETURN(const auto source, agents.Connection(migration.source));
+
+  const v1::MigrationSpec told = ToProto(spec, mode);
+  SEALIFT_ASSIGN_OR_RETURN(
+      const v1::PrepareDestinationResponse at_destination,
+      destination->Call(&AgentConnection::Stub::PrepareDestination,
+                        DestinationRequest(told, vm, address.host), kPrepareDeadline));
+  SEALIFT_ASSIGN_OR_RETURN(const v1::PrepareSourceResponse at_source,
+                           source->Call(&AgentConnection::Stub::PrepareSource,
+                                        SourceRequest(told, vm, at_destination), kPrepareDeadline));
+  return SealFreshKey(random, spec, at_source.mover_public_key(),
+                      at_destination.mover_public_key());
+}
+
+}  // namespace sealift::controller

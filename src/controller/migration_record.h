@@ -1,0 +1,74 @@
+// What is known of one migration while it runs: its stored row, and the progress shown to users.
+// The row is written when the phase changes, not with every number.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <stop_token>
+#include <string>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "sealift/v1/agent.pb.h"
+#include "store/store.h"
+
+namespace sealift::controller {
+
+// MigrationView is a migration as users see it. A value.
+struct MigrationView {
+  store::MigrationRow row;
+  v1::MigrationProgress progress;
+  std::uint64_t version = 0;  // another after every change
+};
+
+// MigrationRecord is thread-safe. Store and clock outlive it. Its phase never goes back.
+class MigrationRecord {
+ public:
+  // `row` is in the store already.
+  MigrationRecord(store::Store& store, const base::Clock& clock, store::MigrationRow row);
+
+  [[nodiscard]] MigrationView View();
+  // WaitForChange blocks until the view's version is not `seen`, `timeout` has passed or a stop was
+  // requested.
+  [[nodiscard]] MigrationView WaitForChange(std::uint64_t seen, std::chrono::milliseconds timeout,
+                                            std::stop_token stop);
+  [[nodiscard]] v1::MigrationPhase phase();
+  [[nodiscard]] bool ended();
+
+  // RequestCancel notes the wish of a user before the delegation and returns whether that was in
+  // time.
+  [[nodiscard]] bool RequestCancel();
+  [[nodiscard]] bool cancel_requested();
+  // Delegate writes durably that the source agent decides from now on. CANCELLED when a user wished
+  // so before.
+  [[nodiscard]] absl::Status Delegate();
+
+  // Learn takes over what the source reports: its numbers, and its phase unless that is an end.
+  void Learn(const v1::AgentMigration& source);
+  // LearnCommit takes over that the destination owns the guest.
+  void LearnCommit();
+  // Say shows what is being waited for.
+  void Say(const std::string& detail);
+
+  // Finish ends the migration as completed and moves the VM to the destination, in one transaction.
+  // End ends it as failed or cancelled. On an error nothing has changed: try again.
+  [[nodiscard]] absl::Status Finish(std::uint64_t epoch_before);
+  [[nodiscard]] absl::Status End(v1::MigrationPhase phase, const std::string& detail);
+
+ private:
+  // Both need mutex_.
+  void EnterPhase(store::MigrationRow& row, v1::MigrationPhase phase) const;
+  void Show(store::MigrationRow row);
+  void TryToStore();
+
+  store::Store& store_;
+  const base::Clock& clock_;
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  MigrationView view_;             // guarded by mutex_
+  bool cancel_requested_ = false;  // guarded by mutex_
+};
+
+}  // namespace sealift::controller

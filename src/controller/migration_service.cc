@@ -1,0 +1,89 @@
+#include "controller/migration_service.h"
+
+#include "base/status.h"
+#include "controller/convert.h"
+#include "controller/edge.h"
+
+namespace sealift::controller {
+namespace {
+
+constexpr std::size_t kDefaultListed = 100;
+// How soon a watcher that has gone away is noticed while nothing changes.
+constexpr std::chrono::seconds kLookForClient{1};
+
+v1::Migration Shown(const MigrationView& view) { return ToProto(view.row, view.progress); }
+
+absl::Status Deliver(const absl::StatusOr<MigrationView>& view, v1::Migration* response) {
+  if (!view.ok()) return view.status();
+  *response = Shown(*view);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::Status MigrationServiceImpl::Start(grpc::ServerContext* context,
+                                         const v1::StartMigrationRequest* request,
+                                         v1::Migration* response) {
+  return Answer(*context, "vm migrate", [&](const std::string& caller) {
+    return Deliver(runner_.Start({.vm = request->vm(),
+                                  .to = request->to(),
+                                  .streams = request->streams(),
+                                  .request_id = request->request_id(),
+                                  .requested_by = caller}),
+                   response);
+  });
+}
+
+grpc::Status MigrationServiceImpl::List(grpc::ServerContext* context,
+                                        const v1::ListMigrationsRequest* request,
+                                        v1::ListMigrationsResponse* response) {
+  return Answer(*context, "migration list", [&](const std::string&) -> absl::Status {
+    const std::size_t limit = request->limit() == 0 ? kDefaultListed : request->limit();
+    SEALIFT_ASSIGN_OR_RETURN(const auto views, runner_.List(request->vm(), limit));
+    for (const MigrationView& view : views) *response->add_migrations() = Shown(view);
+    return absl::OkStatus();
+  });
+}
+
+grpc::Status MigrationServiceImpl::Get(grpc::ServerContext* context,
+                                       const v1::GetMigrationRequest* request,
+                                       v1::Migration* response) {
+  return Answer(*context, "migration show",
+                [&](const std::string&) { return Deliver(runner_.Get(request->id()), response); });
+}
+
+grpc::Status MigrationServiceImpl::Watch(grpc::ServerContext* context,
+                                         const v1::WatchMigrationRequest* request,
+                                         grpc::ServerWriter<v1::Migration>* writer) {
+  return Answer(*context, "migration watch",
+                [&](const std::string&) { return Follow(*context, request->id(), *writer); });
+}
+
+absl::Status MigrationServiceImpl::Follow(const grpc::ServerContext& context, const std::string& id,
+                                          grpc::ServerWriter<v1::Migration>& writer) {
+  SEALIFT_ASSIGN_OR_RETURN(MigrationView view, runner_.Get(id));
+  std::uint64_t sent = view.version;
+  if (!writer.Write(Shown(view))) return absl::OkStatus();
+  while (view.row.ended == 0) {
+    SEALIFT_ASSIGN_OR_RETURN(view, runner_.WaitForChange(id, sent, kLookForClient, stop_));
+    if (context.IsCancelled()) return absl::OkStatus();
+    if (stop_.stop_requested()) {
+      return absl::UnavailableError("the controller is being stopped; the migration goes on");
+    }
+    const bool news = view.version != sent || view.row.ended != 0;
+    sent = view.version;
+    if (news && !writer.Write(Shown(view))) return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+grpc::Status MigrationServiceImpl::Cancel(grpc::ServerContext* context,
+                                          const v1::CancelMigrationRequest* request,
+                                          v1::Migration* response) {
+  return Answer(*context, "migration cancel", [&](const std::string& caller) -> absl::Status {
+    SEALIFT_RETURN_IF_ERROR(runner_.Cancel(request->id(), caller));
+    return Deliver(runner_.Get(request->id()), response);
+  });
+}
+
+}  // namespace sealift::controller

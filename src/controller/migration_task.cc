@@ -1,0 +1,294 @@
+#include "controller/migration_task.h"
+
+#include <fmt/format.h>
+
+#include <condition_variable>
+#include <mutex>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "controller/backoff.h"
+#include "controller/convert.h"
+#include "controller/migration_preparation.h"
+
+namespace sealift::controller {
+namespace {
+
+// A watch is renewed after this long, so that an agent that is connected but stuck is noticed:
+// sooner while the guest stands still.
+constexpr std::chrono::seconds kWatchPeriod{10};
+constexpr std::chrono::seconds kSwitchingWatchPeriod{2};
+// How long the source has after its commit before the controller helps.
+constexpr std::chrono::seconds kCommitPatience{2};
+
+constexpr char kRestarted[] = "the controller was restarted before the migration had begun";
+
+v1::AgentMigrationRequest RequestFor(const std::string& wire_id) {
+  v1::AgentMigrationRequest request;
+  request.set_id(wire_id);
+  return request;
+}
+
+bool GuestStandsStill(v1::MigrationPhase phase) {
+  return phase == v1::MIGRATION_PHASE_SWITCHING || phase == v1::MIGRATION_PHASE_COMMITTED;
+}
+
+void WaitUnlessStopped(const std::stop_token& stop, std::chrono::milliseconds delay) {
+  std::mutex mutex;
+  std::condition_variable_any nobody;
+  std::unique_lock lock(mutex);
+  nobody.wait_for(lock, stop, delay, [] { return false; });
+}
+
+const v1::AgentMigration* FindMigration(const v1::AgentStatus& status, const std::string& wire_id) {
+  for (const v1::AgentMigration& migration : status.migrations()) {
+    if (migration.id() == wire_id) return &migration;
+  }
+  return nullptr;
+}
+
+// A guest that its host reports like this is there and on no way elsewhere.
+bool IsSettled(v1::VmState state) {
+  return state == v1::VM_STATE_RUNNING || state == v1::VM_STATE_PAUSED ||
+         state == v1::VM_STATE_STOPPED || state == v1::VM_STATE_CRASHED;
+}
+
+}  // namespace
+
+void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::MigrationPhase end) {
+  const v1::AgentMigrationRequest request = RequestFor(wire_id);
+  if (end != v1::MIGRATION_PHASE_COMPLETED) {
+    const absl::Status cancelled =
+        agent.Call(&AgentConnection::Stub::CancelMigration, request).status();
+    if (DidNotAnswer(cancelled) || absl::IsNotFound(cancelled)) return;
+  }
+  const absl::Status forgotten =
+      agent.Call(&AgentConnection::Stub::ForgetMigration, request).status();
+  if (forgotten.ok() || absl::IsNotFound(forgotten)) return;
+  spdlog::debug("host {} still holds an ended migration: {}", agent.host(),
+                base::MessageOf(forgotten));
+}
+
+MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
+                             std::string wire_id)
+    : parts_(parts),
+      vm_(std::move(vm)),
+      source_(row.source),
+      destination_(row.destination),
+      wire_id_(std::move(wire_id)),
+      record_(parts.store, parts.clock, std::move(row)) {}
+
+void MigrationTask::Run(const std::stop_token& stop) {
+  const absl::Status started = Start();
+  if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) return Abort(started, stop);
+  if (!started.ok()) failure_ = base::MessageOf(started);
+  Follow(stop);
+}
+
+// The key of a migration that was not delegated is gone with the controller that made it, and the
+// source was told nothing.
+void MigrationTask::Resume(const std::stop_token& stop) {
+  if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
+    return Abort(absl::AbortedError(kRestarted), stop);
+  }
+  Follow(stop);
+}
+
+absl::Status MigrationTask::Start() {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow destination, parts_.store.GetHost(destination_));
+  SEALIFT_ASSIGN_OR_RETURN(const SealedKeys keys,
+                           PrepareMigration(parts_.agents, parts_.random, record_.View().row, vm_,
+                                            destination.address, parts_.trust_domain));
+  SEALIFT_RETURN_IF_ERROR(record_.Delegate());
+  SEALIFT_RETURN_IF_ERROR(TellStart(destination_, keys.for_destination));
+  SEALIFT_RETURN_IF_ERROR(TellStart(source_, keys.for_source));
+  started_ = Started::kYes;
+  return absl::OkStatus();
+}
+
+absl::Status MigrationTask::TellStart(const std::string& host, const std::string& sealed_key) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto agent, parts_.agents.Connection(host));
+  v1::StartAgentMigrationRequest request;
+  request.set_id(wire_id_);
+  request.set_sealed_key(sealed_key);
+  return agent->Call(&AgentConnection::Stub::StartMigration, request).status();
+}
+
+void MigrationTask::Follow(const std::stop_token& stop) {
+  Backoff backoff;
+  while (!stop.stop_requested() && !record_.ended()) {
+    heard_.reset();
+    const absl::Status watched = WatchSource();
+    if (stop.stop_requested()) return;
+    Judge(watched);
+    if (record_.ended()) return;
+    if (heard_) backoff.Reset();
+    WaitUnlessStopped(stop, backoff.Next());
+  }
+}
+
+// Ends at the end of the migration, when the guest begins to stand still (to go on with a shorter
+// period), when the period is over, and when the source falls silent.
+absl::Status MigrationTask::WatchSource() {
+  SEALIFT_ASSIGN_OR_RETURN(const auto source, parts_.agents.Connection(source_));
+  const bool still = GuestStandsStill(record_.phase());
+  return source->WatchMigration(
+      wire_id_, still ? kSwitchingWatchPeriod : kWatchPeriod, [&](const v1::AgentMigration& view) {
+        heard_ = view;
+        record_.Learn(view);
+        const v1::MigrationPhase phase = view.progress().phase();
+        const bool orphan = phase == v1::MIGRATION_PHASE_PREPARING && started_ == Started::kUnknown;
+        return HasEnded(phase) || orphan || GuestStandsStill(phase) != still ? Continue::kNo
+                                                                             : Continue::kYes;
+      });
+}
+
+void MigrationTask::Judge(const absl::Status& watched) {
+  const v1::MigrationPhase phase =
+      heard_ ? heard_->progress().phase() : v1::MIGRATION_PHASE_UNSPECIFIED;
+  if (phase == v1::MIGRATION_PHASE_COMPLETED) return Complete();
+  if (HasEnded(phase)) return EndAtSource(phase, heard_->progress().detail());
+  if (phase == v1::MIGRATION_PHASE_PREPARING && started_ == Started::kUnknown) {
+    return CancelOrphan();
+  }
+  if (absl::IsNotFound(watched)) return HandleForgotten();
+  const bool period_over = heard_ && absl::IsDeadlineExceeded(watched);
+  const bool silent = !watched.ok() && !period_over;
+  if (silent) HandleSilence(watched);
+  if (record_.phase() != v1::MIGRATION_PHASE_COMMITTED) return;
+  if (!committed_since_) committed_since_ = parts_.clock.SinceBoot();
+  if (silent || parts_.clock.SinceBoot() - *committed_since_ > kCommitPatience) HelpDestination();
+}
+
+// The source was never told to start, and nobody has the key any more.
+void MigrationTask::CancelOrphan() {
+  if (failure_.empty()) failure_ = kRestarted;
+  const auto source = parts_.agents.Connection(source_);
+  if (!source.ok()) return;
+  const absl::Status cancelled =
+      (*source)->Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id_)).status();
+  if (!cancelled.ok()) record_.Say(base::MessageOf(cancelled));
+}
+
+void MigrationTask::HandleSilence(const absl::Status& cause) {
+  record_.Say(
+      fmt::format("waiting for host {}, which decides: {}", source_, base::MessageOf(cause)));
+  AskDestination();
+}
+
+// The source has no record of the migration, so it has not committed it and never will. It ends
+// when the source also says that the guest is there and settled.
+void MigrationTask::HandleForgotten() {
+  AskDestination();
+  if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return HelpDestination();
+  const HostView view = parts_.agents.Refresh(source_);
+  const v1::AgentVm* vm = view.status ? FindAgentVm(*view.status, vm_.name) : nullptr;
+  if (view.reach == HostReach::kReady && vm != nullptr && vm->epoch() == vm_.epoch &&
+      IsSettled(vm->state())) {
+    return EndAtSource(v1::MIGRATION_PHASE_FAILED,
+                       fmt::format("host {} lost its record of the migration", source_));
+  }
+  record_.Say(
+      fmt::format("host {} has no record of the migration and does not report VM {} as running: "
+                  "start it there or look at its log",
+                  source_, vm_.name));
+}
+
+void MigrationTask::AskDestination() {
+  const HostView view = parts_.agents.Refresh(destination_);
+  if (view.reach != HostReach::kReady) return;
+  const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
+  if (there != nullptr) Obey(*there);
+}
+
+void MigrationTask::HelpDestination() {
+  if (record_.ended()) return;
+  const auto destination = parts_.agents.Connection(destination_);
+  if (!destination.ok()) return record_.Say(base::MessageOf(destination.status()));
+  v1::TellDecisionRequest request;
+  request.set_id(wire_id_);
+  request.set_decision(v1::DECISION_COMMIT);
+  const auto there = (*destination)->Call(&AgentConnection::Stub::TellDecision, request);
+  if (!there.ok()) return record_.Say(base::MessageOf(there.status()));
+  Obey(*there);
+}
+
+// What the destination says of a commit it has from the source.
+void MigrationTask::Obey(const v1::AgentMigration& destination) {
+  const v1::MigrationPhase phase = destination.progress().phase();
+  if (phase == v1::MIGRATION_PHASE_COMMITTED) record_.LearnCommit();
+  if (phase == v1::MIGRATION_PHASE_COMPLETED) Complete();
+}
+
+void MigrationTask::Complete() {
+  parts_.agents.Refresh(
+      destination_);  // so that the VM is seen running there as soon as it is its owner
+  const absl::Status finished = record_.Finish(vm_.epoch);
+  if (!finished.ok()) {
+    spdlog::error("record that migration {} completed: {}", record_.View().row.id,
+                  base::MessageOf(finished));
+    return record_.Say(base::MessageOf(finished));
+  }
+  const store::MigrationRow row = record_.View().row;
+  parts_.events.Add(
+      "migration.completed", "migration/" + row.id, kControllerActor,
+      fmt::format("VM {} runs on host {} ({}, downtime {} ms)", row.vm, row.destination,
+                  row.encrypted ? "encrypted" : "in the clear", row.downtime_ms));
+  CleanUp(v1::MIGRATION_PHASE_COMPLETED);
+}
+
+void MigrationTask::EndAtSource(v1::MigrationPhase phase, const std::string& detail) {
+  const bool ours = !failure_.empty();
+  const v1::MigrationPhase end = ours ? v1::MIGRATION_PHASE_FAILED : phase;
+  const absl::Status ended = record_.End(end, ours ? failure_ : detail);
+  if (!ended.ok()) {
+    spdlog::error("record the end of migration {}: {}", record_.View().row.id,
+                  base::MessageOf(ended));
+    return;
+  }
+  const store::MigrationRow row = record_.View().row;
+  parts_.events.Add("migration." + row.phase, "migration/" + row.id, kControllerActor,
+                    fmt::format("VM {} stays on host {}: {}", row.vm, row.source, row.detail));
+  CleanUp(end);
+}
+
+// Before the delegation there is nobody to ask: the guest has not been touched.
+void MigrationTask::Abort(const absl::Status& cause, const std::stop_token& stop) {
+  Backoff backoff;
+  while (!stop.stop_requested() && !record_.ended()) {
+    EndAtSource(
+        record_.cancel_requested() ? v1::MIGRATION_PHASE_CANCELLED : v1::MIGRATION_PHASE_FAILED,
+        base::MessageOf(cause));
+    if (!record_.ended()) WaitUnlessStopped(stop, backoff.Next());
+  }
+}
+
+void MigrationTask::CleanUp(v1::MigrationPhase end) {
+  for (const std::string& host : {source_, destination_}) {
+    const auto agent = parts_.agents.Connection(host);
+    if (agent.ok()) CleanUpMigration(**agent, wire_id_, end);
+  }
+}
+
+absl::Status MigrationTask::Cancel() {
+  if (record_.RequestCancel()) return absl::OkStatus();
+  if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return TooLate();
+  SEALIFT_ASSIGN_OR_RETURN(const auto source, parts_.agents.Connection(source_));
+  SEALIFT_ASSIGN_OR_RETURN(
+      const v1::AgentMigration view,
+      source->Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id_)));
+  record_.Learn(view);
+  return record_.phase() == v1::MIGRATION_PHASE_COMMITTED ||
+                 view.progress().phase() == v1::MIGRATION_PHASE_COMPLETED
+             ? TooLate()
+             : absl::OkStatus();
+}
+
+absl::Status MigrationTask::TooLate() {
+  const store::MigrationRow row = record_.View().row;
+  return absl::FailedPreconditionError(
+      fmt::format("migration {} is {}, too late to cancel it: VM {} runs on host {}", row.id,
+                  row.phase, row.vm, row.running_on));
+}
+
+}  // namespace sealift::controller

@@ -1,0 +1,105 @@
+// One migration, from its plan to its end.
+//
+//   preparing ──▶ copying ──▶ switching ──▶ committed ──▶ completed
+//       │            │            │
+//       └────────────┴────────────┴──▶ failed, cancelled
+//
+// preparing   The controller decides: movers are set up, the key is made, sealed to both and wiped.
+// Any error aborts. copying     Written durably before the source is told to start. From here on
+// the source agent decides, and the controller
+//             follows what it reports, however long it takes to answer: it never guesses where the
+//             VM runs.
+// committed   Irrevocable. When the source cannot tell the destination, the controller does
+// (TellDecision).
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "absl/status/status.h"
+#include "base/clock.h"
+#include "controller/agents.h"
+#include "controller/event_log.h"
+#include "controller/migration_record.h"
+#include "keys/random.h"
+#include "store/store.h"
+
+namespace sealift::controller {
+
+// MigrationParts is what every migration works with. All of it outlives the tasks.
+struct MigrationParts {
+  store::Store& store;
+  AgentDirectory& agents;
+  EventLog& events;
+  keys::RandomSource& random;
+  const base::Clock& clock;
+  std::string trust_domain;
+};
+
+// CleanUpMigration makes one agent drop what it holds of a migration that has ended in the store as
+// `end`: cancelled there unless it completed, then forgotten. An agent that is not done yet is
+// asked again with its next report.
+void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::MigrationPhase end);
+
+// MigrationTask: one thread calls Run or Resume; Cancel and the record's methods are for any
+// thread.
+class MigrationTask {
+ public:
+  // `row` is in the store already; `vm` is the VM that it moves, with its epoch from before the
+  // move.
+  MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
+                std::string wire_id);
+
+  // Run carries out a migration that was just recorded. Resume takes up one that an earlier
+  // controller left. Both return when it has ended, or soon after a stop was requested: then it
+  // goes on at the agents, and here with the next Resume.
+  void Run(const std::stop_token& stop);
+  void Resume(const std::stop_token& stop);
+
+  // Cancel asks for the end of the migration; OK means that it was asked in time, not that it has
+  // ended. FAILED_PRECONDITION, saying where the VM runs, when it is too late. UNAVAILABLE when the
+  // source does not answer.
+  [[nodiscard]] absl::Status Cancel();
+
+  [[nodiscard]] MigrationRecord& record() { return record_; }
+
+ private:
+  // Started says whether the source is known to have been told to start.
+  enum class Started { kUnknown, kYes };
+
+  [[nodiscard]] absl::Status Start();
+  [[nodiscard]] absl::Status TellStart(const std::string& host, const std::string& sealed_key);
+  void Follow(const std::stop_token& stop);
+  [[nodiscard]] absl::Status WatchSource();
+  void Judge(const absl::Status& watched);
+  void HandleSilence(const absl::Status& cause);
+  void CancelOrphan();
+  void HandleForgotten();
+  void AskDestination();
+  void HelpDestination();
+  void Obey(const v1::AgentMigration& destination);
+
+  void Complete();
+  void EndAtSource(v1::MigrationPhase phase, const std::string& detail);
+  void Abort(const absl::Status& cause, const std::stop_token& stop);
+  void CleanUp(v1::MigrationPhase end);
+  [[nodiscard]] absl::Status TooLate();
+
+  const MigrationParts& parts_;
+  const store::VmRow vm_;
+  const std::string source_;
+  const std::string destination_;
+  const std::string wire_id_;
+  MigrationRecord record_;
+
+  // Of the task's thread only.
+  Started started_ = Started::kUnknown;
+  std::optional<v1::AgentMigration> heard_;  // the last view of the source in the present watch
+  std::optional<base::Duration> committed_since_;
+  std::string failure_;  // why we had the source cancel what it was never told to start
+};
+
+}  // namespace sealift::controller

@@ -1,0 +1,196 @@
+#include "controller/planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/status.h"
+
+namespace sealift::controller {
+namespace {
+
+using hypervisor::Accelerator;
+
+absl::Status Refuse(std::string text) { return absl::FailedPreconditionError(text); }
+
+std::string LowerStateName(v1::VmState state) {
+  switch (state) {
+    case v1::VM_STATE_STOPPED:
+      return "stopped";
+    case v1::VM_STATE_PAUSED:
+      return "paused";
+    case v1::VM_STATE_CRASHED:
+      return "crashed";
+    case v1::VM_STATE_MIGRATING:
+    case v1::VM_STATE_INCOMING:
+      return "in the middle of a move";
+    default:
+      return "in an unknown state";
+  }
+}
+
+template <typename List>
+bool Contains(const List& list, const std::string& wanted) {
+  return std::find(list.begin(), list.end(), wanted) != list.end();
+}
+
+template <typename List>
+std::string Join(const List& list) {
+  return fmt::format("{}", fmt::join(list.begin(), list.end(), ", "));
+}
+
+// The accelerator a VM gets on a host: its definition's, or the host's for "auto".
+std::string AcceleratorOn(const MigrationQuestion& q, const HostFacts& host) {
+  if (q.vm.accelerator == Accelerator::kAuto) return host.capabilities.accelerator();
+  return std::string(hypervisor::AcceleratorName(q.vm.accelerator));
+}
+
+absl::Status CheckStreams(const MigrationQuestion& q) {
+  if (q.streams <= kMaxStreams) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{} data streams are too many: give 1 to {}", q.streams, kMaxStreams));
+}
+
+absl::Status CheckHostsDiffer(const MigrationQuestion& q) {
+  if (q.source.name != q.destination.name) return absl::OkStatus();
+  return Refuse(fmt::format("VM {} is on host {} already: name another host with --to", q.vm.name,
+                            q.source.name));
+}
+
+absl::Status CheckNoneUnderWay(const MigrationQuestion& q) {
+  if (!q.migration_under_way) return absl::OkStatus();
+  return Refuse(
+      fmt::format("VM {} is being migrated already by migration {}: wait for it (sealift migration "
+                  "watch {}) or cancel it",
+                  q.vm.name, *q.migration_under_way, *q.migration_under_way));
+}
+
+absl::Status CheckSourceReady(const MigrationQuestion& q) {
+  if (q.source.reach == HostReach::kReady) return absl::OkStatus();
+  return Refuse(fmt::format(
+      "host {}, which owns VM {}, does not answer ({}): start sealift-agentd there and try again",
+      q.source.name, q.vm.name, q.source.reason));
+}
+
+absl::Status CheckRunning(const MigrationQuestion& q) {
+  if (q.state == v1::VM_STATE_RUNNING) return absl::OkStatus();
+  return Refuse(
+      fmt::format("VM {} on host {} is {}: only a running VM can be migrated, start it with "
+                  "sealift vm start {}",
+                  q.vm.name, q.source.name, LowerStateName(q.state), q.vm.name));
+}
+
+absl::Status CheckDestinationReady(const MigrationQuestion& q) {
+  const HostFacts& to = q.destination;
+  if (to.reach == HostReach::kReady) return absl::OkStatus();
+  if (to.reach == HostReach::kNotJoined) {
+    return Refuse(
+        fmt::format("host {} has not joined, so VM {} cannot move there: run its join command on "
+                    "it (sealift host add {} --renew-token prints a new one)",
+                    to.name, q.vm.name, to.name));
+  }
+  return Refuse(
+      fmt::format("host {} does not answer ({}), so VM {} cannot move there: start sealift-agentd "
+                  "there and try again",
+                  to.name, to.reason, q.vm.name));
+}
+
+absl::Status CheckAccelerator(const MigrationQuestion& q) {
+  const std::string here = AcceleratorOn(q, q.source);
+  const std::string there = AcceleratorOn(q, q.destination);
+  if (here != there) {
+    return Refuse(
+        fmt::format("VM {} runs with {} on host {}, but host {} offers {} ({}): a guest cannot "
+                    "change its accelerator while it runs, choose a host with {}",
+                    q.vm.name, here, q.source.name, q.destination.name, there,
+                    q.destination.capabilities.accelerator_reason(), here));
+  }
+  if (there == "kvm" && q.destination.capabilities.accelerator() != "kvm") {
+    return Refuse(fmt::format(
+        "VM {} needs kvm, but host {} has none ({}): enable virtualisation there or choose another "
+        "host",
+        q.vm.name, q.destination.name, q.destination.capabilities.accelerator_reason()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMachine(const MigrationQuestion& q) {
+  const auto& offered = q.destination.capabilities.machine_types();
+  if (Contains(offered, q.vm.machine)) return absl::OkStatus();
+  return Refuse(
+      fmt::format("VM {} has machine type {}, which QEMU {} on host {} does not have: install a "
+                  "newer QEMU there (it offers {})",
+                  q.vm.name, q.vm.machine, q.destination.capabilities.qemu_version(),
+                  q.destination.name, Join(offered)));
+}
+
+absl::Status CheckHostCpu(const MigrationQuestion& q) {
+  const std::string& here = q.source.capabilities.host_cpu_digest();
+  if (!here.empty() && here == q.destination.capabilities.host_cpu_digest())
+    return absl::OkStatus();
+  return Refuse(fmt::format(
+      "VM {} has CPU model '{}', which is host {}'s own CPU, and host {} has another one ({}): "
+      "give the VM a named CPU model that both have, or choose a host with the same CPU",
+      q.vm.name, q.vm.cpu_model, q.source.name, q.destination.name,
+      q.destination.capabilities.cpu_model()));
+}
+
+absl::Status CheckCpu(const MigrationQuestion& q) {
+  if (q.vm.cpu_model == "host" || q.vm.cpu_model == "max") return CheckHostCpu(q);
+  const auto& offered = q.destination.capabilities.usable_cpu_models();
+  if (Contains(offered, q.vm.cpu_model)) return absl::OkStatus();
+  return Refuse(fmt::format(
+      "VM {} has CPU model {}, which host {} ({}) cannot provide: choose another host, or give the "
+      "VM an older CPU model",
+      q.vm.name, q.vm.cpu_model, q.destination.name, q.destination.capabilities.cpu_model()));
+}
+
+absl::Status CheckMemory(const MigrationQuestion& q) {
+  const std::uint64_t available = q.destination.capabilities.memory_available_bytes();
+  if (available >= q.vm.memory_bytes) return absl::OkStatus();
+  constexpr std::uint64_t kMiB = 1U << 20;
+  return Refuse(fmt::format(
+      "VM {} needs {} of memory, but host {} has {}MiB available: free memory there or choose "
+      "another host",
+      q.vm.name, hypervisor::FormatSize(q.vm.memory_bytes), q.destination.name, available / kMiB));
+}
+
+}  // namespace
+
+absl::StatusOr<MigrationPlan> PlanMigration(const MigrationQuestion& question) {
+  for (const auto check :
+       {CheckStreams, CheckNoneUnderWay, CheckHostsDiffer, CheckSourceReady, CheckRunning,
+        CheckDestinationReady, CheckAccelerator, CheckMachine, CheckCpu, CheckMemory}) {
+    SEALIFT_RETURN_IF_ERROR(check(question));
+  }
+  MigrationPlan plan;
+  plan.encryption = policy::DecideEncryption(
+      question.mode, CapabilityOf(question.source.name, question.source.capabilities),
+      CapabilityOf(question.destination.name, question.destination.capabilities));
+  if (plan.encryption.outcome == policy::Outcome::kRefused) {
+    return Refuse(fmt::format(
+        "VM {} may not move to host {}: {}; repair that host, or change the VM's mode with sealift "
+        "vm set {} --encryption",
+        question.vm.name, question.destination.name, plan.encryption.reason, question.vm.name));
+  }
+  plan.engine_reason = "QEMU's own migration stream";
+  if (question.streams != 0) plan.streams = question.streams;
+  return plan;
+}
+
+policy::EncryptionCapability CapabilityOf(const std::string& host,
+                                          const v1::HostCapabilities& capabilities) {
+  return {host, !capabilities.aead_backend().empty(), capabilities.aead_reason()};
+}
+
+absl::Status NoSuchVm(std::string_view name) {
+  return absl::NotFoundError(
+      fmt::format("there is no VM named '{}': sealift vm list shows those there are", name));
+}
+
+absl::Status NoSuchHost(std::string_view name) {
+  return absl::NotFoundError(
+      fmt::format("there is no host named '{}': sealift host list shows those there are", name));
+}
+
+}  // namespace sealift::controller

@@ -1,0 +1,198 @@
+#include "controller/planner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "base/status.h"
+
+namespace sealift::controller {
+namespace {
+
+using ::testing::HasSubstr;
+
+v1::HostCapabilities GoodHost() {
+  v1::HostCapabilities host;
+  host.set_cpu_model("Fictional CPU");
+  host.set_memory_available_bytes(std::uint64_t{8} << 30);
+  host.set_accelerator("kvm");
+  host.set_qemu_version("7.2.0");
+  host.add_machine_types("pc-q35-7.2");
+  host.add_usable_cpu_models("Westmere");
+  host.set_host_cpu_digest("d1");
+  host.set_aead_backend("openssl");
+  return host;
+}
+
+MigrationQuestion GoodQuestion() {
+  MigrationQuestion q;
+  q.vm.name = "web1";
+  q.vm.memory_bytes = std::uint64_t{2} << 30;
+  q.vm.machine = "pc-q35-7.2";
+  q.vm.cpu_model = "Westmere";
+  q.state = v1::VM_STATE_RUNNING;
+  q.source = {"a", HostReach::kReady, "", GoodHost()};
+  q.destination = {"b", HostReach::kReady, "", GoodHost()};
+  return q;
+}
+
+TEST(PlannerTest, EncryptsWhenBothHostsCan) {
+  const auto plan = PlanMigration(GoodQuestion());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->encryption.outcome, policy::Outcome::kEncrypted);
+  EXPECT_EQ(plan->engine, v1::ENGINE_STREAM);
+  EXPECT_FALSE(plan->engine_reason.empty());
+  EXPECT_EQ(plan->streams, kDefaultStreams);
+}
+
+TEST(PlannerTest, FallsBackToPlainOnlyWhenOpportunistic) {
+  auto q = GoodQuestion();
+  q.destination.capabilities.clear_aead_backend();
+  const auto plan = PlanMigration(q);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->encryption.outcome, policy::Outcome::kPlain);
+  EXPECT_THAT(plan->encryption.reason, HasSubstr("host b"));
+}
+
+TEST(PlannerTest, TakesTheStreamsAskedFor) {
+  auto q = GoodQuestion();
+  q.streams = 7;
+  EXPECT_EQ(PlanMigration(q)->streams, 7U);
+}
+
+TEST(PlannerTest, AcceptsTheHostsOwnCpuWhenBothAreTheSame) {
+  auto q = GoodQuestion();
+  q.vm.cpu_model = "host";
+  EXPECT_TRUE(PlanMigration(q).ok());
+}
+
+TEST(PlannerTest, AcceptsTcgOnAHostWithKvmWhenTheDefinitionSaysSo) {
+  auto q = GoodQuestion();
+  q.vm.accelerator = hypervisor::Accelerator::kTcg;
+  q.destination.capabilities.set_accelerator("tcg");
+  EXPECT_TRUE(PlanMigration(q).ok());
+}
+
+struct Refusal {
+  std::string name;
+  std::function<void(MigrationQuestion&)> spoil;
+  std::vector<std::string> says;  // each of these is in the text
+  absl::StatusCode code = absl::StatusCode::kFailedPrecondition;
+};
+
+class RefusalTest : public ::testing::TestWithParam<Refusal> {};
+
+TEST_P(RefusalTest, NamesVmHostCauseAndRemedy) {
+  auto q = GoodQuestion();
+  GetParam().spoil(q);
+  const auto plan = PlanMigration(q);
+  ASSERT_FALSE(plan.ok());
+  EXPECT_EQ(plan.status().code(), GetParam().code);
+  for (const std::string& words : GetParam().says) {
+    EXPECT_THAT(base::MessageOf(plan.status()), HasSubstr(words));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Every, RefusalTest,
+    ::testing::Values(
+        Refusal{"TooManyStreams",
+                [](auto& q) { q.streams = kMaxStreams + 1; },
+                {"33", "1 to 32"},
+                absl::StatusCode::kInvalidArgument},
+        Refusal{"SameHost", [](auto& q) { q.destination = q.source; }, {"web1", "host a", "--to"}},
+        Refusal{"UnderWay",
+                [](auto& q) {
+                  q.migration_under_way = "00ff";
+                  q.state = v1::VM_STATE_MIGRATING;
+                },
+                {"web1", "migration 00ff", "cancel"}},
+        Refusal{"Stopped",
+                [](auto& q) { q.state = v1::VM_STATE_STOPPED; },
+                {"web1", "host a", "stopped", "vm start web1"}},
+        Refusal{"Crashed", [](auto& q) { q.state = v1::VM_STATE_CRASHED; }, {"web1", "crashed"}},
+        Refusal{"Paused", [](auto& q) { q.state = v1::VM_STATE_PAUSED; }, {"web1", "paused"}},
+        Refusal{
+            "UnknownState", [](auto& q) { q.state = v1::VM_STATE_UNKNOWN; }, {"web1", "unknown"}},
+        Refusal{"SourceUnreachable",
+                [](auto& q) {
+                  q.source.reach = HostReach::kUnreachable;
+                  q.source.reason = "connection refused";
+                },
+                {"host a", "web1", "connection refused", "sealift-agentd"}},
+        Refusal{"DestinationUnreachable",
+                [](auto& q) {
+                  q.destination.reach = HostReach::kUnreachable;
+                  q.destination.reason = "no route";
+                },
+                {"host b", "web1", "no route", "sealift-agentd"}},
+        Refusal{"DestinationNotJoined",
+                [](auto& q) { q.destination.reach = HostReach::kNotJoined; },
+                {"host b", "has not joined", "--renew-token"}},
+        Refusal{"OtherAccelerator",
+                [](auto& q) {
+                  q.destination.capabilities.set_accelerator("tcg");
+                  q.destination.capabilities.set_accelerator_reason("no /dev/kvm");
+                },
+                {"web1", "kvm", "host b", "tcg", "no /dev/kvm"}},
+        Refusal{"KvmDemandedButMissing",
+                [](auto& q) {
+                  q.vm.accelerator = hypervisor::Accelerator::kKvm;
+                  q.destination.capabilities.set_accelerator("tcg");
+                },
+                {"web1 needs kvm", "host b"}},
+        Refusal{"MachineMissing",
+                [](auto& q) { q.vm.machine = "pc-q35-9.0"; },
+                {"web1", "pc-q35-9.0", "host b", "QEMU 7.2.0", "pc-q35-7.2"}},
+        Refusal{"CpuMissing",
+                [](auto& q) { q.vm.cpu_model = "EPYC"; },
+                {"web1", "EPYC", "host b", "Fictional CPU"}},
+        Refusal{"OtherHostCpu",
+                [](auto& q) {
+                  q.vm.cpu_model = "host";
+                  q.destination.capabilities.set_host_cpu_digest("d2");
+                },
+                {"web1", "'host'", "host b"}},
+        Refusal{"OtherMaxCpu",
+                [](auto& q) {
+                  q.vm.cpu_model = "max";
+                  q.destination.capabilities.set_host_cpu_digest("d2");
+                },
+                {"web1", "'max'", "host b"}},
+        Refusal{"HostCpuNotReported",
+                [](auto& q) {
+                  q.vm.cpu_model = "host";
+                  q.source.capabilities.clear_host_cpu_digest();
+                  q.destination.capabilities.clear_host_cpu_digest();
+                },
+                {"web1", "'host'"}},
+        Refusal{"NotEnoughMemory",
+                [](auto& q) {
+                  q.destination.capabilities.set_memory_available_bytes(std::uint64_t{1} << 30);
+                },
+                {"web1", "2GiB", "host b", "1024MiB"}},
+        Refusal{"DestinationCannotEncrypt",
+                [](auto& q) {
+                  q.mode = policy::EncryptionMode::kRequired;
+                  q.destination.capabilities.clear_aead_backend();
+                  q.destination.capabilities.set_aead_reason("self-test failed");
+                },
+                {"web1", "required", "host b", "self-test failed", "--encryption"}},
+        Refusal{"SourceCannotEncrypt",
+                [](auto& q) {
+                  q.mode = policy::EncryptionMode::kRequired;
+                  q.source.capabilities.clear_aead_backend();
+                },
+                {"web1", "required", "host a"}}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(PlannerTest, UnknownNamesAreNotFound) {
+  EXPECT_EQ(NoSuchVm("web1").code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(base::MessageOf(NoSuchVm("web1")), HasSubstr("'web1'"));
+  EXPECT_EQ(NoSuchHost("c").code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(base::MessageOf(NoSuchHost("c")), HasSubstr("'c'"));
+}
+
+}  // namespace
+}  // namespace sealift::controller

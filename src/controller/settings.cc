@@ -1,0 +1,67 @@
+#include "controller/settings.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <array>
+
+#include "base/file.h"
+#include "base/status.h"
+
+namespace sealift::controller {
+namespace {
+
+struct Key {
+  const char* name;
+  std::string Settings::*member;
+};
+constexpr std::array kKeys{Key{"state-dir", &Settings::state_dir}, Key{"listen", &Settings::listen},
+                           Key{"enrolment-listen", &Settings::enrolment_listen},
+                           Key{"log-level", &Settings::log_level}};
+
+absl::Status At(const std::string& file, const YAML::Mark& mark, const std::string& what) {
+  return absl::InvalidArgumentError(fmt::format("{}: line {}: {}", file, mark.line + 1, what));
+}
+
+absl::Status ApplyOne(const std::string& file, const YAML::Node& key, const YAML::Node& value,
+                      Settings& settings) {
+  const std::string name = key.as<std::string>();
+  for (const Key& known : kKeys) {
+    if (name != known.name) continue;
+    if (!value.IsScalar() || value.Scalar().empty()) {
+      return At(file, value.Mark(), fmt::format("{}: give one value", name));
+    }
+    settings.*known.member = value.Scalar();
+    return absl::OkStatus();
+  }
+  return At(
+      file, key.Mark(),
+      fmt::format("unknown key '{}': known are state-dir, listen, enrolment-listen, log-level",
+                  name));
+}
+
+}  // namespace
+
+absl::Status ApplySettingsYaml(const std::string& file, const std::string& yaml,
+                               Settings& settings) {
+  try {
+    const YAML::Node document = YAML::Load(yaml);
+    if (document.IsNull()) return absl::OkStatus();
+    if (!document.IsMap()) return At(file, document.Mark(), "write one 'key: value' a line");
+    for (const auto& entry : document) {
+      SEALIFT_RETURN_IF_ERROR(ApplyOne(file, entry.first, entry.second, settings));
+    }
+    return absl::OkStatus();
+  } catch (const YAML::Exception& error) {
+    return At(file, error.mark, error.msg);
+  }
+}
+
+absl::Status ApplySettingsFile(const std::string& file, Presence presence, Settings& settings) {
+  const absl::StatusOr<std::string> yaml = base::ReadFile(file);
+  if (absl::IsNotFound(yaml.status()) && presence == Presence::kOptional) return absl::OkStatus();
+  if (!yaml.ok()) return yaml.status();
+  return ApplySettingsYaml(file, *yaml, settings);
+}
+
+}  // namespace sealift::controller

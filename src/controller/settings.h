@@ -1,0 +1,35 @@
+// Settings of a running controller: defaults, then /etc/sealift/controller.yaml, then flags.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace sealift::controller {
+
+inline constexpr char kDefaultStateDir[] = "/var/lib/sealift/controller";
+inline constexpr char kDefaultConfigFile[] = "/etc/sealift/controller.yaml";
+
+// Settings is a value. Addresses are "host:port"; port 0 takes any free one.
+struct Settings {
+  std::string state_dir = kDefaultStateDir;
+  std::string listen = "0.0.0.0:7430";
+  std::string enrolment_listen = "0.0.0.0:7431";
+  std::string log_level = "info";
+  bool operator==(const Settings&) const = default;
+};
+
+// ApplySettingsYaml overwrites what the YAML text names: state-dir, listen, enrolment-listen,
+// log-level. INVALID_ARGUMENT with file, line and key for anything else; `settings` is then
+// unspecified.
+[[nodiscard]] absl::Status ApplySettingsYaml(const std::string& file, const std::string& yaml,
+                                             Settings& settings);
+
+// Presence says whether a file must be there.
+enum class Presence { kOptional, kRequired };
+
+// ApplySettingsFile is ApplySettingsYaml of a file. A missing optional file changes nothing.
+[[nodiscard]] absl::Status ApplySettingsFile(const std::string& file, Presence presence,
+                                             Settings& settings);
+
+}  // namespace sealift::controller

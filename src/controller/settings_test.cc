@@ -1,0 +1,56 @@
+#include "controller/settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/status.h"
+
+namespace sealift::controller {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(SettingsTest, ReadsEveryKey) {
+  Settings settings;
+  ASSERT_TRUE(ApplySettingsYaml("c.yaml",
+                                "state-dir: /s\nlisten: 127.0.0.1:1\nenrolment-listen: '[::1]:2'\n"
+                                "log-level: debug\n",
+                                settings)
+                  .ok());
+  EXPECT_EQ(settings, (Settings{"/s", "127.0.0.1:1", "[::1]:2", "debug"}));
+}
+
+TEST(SettingsTest, KeepsDefaultsForWhatIsNotSaid) {
+  Settings settings;
+  ASSERT_TRUE(ApplySettingsYaml("c.yaml", "# nothing\n", settings).ok());
+  EXPECT_EQ(settings, Settings());
+}
+
+struct Bad {
+  std::string yaml;
+  std::string says;
+};
+class BadSettingsTest : public ::testing::TestWithParam<Bad> {};
+
+TEST_P(BadSettingsTest, NamesFileAndLine) {
+  Settings settings;
+  const absl::Status status = ApplySettingsYaml("c.yaml", GetParam().yaml, settings);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(base::MessageOf(status), HasSubstr("c.yaml: " + GetParam().says));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Every, BadSettingsTest,
+    ::testing::Values(Bad{"log-level: info\nlissen: x\n", "line 2: unknown key 'lissen'"},
+                      Bad{"listen: [a, b]\n", "line 1: listen"}, Bad{"listen:\n", "line 1: listen"},
+                      Bad{"- listen\n", "line 1"}, Bad{"a: b\n\"x", "line"}));
+
+TEST(SettingsTest, OnlyAnOptionalFileMayBeMissing) {
+  Settings settings;
+  EXPECT_TRUE(ApplySettingsFile("/nonexistent/c.yaml", Presence::kOptional, settings).ok());
+  EXPECT_EQ(ApplySettingsFile("/nonexistent/c.yaml", Presence::kRequired, settings).code(),
+            absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace sealift::controller

@@ -1,0 +1,293 @@
+#include "controller/vms.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "controller/convert.h"
+#include "controller/lookup.h"
+
+namespace sealift::controller {
+namespace {
+
+constexpr std::chrono::seconds kStopMargin{10};
+
+// A random UUID: RFC 4122 §4.4.
+absl::StatusOr<std::string> MakeUuid(keys::RandomSource& random) {
+  std::array<std::byte, 16> bytes;
+  SEALIFT_RETURN_IF_ERROR(random.Fill(bytes));
+  bytes[6] = (bytes[6] & std::byte{0x0f}) | std::byte{0x40};
+  bytes[8] = (bytes[8] & std::byte{0x3f}) | std::byte{0x80};
+  const std::string hex = base::ToHex(bytes);
+  return fmt::format("{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4),
+                     hex.substr(16, 4), hex.substr(20));
+}
+
+v1::AgentVmRequest Named(const std::string& name) {
+  v1::AgentVmRequest request;
+  request.set_name(name);
+  return request;
+}
+
+void FillState(const store::VmRow& row, const HostView& view, v1::Vm& vm) {
+  vm.set_state(v1::VM_STATE_UNKNOWN);
+  if (view.reach != HostReach::kReady) {
+    return vm.set_state_reason(fmt::format("host {} does not answer: {}", row.host, view.reason));
+  }
+  const v1::AgentVm* reported = FindAgentVm(*view.status, row.name);
+  if (reported == nullptr) {
+    return vm.set_state_reason(fmt::format("host {} does not know it yet", row.host));
+  }
+  vm.set_state(reported->state());
+  vm.set_state_reason(reported->state_reason());
+}
+
+void FillDefinition(const hypervisor::VmDefinition& definition, v1::Vm& vm) {
+  vm.set_cpus(definition.cpus);
+  vm.set_memory_bytes(definition.memory_bytes);
+  vm.set_machine(definition.machine);
+  vm.set_cpu_model(definition.cpu_model);
+  vm.set_autostart(definition.autostart);
+}
+
+}  // namespace
+
+VmOperations::VmOperations(store::Store& store, AgentDirectory& agents, VmSync& sync,
+                           VmClaims& claims, EventLog& events, keys::RandomSource& random,
+                           const base::Clock& clock)
+    : store_(store),
+      agents_(agents),
+      sync_(sync),
+      claims_(claims),
+      events_(events),
+      random_(random),
+      clock_(clock) {}
+
+absl::StatusOr<v1::Vm> VmOperations::Create(const std::string& definition_yaml,
+                                            const std::string& host, AfterCreation after,
+                                            const std::string& actor) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, NewRow(definition_yaml, host));
+  SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(row.name, "being created"));
+  SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
+  SEALIFT_RETURN_IF_ERROR(Place(*agent, row));
+  events_.Add("vm.created", "vm/" + row.name, actor,
+              fmt::format("on host {}, encryption {}", row.host, row.encryption));
+  if (after == AfterCreation::kStart) {
+    SEALIFT_RETURN_IF_ERROR(base::Annotate(
+        StartAt(row, actor), fmt::format("VM {} was created but did not start", row.name)));
+  } else {
+    agents_.Refresh(row.host);
+  }
+  return Describe(row);
+}
+
+absl::StatusOr<store::VmRow> VmOperations::NewRow(const std::string& definition_yaml,
+                                                  const std::string& host) {
+  SEALIFT_ASSIGN_OR_RETURN(hypervisor::VmDefinition definition,
+                           hypervisor::ParseVmDefinition(definition_yaml));
+  SEALIFT_RETURN_IF_ERROR(CheckUnique(definition));
+  if (definition.uuid.empty()) {
+    SEALIFT_ASSIGN_OR_RETURN(definition.uuid, MakeUuid(random_));
+  }
+  if (definition.encryption.empty()) {
+    definition.encryption = policy::ModeName(policy::kDefaultMode);
+  }
+  store::VmRow row;
+  row.name = definition.name;
+  row.uuid = definition.uuid;
+  SEALIFT_ASSIGN_OR_RETURN(row.host, ChooseHost(host));
+  row.definition = hypervisor::FormatVmDefinition(definition);
+  row.encryption = definition.encryption;
+  row.created = base::UnixMillis(clock_.Now());
+  return row;
+}
+
+absl::Status VmOperations::CheckUnique(const hypervisor::VmDefinition& definition) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::VmRow> vms, store_.ListVms());
+  for (const store::VmRow& vm : vms) {
+    if (vm.name == definition.name) {
+      return absl::AlreadyExistsError(fmt::format(
+          "there is a VM named {} already, on host {}: choose another name", vm.name, vm.host));
+    }
+    if (vm.uuid == definition.uuid) {
+      return absl::AlreadyExistsError(fmt::format(
+          "VM {} has the uuid {} already: leave it out of the definition of {} to get a fresh one",
+          vm.name, vm.uuid, definition.name));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> VmOperations::ChooseHost(const std::string& asked) {
+  if (!asked.empty()) {
+    SEALIFT_RETURN_IF_ERROR(FindHost(store_, asked).status());
+    return asked;
+  }
+  SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::HostRow> hosts, store_.ListHosts());
+  std::vector<std::string> ready;
+  for (const store::HostRow& host : hosts) {
+    if (agents_.View(host.name).reach == HostReach::kReady) ready.push_back(host.name);
+  }
+  if (ready.size() == 1) return ready.front();
+  if (ready.empty()) {
+    return absl::FailedPreconditionError(
+        "no host is ready: add one with sealift host add, or see sealift host list");
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("say with --host which host it is to run on: {}", fmt::join(ready, ", ")));
+}
+
+// The row comes first, so that no host ever holds a VM that nobody knows; it goes again when the
+// host does not take the VM.
+absl::Status VmOperations::Place(AgentConnection& agent, const store::VmRow& row) {
+  v1::CheckVmRequest check;
+  check.set_definition_yaml(row.definition);
+  SEALIFT_RETURN_IF_ERROR(agent.Call(&AgentConnection::Stub::CheckVm, check).status());
+  SEALIFT_RETURN_IF_ERROR(store_.CreateVm(row));
+  const absl::Status pushed = PushVm(agent, row);
+  if (pushed.ok()) return absl::OkStatus();
+  const absl::Status deleted = store_.DeleteVm(row.name);
+  if (!deleted.ok())
+    spdlog::error("undo the creation of VM {}: {}", row.name, base::MessageOf(deleted));
+  const auto forgotten = agent.Call(&AgentConnection::Stub::ForgetVm, Named(row.name));
+  if (!forgotten.ok())
+    spdlog::warn("undo the creation of VM {} at host {}: {}", row.name, row.host,
+                 base::MessageOf(forgotten.status()));
+  return pushed;
+}
+
+absl::StatusOr<v1::Vm> VmOperations::Start(const std::string& name, const std::string& actor) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being started"));
+  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, FindIdle(name));
+  SEALIFT_RETURN_IF_ERROR(StartAt(row, actor));
+  return Describe(row);
+}
+
+absl::Status VmOperations::StartAt(const store::VmRow& row, const std::string& actor) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
+  SEALIFT_RETURN_IF_ERROR(agent->Call(&AgentConnection::Stub::StartVm, Named(row.name)).status());
+  agents_.Refresh(row.host);
+  events_.Add("vm.started", "vm/" + row.name, actor, fmt::format("on host {}", row.host));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Vm> VmOperations::Stop(const std::string& name, StopManner manner,
+                                          std::chrono::seconds timeout, const std::string& actor) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being stopped"));
+  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, FindIdle(name));
+  SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
+  v1::AgentStopVmRequest request;
+  request.set_name(name);
+  request.set_force(manner == StopManner::kForce);
+  request.set_timeout_s(static_cast<std::uint32_t>(timeout.count()));
+  SEALIFT_RETURN_IF_ERROR(
+      agent->Call(&AgentConnection::Stub::StopVm, request, timeout + kStopMargin).status());
+  agents_.Refresh(row.host);
+  events_.Add("vm.stopped", "vm/" + name, actor,
+              manner == StopManner::kForce ? "ended by force" : "shut down");
+  return Describe(row);
+}
+
+absl::StatusOr<v1::Vm> VmOperations::SetMode(const std::string& name, policy::EncryptionMode mode,
+                                             const std::string& actor) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being changed"));
+  SEALIFT_ASSIGN_OR_RETURN(store::VmRow row, FindIdle(name));
+  const std::string before = std::exchange(row.encryption, policy::ModeName(mode));
+  if (before == row.encryption) return Describe(row);
+  SEALIFT_ASSIGN_OR_RETURN(hypervisor::VmDefinition definition,
+                           hypervisor::ParseVmDefinition(row.definition));
+  definition.encryption = row.encryption;
+  row.definition = hypervisor::FormatVmDefinition(definition);
+  row.policy_version += 1;
+  SEALIFT_RETURN_IF_ERROR(store_.UpdateVm(row));
+  events_.Add("vm.encryption_changed", "vm/" + name, actor,
+              fmt::format("from {} to {}", before, row.encryption));
+  const auto agent = agents_.Connection(row.host);
+  const absl::Status pushed = agent.ok() ? PushVm(**agent, row) : agent.status();
+  if (!pushed.ok()) {  // it is told when it answers again; until then nothing can move it
+    spdlog::warn("tell host {} the mode of VM {}: {}", row.host, name, base::MessageOf(pushed));
+    sync_.CompareAgain(row.host);
+  }
+  return Describe(row);
+}
+
+absl::Status VmOperations::Delete(const std::string& name, const std::string& actor) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being deleted"));
+  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, FindIdle(name));
+  SEALIFT_RETURN_IF_ERROR(CheckStopped(row));
+  SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
+  const absl::Status forgotten =
+      agent->Call(&AgentConnection::Stub::ForgetVm, Named(name)).status();
+  if (!forgotten.ok() && !absl::IsNotFound(forgotten)) return forgotten;
+  SEALIFT_RETURN_IF_ERROR(store_.DeleteVm(name));
+  agents_.Refresh(row.host);
+  events_.Add("vm.deleted", "vm/" + name, actor,
+              fmt::format("from host {}; its disks stay", row.host));
+  return absl::OkStatus();
+}
+
+absl::Status VmOperations::CheckStopped(const store::VmRow& row) {
+  const HostView view = agents_.Refresh(row.host);
+  if (view.reach != HostReach::kReady) {
+    return absl::FailedPreconditionError(
+        fmt::format("host {} does not answer ({}), so nobody knows whether VM {} runs: start "
+                    "sealift-agentd there first",
+                    row.host, view.reason, row.name));
+  }
+  const v1::AgentVm* vm = FindAgentVm(*view.status, row.name);
+  if (vm == nullptr || vm->state() == v1::VM_STATE_STOPPED || vm->state() == v1::VM_STATE_CRASHED) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(fmt::format(
+      "VM {} is not stopped: stop it first with sealift vm stop {}", row.name, row.name));
+}
+
+absl::StatusOr<store::VmRow> VmOperations::FindIdle(const std::string& name) {
+  SEALIFT_ASSIGN_OR_RETURN(store::VmRow row, FindVm(store_, name));
+  SEALIFT_ASSIGN_OR_RETURN(const auto migration, store_.FindRunningMigration(name));
+  if (!migration) return row;
+  return absl::FailedPreconditionError(
+      fmt::format("VM {} is being migrated to host {}: wait for migration {} or cancel it", name,
+                  migration->destination, migration->id));
+}
+
+absl::StatusOr<v1::Vm> VmOperations::Get(const std::string& name) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, FindVm(store_, name));
+  return Describe(row);
+}
+
+absl::StatusOr<std::vector<v1::Vm>> VmOperations::List(const std::string& host) {
+  if (!host.empty()) SEALIFT_RETURN_IF_ERROR(FindHost(store_, host).status());
+  SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::VmRow> rows, store_.ListVms());
+  std::vector<v1::Vm> vms;
+  for (const store::VmRow& row : rows) {
+    if (!host.empty() && row.host != host) continue;
+    SEALIFT_ASSIGN_OR_RETURN(v1::Vm vm, Describe(row));
+    vms.push_back(std::move(vm));
+  }
+  return vms;
+}
+
+absl::StatusOr<v1::Vm> VmOperations::Describe(const store::VmRow& row) {
+  v1::Vm vm;
+  vm.set_name(row.name);
+  vm.set_uuid(row.uuid);
+  vm.set_host(row.host);
+  vm.set_epoch(row.epoch);
+  vm.set_definition_yaml(row.definition);
+  vm.set_created_ms(row.created);
+  SEALIFT_ASSIGN_OR_RETURN(const policy::EncryptionMode mode, StoredMode(row.encryption));
+  vm.set_encryption(ToProto(mode));
+  SEALIFT_ASSIGN_OR_RETURN(const hypervisor::VmDefinition definition,
+                           hypervisor::ParseVmDefinition(row.definition));
+  FillDefinition(definition, vm);
+  FillState(row, agents_.View(row.host), vm);
+  SEALIFT_ASSIGN_OR_RETURN(const auto migration, store_.FindRunningMigration(row.name));
+  if (migration) vm.set_migration_id(migration->id);
+  return vm;
+}
+
+}  // namespace sealift::controller

@@ -1,0 +1,77 @@
+// What operators do with VMs.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "controller/agents.h"
+#include "controller/event_log.h"
+#include "controller/vm_claims.h"
+#include "controller/vm_sync.h"
+#include "hypervisor/vm_definition.h"
+#include "keys/random.h"
+#include "policy/encryption.h"
+#include "sealift/v1/controller.pb.h"
+#include "store/store.h"
+
+namespace sealift::controller {
+
+// AfterCreation says whether a new VM is started.
+enum class AfterCreation { kLeaveStopped, kStart };
+// StopManner says how a guest is ended.
+enum class StopManner { kPowerButton, kForce };
+
+// VmOperations is thread-safe; everything handed in outlives it. One operation at a time on each
+// VM; a VM that is being migrated is refused. `actor` is who asked, for the event log. Errors:
+// NOT_FOUND for an unknown VM or host, FAILED_PRECONDITION, INVALID_ARGUMENT and ALREADY_EXISTS
+// with cause and remedy, UNAVAILABLE when the agent does not answer.
+class VmOperations {
+ public:
+  VmOperations(store::Store& store, AgentDirectory& agents, VmSync& sync, VmClaims& claims,
+               EventLog& events, keys::RandomSource& random, const base::Clock& clock);
+
+  // Create reads a definition and makes the VM on `host` (empty: on the only host that is ready).
+  [[nodiscard]] absl::StatusOr<v1::Vm> Create(const std::string& definition_yaml,
+                                              const std::string& host, AfterCreation after,
+                                              const std::string& actor);
+  [[nodiscard]] absl::StatusOr<v1::Vm> Start(const std::string& name, const std::string& actor);
+  // Stop waits up to `timeout` for a guest whose power button was pressed: DEADLINE_EXCEEDED when
+  // it goes on running.
+  [[nodiscard]] absl::StatusOr<v1::Vm> Stop(const std::string& name, StopManner manner,
+                                            std::chrono::seconds timeout, const std::string& actor);
+  [[nodiscard]] absl::StatusOr<v1::Vm> SetMode(const std::string& name, policy::EncryptionMode mode,
+                                               const std::string& actor);
+  // Delete forgets a stopped VM. Its disks stay.
+  [[nodiscard]] absl::Status Delete(const std::string& name, const std::string& actor);
+
+  [[nodiscard]] absl::StatusOr<v1::Vm> Get(const std::string& name);
+  // List gives all VMs, or those of one host.
+  [[nodiscard]] absl::StatusOr<std::vector<v1::Vm>> List(const std::string& host);
+
+ private:
+  [[nodiscard]] absl::StatusOr<store::VmRow> NewRow(const std::string& definition_yaml,
+                                                    const std::string& host);
+  [[nodiscard]] absl::Status CheckUnique(const hypervisor::VmDefinition& definition);
+  [[nodiscard]] absl::StatusOr<std::string> ChooseHost(const std::string& asked);
+  [[nodiscard]] absl::Status Place(AgentConnection& agent, const store::VmRow& row);
+  [[nodiscard]] absl::Status StartAt(const store::VmRow& row, const std::string& actor);
+  [[nodiscard]] absl::Status CheckStopped(const store::VmRow& row);
+  // FindIdle is FindVm, refused while the VM is being migrated.
+  [[nodiscard]] absl::StatusOr<store::VmRow> FindIdle(const std::string& name);
+  [[nodiscard]] absl::StatusOr<v1::Vm> Describe(const store::VmRow& row);
+
+  store::Store& store_;
+  AgentDirectory& agents_;
+  VmSync& sync_;
+  VmClaims& claims_;
+  EventLog& events_;
+  keys::RandomSource& random_;
+  const base::Clock& clock_;
+};
+
+}  // namespace sealift::controller
