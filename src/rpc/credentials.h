@@ -72,7 +72,7 @@ struct CredentialPem {
     const std::string& ca_pem, const pki::Identity& controller);
 
 // PeerOf gives who is calling; UNAUTHENTICATED when the connection carries no certificate.
-[[nodiscard]] absl::StatusOr<Peer> PeerOf(const grpc::ServerContext& context);
+[[nodiscard]] absl::StatusOr<Peer> PeerOf(const grpc::ServerContextBase& context);
 
 // VerifyTls13Only asks a server of ours at "host:port" for TLS 1.2 and 1.3; an error unless it
 // refuses the one and agrees to the other. Server::Start does it.

@@ -114,7 +114,7 @@ std::shared_ptr<grpc::AuthMetadataProcessor> MakeVersionGuard() {
   return std::make_shared<VersionGuard>();
 }
 
-absl::StatusOr<Peer> PeerOf(const grpc::ServerContext& context) {
+absl::StatusOr<Peer> PeerOf(const grpc::ServerContextBase& context) {
   SEALIFT_ASSIGN_OR_RETURN(pki::CertificateInfo certificate,
                            CertificateOf(context.auth_context().get()));
   return Peer{std::move(certificate.identity), std::move(certificate.serial)};
