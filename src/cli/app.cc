@@ -1,0 +1,138 @@
+#include "cli/app.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <iostream>
+
+#include "cli/completion.h"
+#include "cli/format.h"
+#include "cli/terminal.h"
+#include "rpc/credentials.h"
+#include "rpc/protocol.h"
+
+namespace sealift::cli {
+namespace {
+
+// HelpFormatter writes options the way manuals do: "--to HOST".
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(30); }
+
+  std::string make_option_opts(const CLI::Option* option) const override {
+    const bool named = option->nonpositional() && option->get_items_expected_max() > 0;
+    return named ? " " + option->get_type_name() : "";
+  }
+
+  std::string make_option_desc(const CLI::Option* option) const override {
+    if (option->get_envname().empty()) return option->get_description();
+    return fmt::format("{} [{}]", option->get_description(), option->get_envname());
+  }
+};
+
+void AddSettings(CLI::App& app, Settings& settings) {
+  app.add_option("--context", settings.context,
+                 "Context file: the controller's address and your certificate")
+      ->type_name(kFileType)
+      ->envname("SEALIFT_CONTEXT");
+  app.add_option("--controller", settings.controller,
+                 "Address of the controller in place of the one in the context file")
+      ->type_name("HOST:PORT")
+      ->envname("SEALIFT_CONTROLLER");
+  AddChoice(app, "-o,--output", {"table", "json", "yaml"}, settings.format,
+            "Format of what is printed on stdout")
+      ->envname("SEALIFT_OUTPUT");
+  app.add_option("--timeout", settings.timeout_s,
+                 "Longest wait for an answer of the controller; 60 unless told")
+      ->check(CLI::Range(1U, 86400U).description(""))
+      ->type_name("SECONDS")
+      ->envname("SEALIFT_TIMEOUT");
+}
+
+std::string Footer() {
+  return "Options of `sealift` itself may stand after a verb, too. What is not given as an option "
+         "comes from the\nenvironment, then from ~/.config/sealift/context.yaml, then from "
+         "/etc/sealift/context.yaml. Data is printed on\nstdout, messages on stderr.\n\n" +
+         ExitCodeHelp();
+}
+
+OutputFormat FormatOf(const Settings& settings) {
+  if (settings.format == "json") return OutputFormat::kJson;
+  return settings.format == "yaml" ? OutputFormat::kYaml : OutputFormat::kTable;
+}
+
+// Chosen is the path of nouns and verbs that were recognised: "sealift vm migrate".
+std::string Chosen(const CLI::App& app) {
+  std::string path = app.get_name();
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    path += " " + at->get_name();
+  }
+  return path;
+}
+
+int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return app.exit(error, std::cout, std::cerr);
+  std::cerr << fmt::format("sealift: {}\n`{} --help` tells more\n", Printable(error.what()),
+                           Chosen(app));
+  return static_cast<int>(ExitCode::kUsage);
+}
+
+ExitCode RunAction(const CommandLine& line, Interrupts& interrupts) {
+  Output output(FormatOf(line.settings), std::cout, std::cerr, ColourFor(STDOUT_FILENO));
+  Session session(line.settings, output, interrupts);
+  const absl::StatusOr<ExitCode> result = line.action(session);
+  absl::Status status = result.status();
+  if (const absl::Status flushed = output.Flush(); status.ok()) status = flushed;
+  if (status.ok()) return *result;
+  output.Error(base::MessageOf(status));
+  return ExitCodeOf(status);
+}
+
+}  // namespace
+
+void AddCompletionCommand(CLI::App& root, Action& chosen) {
+  CLI::App& completion = AddNoun(root, "completion", "Print a completion script for a shell");
+  const auto add = [&](const char* name, Shell shell, const char* description) {
+    completion.add_subcommand(name, description)->callback([&root, &chosen, shell] {
+      chosen = [&root, shell](Session& session) -> absl::StatusOr<ExitCode> {
+        session.output().PrintText(CompletionScript(root, shell));
+        return ExitCode::kDone;
+      };
+    });
+  };
+  add("bash", Shell::kBash, "For bash: source <(sealift completion bash)");
+  add("zsh", Shell::kZsh, "For zsh: source <(sealift completion zsh)");
+  add("fish", Shell::kFish, "For fish: sealift completion fish | source");
+}
+
+CommandLine::CommandLine()
+    : app("sealift moves running virtual machines between hosts, encrypted.", "sealift") {
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.set_version_flag("--version", std::string(rpc::kVersion));
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.footer(Footer);
+  AddSettings(app, settings);
+  AddHostCommands(app, action);
+  AddVmCommands(app, action);
+  AddMigrationCommands(app, action);
+  AddEventsCommand(app, action);
+  AddVersionCommand(app, action);
+  AddCompletionCommand(app, action);
+}
+
+int RunCommandLine(int argc, const char* const* argv) {
+  Interrupts interrupts;
+  rpc::RequireTls13();
+  CommandLine line;
+  try {
+    line.app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return ReportParseError(line.app, error);
+  }
+  return static_cast<int>(RunAction(line, interrupts));
+}
+
+}  // namespace sealift::cli

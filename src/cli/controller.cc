@@ -1,0 +1,135 @@
+#include "cli/controller.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/socket.h"
+#include "pki/certificate.h"
+#include "rpc/credentials.h"
+#include "rpc/protocol.h"
+
+namespace sealift::cli {
+namespace {
+
+constexpr std::chrono::seconds kConnectTimeout{10};
+
+// gRPC's own text for a deadline that passed on this side; the controller's say what it waited for.
+constexpr std::string_view kGrpcDeadlineText = "Deadline Exceeded";
+
+// CheckIdentity finds what is wrong with the context before the controller is bothered; gRPC would
+// only say that a handshake failed.
+absl::StatusOr<pki::CertificateInfo> CheckIdentity(const Context& context, base::WallTime now) {
+  SEALIFT_ASSIGN_OR_RETURN(pki::CertificateInfo certificate,
+                           pki::ReadCertificate(context.identity_pem));
+  SEALIFT_ASSIGN_OR_RETURN(const bool matches,
+                           pki::MatchesKey(context.identity_pem, context.identity_pem));
+  SEALIFT_ASSIGN_OR_RETURN(const bool issued,
+                           pki::IsIssuedBy(context.identity_pem, context.ca_pem));
+  if (!matches || !issued) {
+    return absl::InvalidArgumentError(matches ? "its certificate was not signed by its CA"
+                                              : "its key and certificate do not belong together");
+  }
+  SEALIFT_RETURN_IF_ERROR(pki::CheckValidity(certificate, now));
+  return certificate;
+}
+
+bool Decided(grpc_connectivity_state state) {
+  return state == GRPC_CHANNEL_READY || state == GRPC_CHANNEL_TRANSIENT_FAILURE ||
+         state == GRPC_CHANNEL_SHUTDOWN;
+}
+
+}  // namespace
+
+Controller::Controller(const Settings& settings, std::string context_path, Context context)
+    : context_path_(std::move(context_path)),
+      context_(std::move(context)),
+      address_(settings.controller.empty() ? context_.controller : settings.controller),
+      timeout_(settings.timeout_s) {}
+
+absl::StatusOr<std::unique_ptr<Controller>> Controller::Connect(const Settings& settings,
+                                                                Output& output,
+                                                                const base::Clock& clock) {
+  SEALIFT_ASSIGN_OR_RETURN(std::string path, FindContext(settings.context, ContextPaths()));
+  SEALIFT_ASSIGN_OR_RETURN(Context context, ReadContext(path));
+  const auto certificate = CheckIdentity(context, clock.Now());
+  if (!certificate.ok()) {
+    return base::Annotate(certificate.status(),
+                          fmt::format("context file {} is of no use, have a new one made", path));
+  }
+  std::unique_ptr<Controller> controller(
+      new Controller(settings, std::move(path), std::move(context)));
+  SEALIFT_RETURN_IF_ERROR(controller->Open());
+  if (!pki::RenewalDue(*certificate, clock.Now())) return controller;
+  const absl::Status renewed = controller->RenewCertificate(certificate->identity);
+  if (!renewed.ok()) {
+    output.Warn(fmt::format("the certificate in {} ends at {} and could not be renewed: {}",
+                            controller->context_path_, base::FormatUtc(certificate->not_after),
+                            base::MessageOf(renewed)));
+  }
+  return controller;
+}
+
+absl::Status Controller::Open() {
+  SEALIFT_ASSIGN_OR_RETURN(const base::HostPort address,
+                           base::ParseHostPort(address_, rpc::kControllerPort));
+  address_ = address.ToString();
+  channel_ = rpc::MakeChannel(
+      address, rpc::MakeChannelCredentials(
+                   rpc::CredentialPem{context_.identity_pem, context_.ca_pem},
+                   pki::Identity{context_.trust_domain, pki::Role::kController, /*name=*/""}));
+  stubs_ = {v1::HostService::NewStub(channel_), v1::VmService::NewStub(channel_),
+            v1::MigrationService::NewStub(channel_), v1::EventService::NewStub(channel_),
+            v1::SessionService::NewStub(channel_)};
+  return WaitUntilConnected();
+}
+
+absl::Status Controller::WaitUntilConnected() {
+  const auto wait = std::min(timeout_, kConnectTimeout);
+  const auto deadline = std::chrono::system_clock::now() + wait;
+  grpc_connectivity_state state = channel_->GetState(/*try_to_connect=*/true);
+  while (!Decided(state)) {
+    if (!channel_->WaitForStateChange(state, deadline)) {
+      return Unreachable(fmt::format("no answer within {} s", wait.count()));
+    }
+    state = channel_->GetState(/*try_to_connect=*/true);
+  }
+  if (state == GRPC_CHANNEL_READY) return absl::OkStatus();
+  // Only a call says why; it fails at once.
+  return Call(&v1::SessionService::Stub::GetInfo, v1::GetInfoRequest()).status();
+}
+
+absl::Status Controller::RenewCertificate(const pki::Identity& identity) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::string key, pki::GeneratePrivateKey());
+  v1::RenewCertificateRequest request;
+  SEALIFT_ASSIGN_OR_RETURN(*request.mutable_certificate_request_pem(),
+                           pki::MakeRequest(key, identity));
+  SEALIFT_ASSIGN_OR_RETURN(const v1::RenewCertificateResponse response,
+                           Call(&v1::SessionService::Stub::RenewCertificate, request));
+  SEALIFT_ASSIGN_OR_RETURN(const bool matches,
+                           pki::MatchesKey(response.certificate_chain_pem(), key));
+  if (!matches) return absl::InternalError("the controller signed another key");
+  context_.identity_pem = key + response.certificate_chain_pem();
+  return WriteContext(context_path_, context_);
+}
+
+absl::Status Controller::Explain(const grpc::Status& status) const {
+  const absl::Status error = rpc::FromGrpc(status);
+  if (absl::IsUnavailable(error) && channel_->GetState(false) != GRPC_CHANNEL_READY) {
+    return Unreachable(status.error_message());
+  }
+  if (absl::IsDeadlineExceeded(error) && status.error_message() == kGrpcDeadlineText) {
+    return absl::DeadlineExceededError(fmt::format(
+        "the controller at {} did not answer within {} s (--timeout)", address_, timeout_.count()));
+  }
+  return error;
+}
+
+absl::Status Controller::Unreachable(std::string_view why) const {
+  return absl::UnavailableError(
+      fmt::format("the controller at {} cannot be reached: {}. The address is from {}; check that "
+                  "sealift-controllerd runs there and that this is its context file",
+                  address_, why, context_path_));
+}
+
+}  // namespace sealift::cli

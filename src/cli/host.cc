@@ -1,0 +1,141 @@
+// sealift host add|list|show|remove
+#include <fmt/format.h>
+
+#include "cli/command.h"
+#include "cli/format.h"
+
+namespace sealift::cli {
+namespace {
+
+using HostStub = v1::HostService::Stub;
+
+Cell StateCell(const v1::Host& host) {
+  const Tone tone = host.state() == v1::HOST_STATE_READY     ? Tone::kGood
+                    : host.state() == v1::HOST_STATE_JOINING ? Tone::kWarning
+                                                             : Tone::kBad;
+  return {Word(host.state()), tone};
+}
+
+std::string Encryption(const v1::Host& host) {
+  if (host.can_encrypt()) return host.capabilities().aead_backend();
+  return host.has_capabilities() ? "no" : "";
+}
+
+std::string Memory(const v1::HostCapabilities& capabilities) {
+  if (capabilities.memory_bytes() == 0) return "";
+  return fmt::format("{} of {} free", FormatBytes(capabilities.memory_available_bytes()),
+                     FormatBytes(capabilities.memory_bytes()));
+}
+
+std::string WithReason(const std::string& what, const std::string& reason) {
+  return reason.empty() ? what : fmt::format("{} ({})", what, reason);
+}
+
+Table ListTable(const v1::ListHostsResponse& response) {
+  Table table({"NAME", "ADDRESS", "STATE", "VMS", "MEMORY", "ACCELERATOR", "QEMU", "ENCRYPTION"});
+  for (const v1::Host& host : response.hosts()) {
+    const v1::HostCapabilities& capabilities = host.capabilities();
+    table.AddRow({host.name(), host.address(), StateCell(host), std::to_string(host.vms()),
+                  Memory(capabilities), capabilities.accelerator(), capabilities.qemu_version(),
+                  Encryption(host)});
+  }
+  return table;
+}
+
+void AddCapabilities(const v1::HostCapabilities& capabilities, Table& table) {
+  table.Add("Agent", capabilities.agent_version());
+  table.Add("Kernel", capabilities.kernel_version());
+  table.Add("QEMU", capabilities.qemu_version());
+  table.Add("CPUs", fmt::format("{} x {}", capabilities.cpus(), capabilities.cpu_model()));
+  table.Add("Memory", Memory(capabilities));
+  table.Add("Accelerator",
+            WithReason(capabilities.accelerator(), capabilities.accelerator_reason()));
+  table.Add("Secret memory", capabilities.secret_memory());
+}
+
+Table ShowTable(const v1::Host& host) {
+  Table table;
+  table.Add("Name", host.name());
+  table.Add("Address", host.address());
+  Cell state = StateCell(host);
+  state.text = WithReason(state.text, host.state_reason());
+  table.Add("State", state);
+  table.Add("Last seen", FormatShortTime(host.last_seen_ms()));
+  table.Add("Certificate until", FormatShortTime(host.certificate_not_after_ms()));
+  table.Add("VMs", std::to_string(host.vms()));
+  table.Add("Encryption", WithReason(Encryption(host), host.capabilities().aead_reason()));
+  if (host.has_capabilities()) AddCapabilities(host.capabilities(), table);
+  return table;
+}
+
+absl::StatusOr<ExitCode> AddHost(Session& session, const v1::AddHostRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::AddHostResponse response,
+                           controller->Call(&HostStub::Add, request));
+  Output& output = session.output();
+  output.Note(
+      fmt::format("host {} can join until {}. Run this on it, as root; the token in it works once:",
+                  request.name(), FormatShortTime(response.token_expires_ms())));
+  if (output.format() == OutputFormat::kTable) {
+    output.PrintText(response.join_command() + "\n");
+  }
+  output.PrintData(ToJson(response));
+  return ExitCode::kDone;
+}
+
+absl::StatusOr<ExitCode> ListHosts(Session& session, const v1::ListHostsRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::ListHostsResponse response,
+                           controller->Call(&HostStub::List, request));
+  session.output().Print(ToJsonList(response.hosts()), ListTable(response));
+  return ExitCode::kDone;
+}
+
+absl::StatusOr<ExitCode> ShowHost(Session& session, const v1::GetHostRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::Host host, controller->Call(&HostStub::Get, request));
+  session.output().Print(ToJson(host), ShowTable(host));
+  return ExitCode::kDone;
+}
+
+absl::StatusOr<ExitCode> RemoveHost(Session& session, const v1::RemoveHostRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_RETURN_IF_ERROR(controller->Call(&HostStub::Remove, request).status());
+  session.output().Note(
+      fmt::format("host {} is removed, its certificate is revoked", request.name()));
+  return ExitCode::kDone;
+}
+
+void AddAddVerb(CLI::App& host, Action& chosen) {
+  auto [verb, request] =
+      AddVerb(host, chosen, "add", "Add a host and print the command that lets it join", AddHost);
+  AddName(verb, "NAME", "NAME", *request.mutable_name(),
+          "Name of the host: lower-case letters, digits and dashes");
+  verb.add_option("--address", *request.mutable_address(),
+                  "Where its agent listens, as the controller reaches it")
+      ->required()
+      ->type_name("HOST[:PORT]");
+  verb.add_option_function<std::uint32_t>(
+          "--token-lifetime",
+          [&to = request](std::uint32_t seconds) { to.set_token_lifetime_s(seconds); },
+          "How long the token can be used; one hour unless told")
+      ->type_name("SECONDS");
+  verb.add_flag_callback(
+      "--renew-token", [&to = request] { to.set_renew_token(true); },
+      "The host exists and joins again: a fresh token; its old certificate is revoked");
+}
+
+}  // namespace
+
+void AddHostCommands(CLI::App& root, Action& chosen) {
+  CLI::App& host = AddNoun(root, "host", "Hosts that run virtual machines");
+  AddAddVerb(host, chosen);
+  AddVerb(host, chosen, "list", "List the hosts", ListHosts);
+  auto [show, get] = AddVerb(host, chosen, "show", "Show one host", ShowHost);
+  AddName(show, "NAME", kHostType, *get.mutable_name(), "Name of the host");
+  auto [remove, gone] = AddVerb(host, chosen, "remove",
+                                "Remove a host without VMs and revoke its certificate", RemoveHost);
+  AddName(remove, "NAME", kHostType, *gone.mutable_name(), "Name of the host");
+}
+
+}  // namespace sealift::cli

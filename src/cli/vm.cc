@@ -1,0 +1,204 @@
+// sealift vm list|show|start|stop|set|delete; create, migrate and console have files of their own.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <iostream>
+
+#include "cli/command.h"
+#include "cli/format.h"
+#include "cli/vm.h"
+
+namespace sealift::cli {
+namespace {
+
+using VmStub = v1::VmService::Stub;
+
+// What the controller waits for when the request names no time (StopVmRequest).
+constexpr std::uint32_t kDefaultStopSeconds = 60;
+
+Tone StateTone(v1::VmState state) {
+  switch (state) {
+    case v1::VM_STATE_RUNNING:
+      return Tone::kGood;
+    case v1::VM_STATE_CRASHED:
+    case v1::VM_STATE_UNKNOWN:
+      return Tone::kBad;
+    case v1::VM_STATE_MIGRATING:
+    case v1::VM_STATE_INCOMING:
+    case v1::VM_STATE_PAUSED:
+      return Tone::kWarning;
+    default:
+      return Tone::kPlain;
+  }
+}
+
+Table ListTable(const v1::ListVmsResponse& response) {
+  Table table({"NAME", "HOST", "STATE", "CPUS", "MEMORY", "ENCRYPTION", "MIGRATION"});
+  for (const v1::Vm& vm : response.vms()) {
+    table.AddRow({vm.name(), vm.host(), Cell(Word(vm.state()), StateTone(vm.state())),
+                  std::to_string(vm.cpus()), FormatBytes(vm.memory_bytes()), Word(vm.encryption()),
+                  vm.migration_id()});
+  }
+  return table;
+}
+
+Table ShowTable(const v1::Vm& vm) {
+  Table table;
+  table.Add("Name", vm.name());
+  table.Add("UUID", vm.uuid());
+  table.Add("Host", vm.host());
+  table.Add("State", {vm.state_reason().empty()
+                          ? Word(vm.state())
+                          : fmt::format("{} ({})", Word(vm.state()), vm.state_reason()),
+                      StateTone(vm.state())});
+  table.Add("Encryption", Word(vm.encryption()));
+  table.Add("CPUs", fmt::format("{} x {}", vm.cpus(), vm.cpu_model()));
+  table.Add("Memory", FormatBytes(vm.memory_bytes()));
+  table.Add("Machine", vm.machine());
+  table.Add("Autostart", vm.autostart() ? "yes" : "no");
+  table.Add("Epoch", std::to_string(vm.epoch()));
+  table.Add("Migration", vm.migration_id());
+  table.Add("Created", FormatShortTime(vm.created_ms()));
+  return table;
+}
+
+absl::StatusOr<ExitCode> ListVms(Session& session, const v1::ListVmsRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::ListVmsResponse response,
+                           controller->Call(&VmStub::List, request));
+  session.output().Print(ToJsonList(response.vms()), ListTable(response));
+  return ExitCode::kDone;
+}
+
+absl::StatusOr<ExitCode> ShowVm(Session& session, const v1::GetVmRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::Vm vm, controller->Call(&VmStub::Get, request));
+  session.output().Print(ToJson(vm), ShowTable(vm));
+  return ExitCode::kDone;
+}
+
+absl::StatusOr<ExitCode> StartVm(Session& session, const v1::StartVmRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::Vm vm, controller->Call(&VmStub::Start, request));
+  ReportVm(session.output(), vm);
+  return ExitCode::kDone;
+}
+
+absl::StatusOr<ExitCode> StopVm(Session& session, const v1::StopVmRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  const std::uint32_t wait = request.timeout_s() == 0 ? kDefaultStopSeconds : request.timeout_s();
+  SEALIFT_ASSIGN_OR_RETURN(const v1::Vm vm,
+                           controller->Call(&VmStub::Stop, request, std::chrono::seconds(wait)));
+  ReportVm(session.output(), vm);
+  return ExitCode::kDone;
+}
+
+struct SetArguments {
+  std::string name;
+  std::string encryption;
+};
+
+absl::StatusOr<ExitCode> SetVm(Session& session, const SetArguments& arguments) {
+  v1::SetVmRequest request;
+  request.set_name(arguments.name);
+  SEALIFT_ASSIGN_OR_RETURN(const v1::EncryptionMode mode, ParseEncryption(arguments.encryption));
+  request.set_encryption(mode);
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::Vm vm, controller->Call(&VmStub::Set, request));
+  session.output().Note(
+      fmt::format("VM {}: encryption of migrations is {}", vm.name(), Word(vm.encryption())));
+  session.output().PrintData(ToJson(vm));
+  return ExitCode::kDone;
+}
+
+struct DeleteArguments {
+  std::string name;
+  bool yes = false;
+};
+
+// Confirmed asks a person; a program that could not answer is not asked.
+bool Confirmed(Output& output, const DeleteArguments& arguments) {
+  if (arguments.yes || isatty(STDIN_FILENO) == 0 || isatty(STDERR_FILENO) == 0) return true;
+  output.messages() << fmt::format("Delete VM {}? Its disks are kept. [y/N] ", arguments.name)
+                    << std::flush;
+  std::string answer;
+  std::getline(std::cin, answer);
+  return answer == "y" || answer == "Y" || answer == "yes";
+}
+
+absl::StatusOr<ExitCode> DeleteVm(Session& session, const DeleteArguments& arguments) {
+  if (!Confirmed(session.output(), arguments)) {
+    return absl::CancelledError(fmt::format("VM {} is not deleted", arguments.name));
+  }
+  v1::DeleteVmRequest request;
+  request.set_name(arguments.name);
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_RETURN_IF_ERROR(controller->Call(&VmStub::Delete, request).status());
+  session.output().Note(fmt::format("VM {} is deleted", request.name()));
+  return ExitCode::kDone;
+}
+
+void AddStopVerb(CLI::App& vm, Action& chosen) {
+  auto [verb, request] =
+      AddVerb(vm, chosen, "stop", "Press the power button and wait until the guest is off", StopVm);
+  AddVmName(verb, *request.mutable_name());
+  verb.add_flag_callback(
+      "--force", [&to = request] { to.set_force(true); }, "End it at once, as pulling the plug");
+  verb.add_option_function<std::uint32_t>(
+          "--timeout", [&to = request](std::uint32_t seconds) { to.set_timeout_s(seconds); },
+          "How long to wait for the guest; 60 unless told")
+      ->check(CLI::Range(1U, 86400U).description(""))
+      ->type_name("SECONDS");
+}
+
+void AddDeleteVerb(CLI::App& vm, Action& chosen) {
+  auto [verb, arguments] =
+      AddVerb(vm, chosen, "delete", "Delete a stopped VM; its disks are kept", DeleteVm);
+  AddVmName(verb, arguments.name);
+  verb.add_flag("-y,--yes", arguments.yes, "Do not ask");
+}
+
+}  // namespace
+
+absl::StatusOr<v1::EncryptionMode> ParseEncryption(const std::string& word) {
+  for (const v1::EncryptionMode mode :
+       {v1::ENCRYPTION_MODE_DISABLED, v1::ENCRYPTION_MODE_OPPORTUNISTIC,
+        v1::ENCRYPTION_MODE_REQUIRED}) {
+    if (Word(mode) == word) return mode;
+  }
+  return absl::InvalidArgumentError(fmt::format("'{}' is not an encryption mode", word));
+}
+
+void ReportVm(Output& output, const v1::Vm& vm) {
+  output.Note(vm.host().empty()
+                  ? fmt::format("VM {} is {}", vm.name(), Word(vm.state()))
+                  : fmt::format("VM {} is {} on {}", vm.name(), Word(vm.state()), vm.host()));
+  output.PrintData(ToJson(vm));
+}
+
+CLI::Option* AddVmName(CLI::App& verb, std::string& name) {
+  return AddName(verb, "NAME", kVmType, name, "Name of the VM");
+}
+
+void AddVmCommands(CLI::App& root, Action& chosen) {
+  CLI::App& vm = AddNoun(root, "vm", "Virtual machines");
+  AddVmCreateVerb(vm, chosen);
+  auto [list, filter] = AddVerb(vm, chosen, "list", "List the VMs", ListVms);
+  list.add_option("--host", *filter.mutable_host(), "Only those on this host")
+      ->type_name(kHostType);
+  auto [show, get] = AddVerb(vm, chosen, "show", "Show one VM", ShowVm);
+  AddVmName(show, *get.mutable_name());
+  auto [start, started] = AddVerb(vm, chosen, "start", "Start a stopped VM on its host", StartVm);
+  AddVmName(start, *started.mutable_name());
+  AddStopVerb(vm, chosen);
+  auto [set, change] = AddVerb(vm, chosen, "set", "Change a VM", SetVm);
+  AddVmName(set, change.name);
+  AddChoice(set, "--encryption", {"disabled", "opportunistic", "required"}, change.encryption,
+            "Encryption of its migrations: never, if both hosts can, or else no migration")
+      ->required();
+  AddVmConsoleVerb(vm, chosen);
+  AddDeleteVerb(vm, chosen);
+  AddVmMigrateVerb(vm, chosen);
+}
+
+}  // namespace sealift::cli

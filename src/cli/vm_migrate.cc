@@ -1,0 +1,78 @@
+// sealift vm migrate NAME --to HOST
+#include <fmt/format.h>
+
+#include <random>
+
+#include "cli/migration_view.h"
+#include "cli/vm.h"
+
+namespace sealift::cli {
+namespace {
+
+struct Arguments {
+  v1::StartMigrationRequest request;
+  bool detach = false;
+};
+
+std::string RandomId() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
+}
+
+// Start names the way out of the one case where the answer is not known.
+absl::StatusOr<v1::Migration> Start(Session& session, const v1::StartMigrationRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  auto migration = controller->Call(&v1::MigrationService::Stub::Start, request);
+  if (!absl::IsUnavailable(migration.status()) && !absl::IsDeadlineExceeded(migration.status())) {
+    return migration;
+  }
+  return absl::Status(
+      migration.status().code(),
+      fmt::format("{}. If it is not clear whether the migration was started, repeat "
+                  "the command with --request-id {}: it never starts twice",
+                  base::MessageOf(migration.status()), request.request_id()));
+}
+
+void Announce(Output& output, const v1::Migration& migration) {
+  output.Note(fmt::format("migration {}: {} from {} to {}", migration.id(), migration.vm(),
+                          migration.from(), migration.to()));
+  if (migration.mode() == v1::ENCRYPTION_MODE_OPPORTUNISTIC && !migration.encrypted()) {
+    output.Warn(
+        fmt::format("{} moves in the clear: {}", migration.vm(), migration.decision_reason()));
+  }
+}
+
+absl::StatusOr<ExitCode> MigrateVm(Session& session, const Arguments& arguments) {
+  v1::StartMigrationRequest request = arguments.request;
+  if (request.request_id().empty()) request.set_request_id(RandomId());
+  SEALIFT_ASSIGN_OR_RETURN(v1::Migration migration, Start(session, request));
+  Output& output = session.output();
+  Announce(output, migration);
+  if (!arguments.detach) return FollowMigration(session, std::move(migration));
+  if (output.format() == OutputFormat::kTable) output.PrintText(migration.id() + "\n");
+  output.PrintData(ToJson(migration));
+  return ExitCode::kDone;
+}
+
+}  // namespace
+
+void AddVmMigrateVerb(CLI::App& vm, Action& chosen) {
+  auto [verb, arguments] =
+      AddVerb(vm, chosen, "migrate", "Move a running VM to another host and wait until it is there",
+              MigrateVm);
+  AddVmName(verb, *arguments.request.mutable_vm());
+  verb.add_option("--to", *arguments.request.mutable_to(), "Host to move it to")
+      ->required()
+      ->type_name(kHostType);
+  verb.add_option_function<std::uint32_t>(
+          "--streams", [&to = arguments.request](std::uint32_t n) { to.set_streams(n); },
+          "Connections that carry the data; the controller chooses unless told")
+      ->check(CLI::Range(1U, 64U).description(""))
+      ->type_name("N");
+  verb.add_flag("--detach", arguments.detach, "Print the id of the migration and do not wait");
+  verb.add_option("--request-id", *arguments.request.mutable_request_id(),
+                  "Repeating a command with the same id never starts a second migration")
+      ->type_name("ID");
+}
+
+}  // namespace sealift::cli
