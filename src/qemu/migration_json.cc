@@ -1,0 +1,89 @@
+#include "qemu/migration_json.h"
+
+#include <fmt/format.h>
+
+#include <string>
+#include <utility>
+
+namespace sealift::qemu {
+namespace {
+
+using hypervisor::MigrationState;
+using hypervisor::OutgoingProgress;
+using hypervisor::RunState;
+using nlohmann::json;
+
+OutgoingProgress ReadProgress(const json& reply) {
+  OutgoingProgress progress;
+  progress.state = ParseMigrationState(reply.value("status", "none"));
+  progress.error = reply.value("error-desc", "");
+  const auto ram = reply.find("ram");
+  if (ram == reply.end()) return progress;
+  progress.ram_total_bytes = ram->value("total", std::uint64_t{0});
+  progress.ram_transferred_bytes = ram->value("transferred", std::uint64_t{0});
+  progress.ram_remaining_bytes = ram->value("remaining", std::uint64_t{0});
+  progress.dirty_bytes_per_second =
+      ram->value("dirty-pages-rate", std::uint64_t{0}) * ram->value("page-size", std::uint64_t{0});
+  progress.iterations = ram->value("dirty-sync-count", std::uint64_t{0});
+  return progress;
+}
+
+}  // namespace
+
+MigrationState ParseMigrationState(std::string_view status) {
+  static constexpr std::pair<std::string_view, MigrationState> kStates[] = {
+      {"none", MigrationState::kNone},           {"setup", MigrationState::kSetup},
+      {"wait-unplug", MigrationState::kSetup},   {"pre-switchover", MigrationState::kPreSwitchover},
+      {"device", MigrationState::kDevice},       {"completed", MigrationState::kCompleted},
+      {"failed", MigrationState::kFailed},       {"cancelling", MigrationState::kCancelling},
+      {"cancelled", MigrationState::kCancelled},
+  };
+  for (const auto& [word, state] : kStates) {
+    if (word == status) return state;
+  }
+  return MigrationState::kActive;
+}
+
+RunState ParseRunState(std::string_view status, MigrationState migration) {
+  // A guest that sleeps (ACPI S3) runs as far as we are concerned: it wakes up by itself.
+  if (status == "running" || status == "suspended") return RunState::kRunning;
+  if (status == "inmigrate") return RunState::kIncoming;
+  if (status == "finish-migrate") return RunState::kSwitching;
+  if (status == "postmigrate") {
+    return migration == MigrationState::kCompleted ? RunState::kMigrated : RunState::kPaused;
+  }
+  if (status == "shutdown") return RunState::kShutdown;
+  if (status == "guest-panicked" || status == "internal-error") return RunState::kCrashed;
+  return RunState::kPaused;  // paused, prelaunch, io-error, watchdog, …: `cont` goes on
+}
+
+absl::StatusOr<OutgoingProgress> ParseProgress(const json& reply) {
+  try {
+    return ReadProgress(reply);
+  } catch (const json::exception& error) {
+    return absl::InternalError(
+        fmt::format("QEMU's answer to query-migrate is not understood: {}", error.what()));
+  }
+}
+
+json MigrationCapabilities(const hypervisor::MigrationParameters& parameters) {
+  const auto capability = [](const char* name, bool state) {
+    return json{{"capability", name}, {"state", state}};
+  };
+  return {{"capabilities",
+           json::array({capability("events", true), capability("return-path", true),
+                        capability("pause-before-switchover", true),
+                        capability("late-block-activate", true), capability("validate-uuid", true),
+                        capability("multifd", parameters.multifd_channels > 0)})}};
+}
+
+json MigrationParametersJson(const hypervisor::MigrationParameters& parameters) {
+  // QEMU has no word for "unlimited", and its default is 128 MiB/s.
+  constexpr std::uint64_t kUnlimitedBytesPerSecond = 1ULL << 40;
+  json arguments = {{"downtime-limit", parameters.downtime_limit.count()},
+                    {"max-bandwidth", kUnlimitedBytesPerSecond}};
+  if (parameters.multifd_channels > 0) arguments["multifd-channels"] = parameters.multifd_channels;
+  return arguments;
+}
+
+}  // namespace sealift::qemu

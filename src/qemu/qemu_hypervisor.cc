@@ -1,0 +1,215 @@
+#include "qemu/qemu_hypervisor.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/socket.h"
+#include "base/status.h"
+#include "qemu/host_facts.h"
+#include "qemu/probe.h"
+#include "qemu/qemu_vm.h"
+#include "qemu/tap.h"
+
+namespace sealift::qemu {
+namespace {
+
+using hypervisor::Accelerator;
+using hypervisor::Disk;
+using hypervisor::Nic;
+using hypervisor::NicType;
+using hypervisor::StartMode;
+using hypervisor::Vm;
+using hypervisor::VmDefinition;
+
+bool Contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+absl::StatusOr<std::vector<DiskBackend>> ProbeDisks(const QemuUser& user,
+                                                    const std::vector<Disk>& disks) {
+  std::vector<DiskBackend> backends;
+  for (const Disk& disk : disks) {
+    SEALIFT_ASSIGN_OR_RETURN(const DiskBackend backend, ProbeDisk(user, disk));
+    backends.push_back(backend);
+  }
+  return backends;
+}
+
+// One descriptor for each NIC, invalid for a user NIC.
+absl::StatusOr<std::vector<base::UniqueFd>> OpenTaps(const VmDefinition& definition) {
+  std::vector<base::UniqueFd> taps;
+  for (std::size_t i = 0; i < definition.nics.size(); ++i) {
+    taps.emplace_back();
+    const Nic& nic = definition.nics[i];
+    if (nic.type != NicType::kBridge) continue;
+    SEALIFT_ASSIGN_OR_RETURN(taps.back(),
+                             OpenTap(nic.bridge, hypervisor::EffectiveMac(definition, i)));
+  }
+  return taps;
+}
+
+std::vector<int> Numbers(const std::vector<base::UniqueFd>& fds) {
+  std::vector<int> numbers;
+  for (const base::UniqueFd& fd : fds) numbers.push_back(fd.get());
+  return numbers;
+}
+
+absl::Status CheckBinary(const std::string& path) {
+  if (access(path.c_str(), X_OK) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("{} cannot be run: install QEMU, on Debian 'apt install qemu-system-x86'", path));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<QemuHypervisor>> QemuHypervisor::Create(QemuOptions options) {
+  SEALIFT_RETURN_IF_ERROR(CheckBinary(options.qemu_binary));
+  SEALIFT_ASSIGN_OR_RETURN(QemuUser user, LookUpUser(options.user));
+  SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(options.run_dir));
+  SEALIFT_ASSIGN_OR_RETURN(hypervisor::HostCapabilities capabilities,
+                           ProbeHost({options.qemu_binary, user}));
+  return std::unique_ptr<QemuHypervisor>(
+      new QemuHypervisor(std::move(options), std::move(user), std::move(capabilities)));
+}
+
+std::uint64_t QemuHypervisor::AvailableMemoryBytes() const {
+  return ReadMemoryFacts().available_bytes;
+}
+
+RunFolder QemuHypervisor::FolderOf(const VmDefinition& definition) const {
+  return {options_.run_dir, definition.name};
+}
+
+Accelerator QemuHypervisor::AcceleratorOf(const VmDefinition& definition) const {
+  return definition.accelerator == Accelerator::kAuto ? capabilities_.accelerator
+                                                      : definition.accelerator;
+}
+
+std::string QemuHypervisor::MigrationSocketPath(const VmDefinition& definition,
+                                                std::string_view direction) const {
+  SEALIFT_CHECK(direction == "in" || direction == "out");
+  const RunFolder folder = FolderOf(definition);
+  return direction == "in" ? folder.Incoming() : folder.Outgoing();
+}
+
+absl::Status QemuHypervisor::CheckDefinition(const VmDefinition& definition) const {
+  if (definition.uuid.empty()) {
+    return absl::InvalidArgumentError(fmt::format("VM {} has no uuid", definition.name));
+  }
+  SEALIFT_RETURN_IF_ERROR(FolderOf(definition).CheckLength());
+  SEALIFT_RETURN_IF_ERROR(CheckCpuAndMachine(definition));
+  return CheckFiles(definition);
+}
+
+absl::Status QemuHypervisor::CheckCpuAndMachine(const VmDefinition& definition) const {
+  if (definition.accelerator == Accelerator::kKvm &&
+      capabilities_.accelerator != Accelerator::kKvm) {
+    return absl::FailedPreconditionError(
+        fmt::format("KVM is not available on this host ({}): use 'accel: auto' or 'accel: tcg'",
+                    capabilities_.accelerator_reason));
+  }
+  if (!Contains(capabilities_.machine_types, definition.machine)) {
+    return absl::FailedPreconditionError(fmt::format("QEMU {} on this host has no machine type {}",
+                                                     capabilities_.qemu_version,
+                                                     definition.machine));
+  }
+  if (!Contains(capabilities_.usable_cpu_models, definition.cpu_model)) {
+    return absl::FailedPreconditionError(fmt::format(
+        "this host cannot run CPU model {} with {}: choose one that 'sealift host show' lists",
+        definition.cpu_model, hypervisor::AcceleratorName(AcceleratorOf(definition))));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status QemuHypervisor::CheckFiles(const VmDefinition& definition) const {
+  const std::pair<const char*, const std::string&> files[] = {
+      {"firmware", definition.firmware},
+      {"kernel", definition.kernel},
+      {"initrd", definition.initrd},
+  };
+  for (const auto& [what, path] : files) {
+    if (!path.empty()) SEALIFT_RETURN_IF_ERROR(CheckAccess(user_, what, path, Access::kRead));
+  }
+  SEALIFT_RETURN_IF_ERROR(ProbeDisks(user_, definition.disks).status());
+  for (const Nic& nic : definition.nics) {
+    if (nic.type == NicType::kBridge) SEALIFT_RETURN_IF_ERROR(CheckBridge(nic.bridge));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<QemuProcess> QemuHypervisor::Launch(const VmDefinition& definition, StartMode mode,
+                                                   const RunFolder& folder) const {
+  SEALIFT_RETURN_IF_ERROR(folder.Create(user_));
+  SEALIFT_RETURN_IF_ERROR(
+      CheckAccess(user_, "console log", folder.ConsoleLog(), Access::kReadWrite));
+  SEALIFT_ASSIGN_OR_RETURN(const base::UniqueFd log, folder.OpenLog());
+  SEALIFT_ASSIGN_OR_RETURN(const base::UniqueFd qmp,
+                           base::ListenUnix(folder.Qmp(), SOCK_STREAM, 0600));
+  SEALIFT_ASSIGN_OR_RETURN(const base::UniqueFd console,
+                           base::ListenUnix(folder.Console(), SOCK_STREAM, 0600));
+  SEALIFT_ASSIGN_OR_RETURN(const std::vector<base::UniqueFd> taps, OpenTaps(definition));
+  CommandInput input{.definition = definition,
+                     .mode = mode,
+                     .accelerator = AcceleratorOf(definition),
+                     .qmp_fd = qmp.get(),
+                     .console_fd = console.get(),
+                     .console_log = folder.ConsoleLog(),
+                     .disks = {},
+                     .tap_fds = Numbers(taps)};
+  SEALIFT_ASSIGN_OR_RETURN(input.disks, ProbeDisks(user_, definition.disks));
+  SpawnRequest request{
+      options_.qemu_binary, QemuArguments(input), user_, {qmp.get(), console.get()}, log.get()};
+  for (const int tap : input.tap_fds) {
+    if (tap >= 0) request.inherited_fds.push_back(tap);
+  }
+  spdlog::debug("VM {}: {} {}", definition.name, request.binary, fmt::join(request.arguments, " "));
+  return QemuProcess::Spawn(request, [&](const ProcessId& id) {
+    return folder.WriteRecord({id, definition});
+  });
+}
+
+absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& definition,
+                                                          StartMode mode) {
+  SEALIFT_RETURN_IF_ERROR(CheckDefinition(definition));
+  const RunFolder folder = FolderOf(definition);
+  const std::lock_guard lock(start_mutex_);
+  if (const absl::StatusOr<ProcessRecord> old = folder.ReadRecord();
+      old.ok() && QemuProcess::Open(old->process).ok()) {
+    return absl::AlreadyExistsError(fmt::format("VM {} already runs on this host as process {}",
+                                                definition.name, old->process.pid));
+  }
+  absl::StatusOr<QemuProcess> process = Launch(definition, mode, folder);
+  if (!process.ok()) {
+    return base::Annotate(process.status(), fmt::format("start VM {}", definition.name));
+  }
+  const std::shared_ptr<QemuVm> vm = QemuVm::Connect(folder, definition, *std::move(process));
+  absl::Status ready = vm->CheckConnected();
+  if (ready.ok() && mode == StartMode::kBoot) ready = vm->Continue();
+  if (ready.ok()) return vm;
+  // Nobody but us knows this process yet: it must not stay.
+  if (const absl::Status quit = vm->Quit(); !quit.ok()) {
+    spdlog::error("{}", base::MessageOf(quit));
+  }
+  return ready;
+}
+
+absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Adopt(const VmDefinition& definition) {
+  const RunFolder folder = FolderOf(definition);
+  SEALIFT_ASSIGN_OR_RETURN(ProcessRecord record, folder.ReadRecord());
+  SEALIFT_ASSIGN_OR_RETURN(QemuProcess process, QemuProcess::Open(record.process));
+  if (record.definition.uuid != definition.uuid) {
+    return absl::FailedPreconditionError(
+        fmt::format("process {} on this host runs another VM named {}, with uuid {} instead of {}",
+                    record.process.pid, definition.name, record.definition.uuid, definition.uuid));
+  }
+  return QemuVm::Connect(folder, std::move(record.definition), std::move(process));
+}
+
+}  // namespace sealift::qemu

@@ -1,0 +1,67 @@
+// QEMU system emulation as the hypervisor of this host.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hypervisor/hypervisor.h"
+#include "qemu/qemu_command.h"
+#include "qemu/qemu_user.h"
+#include "qemu/run_folder.h"
+
+namespace sealift::qemu {
+
+struct QemuOptions {
+  std::string run_dir =
+      "/run/sealift/vms";  // on a file system that a reboot empties; made when missing
+  std::string qemu_binary = "/usr/bin/qemu-system-x86_64";
+  std::string user = "sealift-qemu";  // who QEMU runs as; may be our own
+};
+
+class QemuHypervisor final : public hypervisor::Hypervisor {
+ public:
+  // Create probes the host (ProbeHost). FAILED_PRECONDITION with the remedy when QEMU or its user
+  // is missing.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<QemuHypervisor>> Create(QemuOptions options);
+
+  [[nodiscard]] const hypervisor::HostCapabilities& capabilities() const override {
+    return capabilities_;
+  }
+  [[nodiscard]] std::uint64_t AvailableMemoryBytes() const override;
+  [[nodiscard]] absl::Status CheckDefinition(
+      const hypervisor::VmDefinition& definition) const override;
+  // Start is ALREADY_EXISTS when the VM has a process here.
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Start(
+      const hypervisor::VmDefinition& definition, hypervisor::StartMode mode) override;
+  // Adopt returns a VM whose definition is the one that it was started with. FAILED_PRECONDITION
+  // when the process of that name belongs to another VM (uuid).
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Adopt(
+      const hypervisor::VmDefinition& definition) override;
+  [[nodiscard]] std::string MigrationSocketPath(const hypervisor::VmDefinition& definition,
+                                                std::string_view direction) const override;
+
+ private:
+  QemuHypervisor(QemuOptions options, QemuUser user, hypervisor::HostCapabilities capabilities)
+      : options_(std::move(options)),
+        user_(std::move(user)),
+        capabilities_(std::move(capabilities)) {}
+
+  [[nodiscard]] RunFolder FolderOf(const hypervisor::VmDefinition& definition) const;
+  [[nodiscard]] hypervisor::Accelerator AcceleratorOf(
+      const hypervisor::VmDefinition& definition) const;
+  [[nodiscard]] absl::Status CheckCpuAndMachine(const hypervisor::VmDefinition& definition) const;
+  [[nodiscard]] absl::Status CheckFiles(const hypervisor::VmDefinition& definition) const;
+  [[nodiscard]] absl::StatusOr<QemuProcess> Launch(const hypervisor::VmDefinition& definition,
+                                                   hypervisor::StartMode mode,
+                                                   const RunFolder& folder) const;
+
+  const QemuOptions options_;
+  const QemuUser user_;
+  const hypervisor::HostCapabilities capabilities_;
+  std::mutex start_mutex_;  // one start at a time: two of one VM must not meet in its folder
+};
+
+}  // namespace sealift::qemu

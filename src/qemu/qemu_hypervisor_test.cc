@@ -1,0 +1,500 @@
+// Everything here runs real QEMU processes under TCG, with guests of one disk sector.
+#include "qemu/qemu_hypervisor.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <future>
+#include <string_view>
+#include <utility>
+
+#include "base/file.h"
+#include "base/status.h"
+#include "qemu/qemu_process.h"
+#include "qemu/test_environment.h"
+
+namespace sealift::qemu {
+namespace {
+
+using hypervisor::Accelerator;
+using hypervisor::DiskFormat;
+using hypervisor::Exit;
+using hypervisor::MigrationParameters;
+using hypervisor::MigrationState;
+using hypervisor::NicType;
+using hypervisor::RunState;
+using hypervisor::StartMode;
+using hypervisor::Vm;
+using hypervisor::VmDefinition;
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+
+constexpr auto kPatience = seconds(30);  // for a machine that is busy and sanitized
+
+// Boot sectors. The BIOS runs them in 16-bit mode.
+constexpr std::string_view kEchoGuest(
+    "\xba\xfd\x03"  // again: mov $0x3fd, %dx   serial port: status
+    "\xec"          // in (%dx), %al
+    "\xa8\x01"      // test $1, %al             something received?
+    "\x74\xf8"      // jz again
+    "\xba\xf8\x03"  // mov $0x3f8, %dx          data
+    "\xec"          // in (%dx), %al
+    "\xee"          // out %al, (%dx)
+    "\xeb\xf1",     // jmp again
+    15);
+constexpr std::string_view kPowerOffGuest(
+    "\xba\x04\x06"  // mov $0x604, %dx          ACPI PM1a control of q35
+    "\xb8\x00\x20"  // mov $0x2000, %ax         sleep enable, type 0: S5
+    "\xef"          // out %ax, (%dx)
+    "\xf4",         // hlt
+    8);
+constexpr std::string_view kPanicGuest(
+    "\xba\x05\x05"  // mov $0x505, %dx          pvpanic
+    "\xb0\x01"      // mov $1, %al              panicked
+    "\xee"          // out %al, (%dx)
+    "\xf4",         // hlt
+    7);
+
+// Two hosts on this machine that see the same disks, as with a shared file system.
+class QemuHypervisorTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TestFolder;
+    host_a_ = NewHost("a").release();
+    host_b_ = NewHost("b").release();
+  }
+  static void TearDownTestSuite() {
+    delete host_a_;
+    delete host_b_;
+    delete folder_;
+  }
+  static std::unique_ptr<QemuHypervisor> NewHost(const std::string& name) {
+    absl::StatusOr<std::unique_ptr<QemuHypervisor>> host =
+        QemuHypervisor::Create({.run_dir = *folder_ / name, .user = TestUser()});
+    EXPECT_TRUE(host.ok()) << host.status();
+    return *std::move(host);
+  }
+
+  // Whatever a test leaves running ends with it.
+  void TearDown() override {
+    for (const std::shared_ptr<Vm>& vm : started_) EXPECT_TRUE(vm->Quit().ok());
+  }
+
+  // A definition with a disk that holds `guest` in its boot sector.
+  static VmDefinition Definition(std::string_view guest = kEchoGuest) {
+    static int number = 0;
+    const std::string name = fmt::format("vm-{}", ++number);
+    std::string sector(guest);
+    sector.resize(510, '\0');
+    sector += "\x55\xaa";
+    sector.resize(1 << 20, '\0');
+    EXPECT_TRUE(base::WriteFileDurably(*folder_ / name, sector, 0666).ok());
+    chmod((*folder_ / name).c_str(), 0666);
+    absl::StatusOr<VmDefinition> vm = hypervisor::ParseVmDefinition(
+        fmt::format("{{name: {}, memory: 64MiB, accel: tcg, uuid: 6fa3b2c4-0d1e-4f5a-8b9c-{:012}, "
+                    "disks: [{{path: {}, format: raw}}], nics: [{{user: true}}]}}",
+                    name, number, *folder_ / name));
+    EXPECT_TRUE(vm.ok()) << vm.status();
+    return *vm;
+  }
+
+  std::shared_ptr<Vm> Start(QemuHypervisor* host, const VmDefinition& definition, StartMode mode) {
+    absl::StatusOr<std::shared_ptr<Vm>> vm = host->Start(definition, mode);
+    EXPECT_TRUE(vm.ok()) << vm.status();
+    if (!vm.ok()) return nullptr;
+    started_.push_back(*vm);
+    return *vm;
+  }
+  std::shared_ptr<Vm> Boot(const VmDefinition& definition) {
+    return Start(host_a_, definition, StartMode::kBoot);
+  }
+
+  // Starts a migration from `source` to a new process on host B up to pre-switchover and returns
+  // that.
+  std::shared_ptr<Vm> MigrateUpToSwitchover(const std::shared_ptr<Vm>& source) {
+    const std::shared_ptr<Vm> target = Start(host_b_, source->definition(), StartMode::kIncoming);
+    EXPECT_EQ(target->State().value(), RunState::kIncoming);
+    const std::string path = host_b_->MigrationSocketPath(source->definition(), "in");
+    EXPECT_TRUE(target->StartIncoming(path, kParameters).ok());
+    const absl::Status started = source->StartOutgoing(path, kParameters);
+    EXPECT_TRUE(started.ok()) << started;
+    EXPECT_EQ(WaitFor(*source, MigrationState::kPreSwitchover), MigrationState::kPreSwitchover);
+    return target;
+  }
+  // Waits until the migration is in `wanted` or over, and returns its state.
+  static MigrationState WaitFor(Vm& vm, MigrationState wanted) {
+    MigrationState state = MigrationState::kSetup;
+    while (state != wanted && state != MigrationState::kFailed &&
+           state != MigrationState::kCancelled && state != MigrationState::kCompleted) {
+      const absl::StatusOr<MigrationState> next = vm.WaitOutgoing(state, kPatience);
+      EXPECT_TRUE(next.ok()) << next.status();
+      if (!next.ok() || *next == state) break;
+      state = *next;
+    }
+    return state;
+  }
+
+  // How the process of a VM ends; call before it does.
+  static std::future<Exit> ExitOf(Vm& vm) {
+    auto promise = std::make_shared<std::promise<Exit>>();
+    vm.OnExit([promise](Exit exit) { promise->set_value(exit); });
+    return promise->get_future();
+  }
+  static Exit Await(std::future<Exit>& exit) {
+    if (exit.wait_for(kPatience) == std::future_status::ready) return exit.get();
+    ADD_FAILURE() << "the process does not end";
+    return Exit::kStopped;
+  }
+
+  // Sends a byte to the guest until it comes back: the BIOS swallows those that come too early.
+  static bool Echoes(Vm& vm) {
+    const absl::StatusOr<base::UniqueFd> console = vm.OpenConsole();
+    EXPECT_TRUE(console.ok()) << console.status();
+    for (int tries = 0; console.ok() && tries < 300; ++tries) {
+      EXPECT_EQ(send(console->get(), "e", 1, MSG_NOSIGNAL), 1);
+      pollfd wait{.fd = console->get(), .events = POLLIN, .revents = 0};
+      char byte = 0;
+      if (poll(&wait, 1, 100) > 0 && recv(console->get(), &byte, 1, 0) == 1 && byte == 'e') {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  static constexpr MigrationParameters kParameters{.multifd_channels = 2};
+  static inline TestFolder* folder_ = nullptr;
+  static inline QemuHypervisor* host_a_ = nullptr;
+  static inline QemuHypervisor* host_b_ = nullptr;
+  std::vector<std::shared_ptr<Vm>> started_;
+};
+
+std::string StatusLine(int pid, const std::string& key) {
+  const std::string text = base::ReadFile(fmt::format("/proc/{}/status", pid)).value_or("");
+  const std::size_t at = text.find("\n" + key + ":");
+  if (at == std::string::npos) return "";
+  const std::size_t start = at + key.size() + 3;
+  return text.substr(start, text.find_first_of("\t\n", start) - start);
+}
+
+TEST_F(QemuHypervisorTest, RunsAGuestUnprivilegedAndQuits) {
+  const VmDefinition definition = Definition();
+  const auto vm = Boot(definition);
+  ASSERT_NE(vm, nullptr);
+  EXPECT_EQ(vm->State().value(), RunState::kRunning);
+  EXPECT_TRUE(Echoes(*vm));
+  EXPECT_EQ(StatusLine(vm->pid(), "Uid"), std::to_string(LookUpUser(TestUser())->uid));
+  EXPECT_EQ(StatusLine(vm->pid(), "NoNewPrivs"), "1");
+  EXPECT_EQ(StatusLine(vm->pid(), "Seccomp"), "2");
+  EXPECT_EQ(getsid(vm->pid()), vm->pid());
+  auto exit = ExitOf(*vm);
+  EXPECT_TRUE(vm->Quit().ok());
+  EXPECT_EQ(Await(exit), Exit::kStopped);
+  EXPECT_EQ(vm->State().value(), RunState::kGone);
+  EXPECT_TRUE(absl::IsUnavailable(vm->Continue()));
+  EXPECT_TRUE(vm->Quit().ok());
+  EXPECT_TRUE(absl::IsNotFound(host_a_->Adopt(definition).status()));
+}
+
+TEST_F(QemuHypervisorTest, KeepsTheConsoleLog) {
+  const auto vm = Boot(Definition());
+  EXPECT_TRUE(Echoes(*vm));
+  const std::string log = *folder_ / "a/" + vm->definition().name + "/console.log";
+  EXPECT_THAT(base::ReadFile(log).value_or(""), HasSubstr("e"));
+}
+
+TEST_F(QemuHypervisorTest, RefusesASecondProcessOfAVm) {
+  const auto vm = Boot(Definition());
+  EXPECT_TRUE(absl::IsAlreadyExists(host_a_->Start(vm->definition(), StartMode::kBoot).status()));
+  EXPECT_EQ(vm->State().value(), RunState::kRunning);
+}
+
+TEST_F(QemuHypervisorTest, AdoptsAProcessThatItsAgentLeftBehind) {
+  const VmDefinition definition = Definition();
+  const int pid = Boot(definition)->pid();
+  started_.clear();  // the last reference
+  VmDefinition edited = definition;
+  edited.cpus = 7;
+  const auto adopted = host_a_->Adopt(edited);
+  ASSERT_TRUE(adopted.ok()) << adopted.status();
+  started_.push_back(*adopted);
+  EXPECT_EQ((*adopted)->pid(), pid);
+  EXPECT_EQ((*adopted)->State().value(), RunState::kRunning);
+  EXPECT_EQ((*adopted)->definition(), definition);  // as started, not as edited since
+  auto exit = ExitOf(**adopted);
+  EXPECT_TRUE((*adopted)->Quit().ok());
+  EXPECT_EQ(Await(exit), Exit::kStopped);
+}
+
+TEST_F(QemuHypervisorTest, DoesNotAdoptAnotherVmOfTheSameName) {
+  VmDefinition definition = Definition();
+  const auto vm = Boot(definition);
+  definition.uuid = "00000000-0000-0000-0000-000000000000";
+  EXPECT_TRUE(absl::IsFailedPrecondition(host_a_->Adopt(definition).status()));
+}
+
+TEST_F(QemuHypervisorTest, ReportsAKilledProcessAsACrash) {
+  const VmDefinition definition = Definition();
+  const auto vm = Boot(definition);
+  auto exit = ExitOf(*vm);
+  kill(vm->pid(), SIGKILL);
+  EXPECT_EQ(Await(exit), Exit::kCrashed);
+  EXPECT_EQ(vm->State().value(), RunState::kGone);
+  EXPECT_TRUE(absl::IsNotFound(host_a_->Adopt(definition).status()));
+  EXPECT_NE(Boot(definition), nullptr);
+}
+
+TEST_F(QemuHypervisorTest, TellsAShutdownFromAPanic) {
+  const auto off = Boot(Definition(kPowerOffGuest));
+  auto off_exit = ExitOf(*off);
+  EXPECT_EQ(Await(off_exit), Exit::kGuestShutdown);
+  const auto panicked = Boot(Definition(kPanicGuest));
+  auto panic_exit = ExitOf(*panicked);
+  EXPECT_EQ(Await(panic_exit), Exit::kCrashed);
+}
+
+TEST_F(QemuHypervisorTest, RunsAnExitCallbackSetTooLateAndDropsTheVmInIt) {
+  auto vm = Boot(Definition());
+  started_.clear();
+  ASSERT_TRUE(vm->Quit().ok());
+  std::promise<Exit> done;
+  Vm& reference = *vm;
+  reference.OnExit([&, last = std::make_shared<std::shared_ptr<Vm>>(std::move(vm))](Exit exit) {
+    last->reset();
+    done.set_value(exit);
+  });
+  auto exit = done.get_future();
+  EXPECT_EQ(Await(exit), Exit::kStopped);
+}
+
+TEST_F(QemuHypervisorTest, EndsAProcessThatDoesNotListen) {
+  const auto vm = Boot(Definition());
+  kill(vm->pid(), SIGSTOP);
+  auto exit = ExitOf(*vm);
+  EXPECT_TRUE(vm->Quit().ok());
+  EXPECT_EQ(Await(exit), Exit::kStopped);
+}
+
+TEST_F(QemuHypervisorTest, ReportsWhyQemuDoesNotStart) {
+  VmDefinition definition = Definition();
+  definition.disks[0].format = DiskFormat::kQcow2;
+  const absl::Status status = host_a_->Start(definition, StartMode::kBoot).status();
+  EXPECT_THAT(base::MessageOf(status), HasSubstr("Image is not in qcow2 format"));
+  EXPECT_TRUE(absl::IsNotFound(host_a_->Adopt(definition).status()));
+}
+
+TEST_F(QemuHypervisorTest, ChecksADefinitionBeforeAnythingIsTouched) {
+  const auto error = [](void (*change)(VmDefinition&)) {
+    VmDefinition definition = Definition();
+    change(definition);
+    const absl::Status status = host_a_->Start(definition, StartMode::kBoot).status();
+    EXPECT_NE(access((*folder_ / "a/" + definition.name).c_str(), F_OK), 0);
+    return base::MessageOf(status);
+  };
+  EXPECT_TRUE(host_a_->CheckDefinition(Definition()).ok());
+  EXPECT_THAT(error([](VmDefinition& vm) { vm.disks[0].path = "/nowhere/disk"; }),
+              HasSubstr("disk /nowhere/disk does not exist on this host"));
+  EXPECT_THAT(error([](VmDefinition& vm) { vm.kernel = "/nowhere/kernel"; }),
+              HasSubstr("kernel /nowhere/kernel does not exist on this host"));
+  EXPECT_THAT(error([](VmDefinition& vm) { vm.machine = "pc-q35-99.0"; }),
+              HasSubstr("has no machine type pc-q35-99.0"));
+  EXPECT_THAT(error([](VmDefinition& vm) { vm.cpu_model = "Unobtainium"; }),
+              HasSubstr("cannot run CPU model Unobtainium"));
+  EXPECT_THAT(error([](VmDefinition& vm) {
+                vm.nics = {{NicType::kBridge, "sealift-no-br", "", {}}};
+              }),
+              HasSubstr("this host has no bridge sealift-no-br: make one"));
+  EXPECT_THAT(error([](VmDefinition& vm) { vm.uuid.clear(); }), HasSubstr("has no uuid"));
+  if (host_a_->capabilities().accelerator == Accelerator::kTcg) {
+    EXPECT_THAT(error([](VmDefinition& vm) { vm.accelerator = Accelerator::kKvm; }),
+                HasSubstr("KVM is not available on this host"));
+  }
+}
+
+TEST_F(QemuHypervisorTest, ExplainsAUserThatDoesNotExist) {
+  EXPECT_THAT(base::MessageOf(QemuHypervisor::Create(
+                                  {.run_dir = *folder_ / "x", .user = "sealift-no-such-user"})
+                                  .status()),
+              HasSubstr("create it with 'useradd"));
+}
+
+TEST_F(QemuHypervisorTest, MovesAGuest) {
+  const auto source = Boot(Definition());
+  EXPECT_TRUE(Echoes(*source));
+  const auto target = MigrateUpToSwitchover(source);
+  EXPECT_EQ(source->State().value(), RunState::kSwitching);
+  EXPECT_EQ(target->State().value(), RunState::kIncoming);
+  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  EXPECT_EQ(WaitFor(*source, MigrationState::kCompleted), MigrationState::kCompleted);
+  const absl::Status received = target->WaitIncoming(kPatience);
+  EXPECT_TRUE(received.ok()) << received;
+  EXPECT_EQ(source->State().value(), RunState::kMigrated);
+  EXPECT_EQ(target->State().value(), RunState::kPaused);
+  const auto progress = source->Outgoing();
+  ASSERT_TRUE(progress.ok());
+  EXPECT_GT(progress->ram_total_bytes, 64ULL << 20);
+  EXPECT_GE(progress->iterations, 1U);
+
+  // After `completed` nothing brings the source back by accident.
+  EXPECT_TRUE(absl::IsFailedPrecondition(source->CancelOutgoing()));
+  EXPECT_EQ(source->State().value(), RunState::kMigrated);
+
+  ASSERT_TRUE(target->Continue().ok());
+  EXPECT_TRUE(target->Announce().ok());
+  EXPECT_TRUE(source->Quit().ok());
+  EXPECT_EQ(target->State().value(), RunState::kRunning);
+  EXPECT_TRUE(Echoes(*target));
+  EXPECT_EQ(target->Outgoing()->state, MigrationState::kNone);
+  EXPECT_TRUE(target->CancelOutgoing().ok());
+  EXPECT_EQ(target->State().value(), RunState::kRunning);
+}
+
+TEST_F(QemuHypervisorTest, CancelsInPreSwitchoverAndMovesLater) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  auto exit = ExitOf(*target);
+  EXPECT_TRUE(source->CancelOutgoing().ok());
+  EXPECT_EQ(source->State().value(), RunState::kRunning);
+  EXPECT_EQ(source->Outgoing()->state, MigrationState::kCancelled);
+  EXPECT_TRUE(Echoes(*source));
+  const absl::Status received = target->WaitIncoming(kPatience);
+  EXPECT_TRUE(absl::IsUnavailable(received)) << received;
+  EXPECT_THAT(base::MessageOf(received), HasSubstr("load of migration failed"));
+  EXPECT_EQ(Await(exit), Exit::kCrashed);
+
+  const auto second = MigrateUpToSwitchover(source);
+  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  EXPECT_TRUE(second->WaitIncoming(kPatience).ok());
+  EXPECT_EQ(WaitFor(*source, MigrationState::kCompleted), MigrationState::kCompleted);
+}
+
+TEST_F(QemuHypervisorTest, AnAdoptedSourceCanBeCancelled) {
+  const VmDefinition definition = Definition();
+  const auto target = MigrateUpToSwitchover(Boot(definition));
+  started_ = {target};
+  const auto source = host_a_->Adopt(definition);
+  ASSERT_TRUE(source.ok()) << source.status();
+  started_.push_back(*source);
+  EXPECT_EQ((*source)->State().value(), RunState::kSwitching);
+  EXPECT_EQ((*source)->WaitOutgoing(MigrationState::kActive, kPatience).value(),
+            MigrationState::kPreSwitchover);
+  EXPECT_TRUE((*source)->CancelOutgoing().ok());
+  EXPECT_EQ((*source)->State().value(), RunState::kRunning);
+}
+
+TEST_F(QemuHypervisorTest, AnAdoptedTargetGoesOnReceiving) {
+  const VmDefinition definition = Definition();
+  const auto source = Boot(definition);
+  (void)MigrateUpToSwitchover(source);
+  started_ = {source};  // drops the target
+  const auto target = host_b_->Adopt(definition);
+  ASSERT_TRUE(target.ok()) << target.status();
+  started_.push_back(*target);
+  EXPECT_EQ((*target)->State().value(), RunState::kIncoming);
+  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  EXPECT_TRUE((*target)->WaitIncoming(kPatience).ok());
+}
+
+TEST_F(QemuHypervisorTest, AnAdoptedTargetKnowsThatItHasReceived) {
+  const VmDefinition definition = Definition();
+  const auto source = Boot(definition);
+  std::shared_ptr<Vm> target = MigrateUpToSwitchover(source);
+  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  ASSERT_TRUE(target->WaitIncoming(kPatience).ok());
+  started_ = {source};
+  target.reset();
+  const auto adopted = host_b_->Adopt(definition);
+  ASSERT_TRUE(adopted.ok()) << adopted.status();
+  started_.push_back(*adopted);
+  EXPECT_TRUE((*adopted)->WaitIncoming(kPatience).ok());
+  EXPECT_EQ((*adopted)->Outgoing()->state, MigrationState::kNone);
+  EXPECT_EQ((*adopted)->State().value(), RunState::kPaused);
+}
+
+// QEMU leaves a guest that was paused before in the same state as a completed source.
+TEST_F(QemuHypervisorTest, ACancelledMigrationOfAPausedGuestLeavesItPaused) {
+  const auto first = Boot(Definition());
+  const auto paused = MigrateUpToSwitchover(first);
+  ASSERT_TRUE(first->ContinueSwitchover().ok());
+  ASSERT_TRUE(paused->WaitIncoming(kPatience).ok());
+  ASSERT_TRUE(first->Quit().ok());
+  const auto target = Start(host_a_, paused->definition(), StartMode::kIncoming);
+  const std::string path = host_a_->MigrationSocketPath(paused->definition(), "in");
+  ASSERT_TRUE(target->StartIncoming(path, kParameters).ok());
+  ASSERT_TRUE(paused->StartOutgoing(path, kParameters).ok());
+  ASSERT_EQ(WaitFor(*paused, MigrationState::kPreSwitchover), MigrationState::kPreSwitchover);
+  EXPECT_TRUE(paused->CancelOutgoing().ok());
+  EXPECT_EQ(paused->State().value(), RunState::kPaused);
+  EXPECT_TRUE(paused->Continue().ok());
+  EXPECT_TRUE(Echoes(*paused));
+}
+
+TEST_F(QemuHypervisorTest, TheSourceGoesOnWhenTheTargetDiesInPreSwitchover) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  auto exit = ExitOf(*target);
+  kill(target->pid(), SIGKILL);
+  EXPECT_EQ(Await(exit), Exit::kCrashed);
+  EXPECT_TRUE(absl::IsUnavailable(target->WaitIncoming(kPatience)));
+  EXPECT_TRUE(source->CancelOutgoing().ok());
+  EXPECT_EQ(source->State().value(), RunState::kRunning);
+  EXPECT_TRUE(Echoes(*source));
+}
+
+TEST_F(QemuHypervisorTest, TheSourceGoesOnWhenTheTargetDiesDuringTheSwitch) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  auto exit = ExitOf(*target);
+  kill(target->pid(), SIGKILL);
+  EXPECT_EQ(Await(exit), Exit::kCrashed);
+  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  EXPECT_EQ(WaitFor(*source, MigrationState::kFailed), MigrationState::kFailed);
+  EXPECT_TRUE(source->CancelOutgoing().ok());
+  EXPECT_EQ(source->State().value(), RunState::kRunning);
+  EXPECT_FALSE(source->Outgoing()->error.empty());
+}
+
+TEST_F(QemuHypervisorTest, ASourceWithoutATargetFailsAndGoesOn) {
+  const auto source = Boot(Definition());
+  const absl::Status started = source->StartOutgoing(*folder_ / "nobody.sock", kParameters);
+  if (started.ok()) {
+    EXPECT_EQ(WaitFor(*source, MigrationState::kFailed), MigrationState::kFailed);
+  }
+  EXPECT_EQ(source->State().value(), RunState::kRunning);
+}
+
+TEST_F(QemuHypervisorTest, ATargetWhoseSourceDiesReportsIt) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  kill(source->pid(), SIGKILL);
+  EXPECT_TRUE(absl::IsUnavailable(target->WaitIncoming(kPatience)));
+  EXPECT_EQ(target->State().value(), RunState::kGone);
+}
+
+TEST_F(QemuHypervisorTest, RefusesAMigrationIntoAnotherVm) {
+  const auto source = Boot(Definition());
+  const auto other = Start(host_b_, Definition(), StartMode::kIncoming);
+  const std::string path = host_b_->MigrationSocketPath(other->definition(), "in");
+  ASSERT_TRUE(other->StartIncoming(path, kParameters).ok());
+  ASSERT_TRUE(source->StartOutgoing(path, kParameters).ok());
+  EXPECT_TRUE(absl::IsUnavailable(other->WaitIncoming(kPatience)));
+  EXPECT_EQ(WaitFor(*source, MigrationState::kFailed), MigrationState::kFailed);
+  EXPECT_TRUE(source->CancelOutgoing().ok());
+  EXPECT_EQ(source->State().value(), RunState::kRunning);
+}
+
+TEST_F(QemuHypervisorTest, AnIncomingThatDoesNotComeTimesOut) {
+  const auto target = Start(host_b_, Definition(), StartMode::kIncoming);
+  ASSERT_TRUE(
+      target->StartIncoming(host_b_->MigrationSocketPath(target->definition(), "in"), kParameters)
+          .ok());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(target->WaitIncoming(std::chrono::milliseconds(50))));
+  EXPECT_EQ(target->State().value(), RunState::kIncoming);
+}
+
+}  // namespace
+}  // namespace sealift::qemu

@@ -1,0 +1,130 @@
+#include "qemu/qemu_user.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/fsuid.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <functional>
+#include <thread>
+
+#include "base/status.h"
+#include "base/unique_fd.h"
+
+namespace sealift::qemu {
+namespace {
+
+std::vector<gid_t> GroupsOf(const char* name, gid_t gid) {
+  int count = 64;
+  std::vector<gid_t> groups(static_cast<std::size_t>(count));
+  while (getgrouplist(name, gid, groups.data(), &count) < 0) {
+    groups.resize(static_cast<std::size_t>(count));
+  }
+  groups.resize(static_cast<std::size_t>(count));
+  return groups;
+}
+
+// TakeIdentity gives the calling thread alone the user's identity towards file systems, including
+// the loss of root's capabilities there. The C library's setgroups() would change every thread,
+// hence the bare system call.
+bool TakeIdentity(const QemuUser& user) {
+  if (user.IsSelf()) return true;
+  if (syscall(SYS_setgroups, user.groups.size(), user.groups.data()) != 0) return false;
+  setfsgid(user.gid);
+  setfsuid(user.uid);
+  // The calls return what was before, never an error: ask again.
+  return static_cast<uid_t>(setfsuid(static_cast<uid_t>(-1))) == user.uid;
+}
+
+int FlagsFor(Access access) { return access == Access::kRead ? O_RDONLY : O_RDWR; }
+
+struct Opened {
+  base::UniqueFd fd;
+  int error = 0;
+};
+
+// OpenAs opens on a thread of its own, because an identity once given up cannot be taken back.
+Opened OpenAs(const QemuUser& user, const std::string& path, int flags) {
+  Opened result;
+  std::thread([&] {
+    if (!TakeIdentity(user)) {
+      result.error = EPERM;
+      return;
+    }
+    result.fd.reset(open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    if (!result.fd.valid()) result.error = errno;
+  }).join();
+  return result;
+}
+
+absl::Status Explain(const QemuUser& user, std::string_view what, const std::string& path,
+                     Access access, int error) {
+  const std::string_view wanted = access == Access::kRead ? "readable" : "readable and writable";
+  const std::string subject = fmt::format("{} {}", what, path);
+  if (error == ENOENT || error == ENOTDIR) {
+    return absl::FailedPreconditionError(fmt::format("{} does not exist on this host", subject));
+  }
+  if (error == EACCES || error == EPERM) {
+    return absl::FailedPreconditionError(
+        fmt::format("{0} is not {1} by user {2}: give that user access to it and to every folder "
+                    "above, for example 'chown {2} {3}'",
+                    subject, wanted, user.name, path));
+  }
+  return absl::FailedPreconditionError(
+      base::MessageOf(base::ErrnoStatus(fmt::format("{} is not {}", subject, wanted), error)));
+}
+
+absl::StatusOr<DiskDriver> DriverFor(int fd, const std::string& path) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return base::ErrnoStatus(fmt::format("stat {}", path), errno);
+  if (S_ISREG(info.st_mode)) return DiskDriver::kFile;
+  if (S_ISBLK(info.st_mode)) return DiskDriver::kHostDevice;
+  return absl::FailedPreconditionError(
+      fmt::format("disk {} is neither a file nor a block device", path));
+}
+
+}  // namespace
+
+bool QemuUser::IsSelf() const { return uid == geteuid(); }
+
+absl::StatusOr<QemuUser> LookUpUser(const std::string& name) {
+  std::vector<char> buffer(16384);
+  passwd entry{};
+  passwd* found = nullptr;
+  const int error = getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (error != 0) return base::ErrnoStatus(fmt::format("look up user {}", name), error);
+  if (found == nullptr) {
+    return absl::FailedPreconditionError(fmt::format(
+        "user {0} does not exist: create it with 'useradd --system --no-create-home --shell "
+        "/usr/sbin/nologin {0}' (and 'usermod -aG kvm {0}' for KVM)",
+        name));
+  }
+  QemuUser user{name, entry.pw_uid, entry.pw_gid, GroupsOf(name.c_str(), entry.pw_gid)};
+  if (!user.IsSelf() && geteuid() != 0) {
+    return absl::FailedPreconditionError(
+        fmt::format("only root can start QEMU as user {}: run the agent as root", name));
+  }
+  return user;
+}
+
+absl::Status CheckAccess(const QemuUser& user, const std::string& what, const std::string& path,
+                         Access access) {
+  const Opened opened = OpenAs(user, path, FlagsFor(access));
+  return opened.fd.valid() ? absl::OkStatus() : Explain(user, what, path, access, opened.error);
+}
+
+absl::StatusOr<DiskBackend> ProbeDisk(const QemuUser& user, const hypervisor::Disk& disk) {
+  const Access access = disk.read_only ? Access::kRead : Access::kReadWrite;
+  const Opened opened = OpenAs(user, disk.path, FlagsFor(access));
+  if (!opened.fd.valid()) return Explain(user, "disk", disk.path, access, opened.error);
+  SEALIFT_ASSIGN_OR_RETURN(const DiskDriver driver, DriverFor(opened.fd.get(), disk.path));
+  const bool direct = OpenAs(user, disk.path, FlagsFor(access) | O_DIRECT).fd.valid();
+  return DiskBackend{driver, direct ? HostCache::kBypassed : HostCache::kUsed};
+}
+
+}  // namespace sealift::qemu

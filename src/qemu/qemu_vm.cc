@@ -1,0 +1,267 @@
+#include "qemu/qemu_vm.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <chrono>
+#include <csignal>
+#include <utility>
+
+#include "base/log.h"
+#include "base/socket.h"
+#include "base/status.h"
+#include "qemu/migration_json.h"
+
+namespace sealift::qemu {
+namespace {
+
+using hypervisor::MigrationParameters;
+using hypervisor::MigrationState;
+using hypervisor::OutgoingProgress;
+using hypervisor::RunState;
+using nlohmann::json;
+using std::chrono::seconds;
+
+// QEMU flushes its disks before it quits; a wedged one notices neither `quit` nor SIGTERM.
+constexpr auto kAnswerTimeout = seconds(2);
+constexpr auto kQuitTimeout = seconds(5);
+constexpr auto kTermTimeout = seconds(2);
+constexpr auto kKillTimeout = seconds(5);
+constexpr auto kCancelTimeout = seconds(10);
+// How long a guest may stay stopped after its migration has been cancelled before we say `cont`.
+constexpr auto kResumeTimeout = seconds(2);
+
+bool IsOver(MigrationState state) {
+  return state == MigrationState::kNone || state == MigrationState::kCompleted ||
+         state == MigrationState::kFailed || state == MigrationState::kCancelled;
+}
+
+}  // namespace
+
+std::shared_ptr<QemuVm> QemuVm::Connect(RunFolder folder, hypervisor::VmDefinition definition,
+                                        QemuProcess process) {
+  std::shared_ptr<QemuVm> vm(
+      new QemuVm(std::move(folder), std::move(definition), std::move(process)));
+  vm->ConnectQmp();
+  return vm;
+}
+
+QemuVm::QemuVm(RunFolder folder, hypervisor::VmDefinition definition, QemuProcess process)
+    : folder_(std::move(folder)),
+      definition_(std::move(definition)),
+      process_(std::make_shared<const QemuProcess>(std::move(process))),
+      monitor_(process_, folder_.ConsoleLog()),
+      qmp_(absl::UnavailableError("not connected")) {}
+
+void QemuVm::ConnectQmp() {
+  monitor_.HandleConnected();
+  qmp_ = QmpClient::Connect(
+      folder_.Qmp(), {.event = [this](const QmpEvent& event) { monitor_.HandleEvent(event); },
+                      .closed = [this] { monitor_.HandleClosed(); }});
+  if (!qmp_.ok()) {
+    monitor_.HandleClosed();
+    return;
+  }
+  RecallMigration();
+}
+
+// RecallMigration finds out what an earlier agent had begun.
+void QemuVm::RecallMigration() {
+  const absl::StatusOr<std::string> run_state = RunStateWord();
+  const absl::StatusOr<OutgoingProgress> progress = QueryMigration();
+  if (!run_state.ok() || !progress.ok() || progress->state == MigrationState::kNone) return;
+  // Only a source stops in "postmigrate"; a destination has completed in any other state, or is
+  // still receiving.
+  const bool received =
+      progress->state == MigrationState::kCompleted && *run_state != "postmigrate";
+  const bool incoming = received || *run_state == "inmigrate";
+  monitor_.SetMigration({incoming ? Direction::kIncoming : Direction::kOutgoing, progress->state});
+}
+
+absl::Status QemuVm::CheckConnected() const {
+  if (qmp_.ok()) return absl::OkStatus();
+  if (process_->WaitGone(seconds(1))) return Ended();
+  return base::Annotate(qmp_.status(),
+                        fmt::format("VM {}: QEMU (process {})", definition_.name, pid()));
+}
+
+absl::Status QemuVm::Ended() const {
+  const std::string log = LastLines(folder_.Log());
+  return absl::UnavailableError(
+      fmt::format("VM {}: QEMU has ended{}{}", definition_.name, log.empty() ? "" : ": ", log));
+}
+
+absl::StatusOr<json> QemuVm::Execute(std::string_view command, json arguments) {
+  SEALIFT_RETURN_IF_ERROR(CheckConnected());
+  absl::StatusOr<json> reply = (*qmp_)->Execute(command, std::move(arguments));
+  if (reply.ok()) return reply;
+  // QMP hangs up a moment before the process is gone.
+  if (absl::IsUnavailable(reply.status()) && process_->WaitGone(seconds(1))) return Ended();
+  return base::Annotate(reply.status(), fmt::format("VM {}", definition_.name));
+}
+
+absl::Status QemuVm::Run(std::string_view command, json arguments) {
+  return Execute(command, std::move(arguments)).status();
+}
+
+absl::StatusOr<std::string> QemuVm::RunStateWord() {
+  SEALIFT_ASSIGN_OR_RETURN(const json reply, Execute("query-status"));
+  const auto status = reply.is_object() ? reply.find("status") : reply.end();
+  if (status == reply.end() || !status->is_string()) {
+    return absl::InternalError("QEMU's answer to query-status is not understood");
+  }
+  return status->get<std::string>();
+}
+
+absl::StatusOr<OutgoingProgress> QemuVm::QueryMigration() {
+  SEALIFT_ASSIGN_OR_RETURN(const json reply, Execute("query-migrate"));
+  return ParseProgress(reply);
+}
+
+absl::StatusOr<RunState> QemuVm::State() {
+  if (process_->WaitGone(base::Duration::zero())) return RunState::kGone;
+  const absl::StatusOr<std::string> word = RunStateWord();
+  if (!word.ok()) {
+    if (process_->WaitGone(base::Duration::zero())) return RunState::kGone;
+    return word.status();
+  }
+  if (*word != "postmigrate") return ParseRunState(*word, MigrationState::kNone);
+  SEALIFT_ASSIGN_OR_RETURN(const OutgoingProgress progress, QueryMigration());
+  return ParseRunState(*word, progress.state);
+}
+
+absl::Status QemuVm::Continue() { return Run("cont"); }
+
+absl::Status QemuVm::PowerDown() { return Run("system_powerdown"); }
+
+// AskToQuit says `quit` and waits for the end; false when QEMU does not listen or does not end.
+bool QemuVm::AskToQuit() {
+  if (monitor_.WaitExit(base::Duration::zero())) return true;
+  if (!qmp_.ok()) return false;
+  const absl::Status status = (*qmp_)->Execute("quit", nullptr, kAnswerTimeout).status();
+  // QEMU often hangs up before it has answered.
+  if (!status.ok() && !absl::IsUnavailable(status)) return false;
+  return monitor_.WaitExit(kQuitTimeout);
+}
+
+absl::Status QemuVm::Quit() {
+  monitor_.ExpectExit();
+  if (!AskToQuit()) {
+    spdlog::warn("VM {}: QEMU does not quit: SIGTERM, then SIGKILL", definition_.name);
+    SEALIFT_RETURN_IF_ERROR(process_->Send(SIGTERM));
+    if (!monitor_.WaitExit(kTermTimeout)) SEALIFT_RETURN_IF_ERROR(process_->Send(SIGKILL));
+  }
+  if (!monitor_.WaitExit(kKillTimeout)) {
+    return absl::DeadlineExceededError(
+        fmt::format("VM {}: process {} does not end, not even after SIGKILL: is its storage stuck?",
+                    definition_.name, pid()));
+  }
+  return folder_.Remove();
+}
+
+absl::Status QemuVm::Announce() {
+  // Five rounds within two seconds, as QEMU does by itself after a migration
+  // (migration/migration.c).
+  return Run("announce-self", {{"initial", 50}, {"max", 550}, {"rounds", 5}, {"step", 100}});
+}
+
+absl::StatusOr<base::UniqueFd> QemuVm::OpenConsole() {
+  return base::ConnectUnix(folder_.Console(), SOCK_STREAM, kQmpTimeout);
+}
+
+void QemuVm::OnExit(std::function<void(hypervisor::Exit)> callback) {
+  monitor_.OnExit(std::move(callback));
+}
+
+absl::Status QemuVm::SetUpMigration(const MigrationParameters& parameters) {
+  SEALIFT_RETURN_IF_ERROR(Run("migrate-set-capabilities", MigrationCapabilities(parameters)));
+  return Run("migrate-set-parameters", MigrationParametersJson(parameters));
+}
+
+absl::Status QemuVm::StartOutgoing(const std::string& path, const MigrationParameters& parameters) {
+  SEALIFT_RETURN_IF_ERROR(SetUpMigration(parameters));
+  const MigrationView before = monitor_.migration();
+  monitor_.SetMigration({Direction::kOutgoing, MigrationState::kSetup});
+  absl::Status started = Run("migrate", {{"uri", "unix:" + path}});
+  if (!started.ok()) monitor_.SetMigration(before);
+  return started;
+}
+
+absl::StatusOr<OutgoingProgress> QemuVm::Outgoing() {
+  if (monitor_.migration().direction != Direction::kOutgoing) return OutgoingProgress{};
+  return QueryMigration();
+}
+
+absl::StatusOr<MigrationState> QemuVm::WaitOutgoing(MigrationState state, base::Duration timeout) {
+  if (monitor_.migration().direction != Direction::kOutgoing) return MigrationState::kNone;
+  const MigrationView view =
+      monitor_.WaitMigration([&](const MigrationView& now) { return now.state != state; }, timeout);
+  if (monitor_.WaitExit(base::Duration::zero())) return Ended();
+  return view.state;
+}
+
+absl::Status QemuVm::ContinueSwitchover() {
+  return Run("migrate-continue", {{"state", "pre-switchover"}});
+}
+
+absl::Status QemuVm::CancelOutgoing() {
+  if (monitor_.migration().direction != Direction::kOutgoing) return absl::OkStatus();
+  // Without effect when it is over already.
+  SEALIFT_RETURN_IF_ERROR(Run("migrate_cancel"));
+  const MigrationView view = monitor_.WaitMigration(
+      [](const MigrationView& now) { return IsOver(now.state); }, kCancelTimeout);
+  if (monitor_.WaitExit(base::Duration::zero())) return Ended();
+  if (view.state == MigrationState::kCompleted) {
+    return absl::FailedPreconditionError(
+        fmt::format("VM {}: the migration has already completed", definition_.name));
+  }
+  if (!IsOver(view.state)) {
+    return absl::DeadlineExceededError(
+        fmt::format("VM {}: QEMU does not cancel the migration", definition_.name));
+  }
+  return AwaitRunning();
+}
+
+// QEMU resumes the guest by itself a moment after `cancelled` or `failed`. A guest that was paused
+// before stays paused; one that hangs in finish-migrate gets a `cont`.
+absl::Status QemuVm::AwaitRunning() {
+  const auto deadline = std::chrono::steady_clock::now() + kResumeTimeout;
+  for (;;) {
+    const int seen = monitor_.RunStateChanges();
+    SEALIFT_ASSIGN_OR_RETURN(const std::string word, RunStateWord());
+    if (word != "finish-migrate") return absl::OkStatus();
+    const auto left = deadline - std::chrono::steady_clock::now();
+    if (left <= base::Duration::zero()) return Continue();
+    monitor_.WaitRunStateChange(seen, left);
+  }
+}
+
+absl::Status QemuVm::StartIncoming(const std::string& path, const MigrationParameters& parameters) {
+  // Before migrate-incoming, which takes the number of channels as its backlog.
+  SEALIFT_RETURN_IF_ERROR(SetUpMigration(parameters));
+  monitor_.SetMigration({Direction::kIncoming, MigrationState::kNone});
+  return Run("migrate-incoming", {{"uri", "unix:" + path}});
+}
+
+absl::Status QemuVm::WaitIncoming(base::Duration timeout) {
+  const auto done = [](const MigrationView& now) {
+    return now.state == MigrationState::kCompleted || now.state == MigrationState::kFailed;
+  };
+  const MigrationView view = monitor_.WaitMigration(done, timeout);
+  if (view.direction != Direction::kIncoming) {
+    return absl::FailedPreconditionError(
+        fmt::format("VM {}: no incoming migration was started", definition_.name));
+  }
+  // Also finds a QEMU that is wedged or gone.
+  SEALIFT_ASSIGN_OR_RETURN(const std::string word, RunStateWord());
+  if (view.state == MigrationState::kCompleted) return absl::OkStatus();
+  if (view.state == MigrationState::kFailed) {
+    return absl::AbortedError(fmt::format("VM {}: the incoming migration has failed: {}",
+                                          definition_.name, LastLines(folder_.Log())));
+  }
+  return absl::DeadlineExceededError(
+      fmt::format("VM {}: the migration has not arrived in time (QEMU is in state {})",
+                  definition_.name, word));
+}
+
+}  // namespace sealift::qemu

@@ -1,0 +1,75 @@
+// One QEMU process, driven over QMP.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hypervisor/hypervisor.h"
+#include "qemu/qemu_process.h"
+#include "qemu/qmp_client.h"
+#include "qemu/run_folder.h"
+#include "qemu/vm_monitor.h"
+
+namespace sealift::qemu {
+
+class QemuVm final : public hypervisor::Vm {
+ public:
+  // Connect takes over a running process. It succeeds also when QMP is silent: State() says so
+  // then, and Quit() still ends the process.
+  [[nodiscard]] static std::shared_ptr<QemuVm> Connect(RunFolder folder,
+                                                       hypervisor::VmDefinition definition,
+                                                       QemuProcess process);
+
+  // CheckConnected says whether QEMU answered when we connected, else why not, with the end of its
+  // log.
+  [[nodiscard]] absl::Status CheckConnected() const;
+
+  [[nodiscard]] const hypervisor::VmDefinition& definition() const override { return definition_; }
+  [[nodiscard]] int pid() const override { return process_->id().pid; }
+  [[nodiscard]] absl::StatusOr<hypervisor::RunState> State() override;
+  [[nodiscard]] absl::Status Continue() override;
+  [[nodiscard]] absl::Status PowerDown() override;
+  [[nodiscard]] absl::Status Quit() override;
+  [[nodiscard]] absl::Status Announce() override;
+  // OpenConsole: QEMU serves one connection at a time, a second one stays silent until the first is
+  // closed.
+  [[nodiscard]] absl::StatusOr<base::UniqueFd> OpenConsole() override;
+  void OnExit(std::function<void(hypervisor::Exit)> callback) override;
+
+  [[nodiscard]] absl::Status StartOutgoing(
+      const std::string& path, const hypervisor::MigrationParameters& parameters) override;
+  [[nodiscard]] absl::StatusOr<hypervisor::OutgoingProgress> Outgoing() override;
+  [[nodiscard]] absl::StatusOr<hypervisor::MigrationState> WaitOutgoing(
+      hypervisor::MigrationState state, base::Duration timeout) override;
+  [[nodiscard]] absl::Status ContinueSwitchover() override;
+  [[nodiscard]] absl::Status CancelOutgoing() override;
+  [[nodiscard]] absl::Status StartIncoming(
+      const std::string& path, const hypervisor::MigrationParameters& parameters) override;
+  [[nodiscard]] absl::Status WaitIncoming(base::Duration timeout) override;
+
+ private:
+  QemuVm(RunFolder folder, hypervisor::VmDefinition definition, QemuProcess process);
+  void ConnectQmp();
+  // Execute is QMP with the VM's name in front of an error, and the end of the log if the process
+  // has ended.
+  absl::StatusOr<nlohmann::json> Execute(std::string_view command,
+                                         nlohmann::json arguments = nullptr);
+  absl::Status Run(std::string_view command, nlohmann::json arguments = nullptr);
+  absl::StatusOr<std::string> RunStateWord();
+  absl::StatusOr<hypervisor::OutgoingProgress> QueryMigration();
+  void RecallMigration();
+  absl::Status SetUpMigration(const hypervisor::MigrationParameters& parameters);
+  absl::Status AwaitRunning();
+  bool AskToQuit();
+  absl::Status Ended() const;
+
+  const RunFolder folder_;
+  const hypervisor::VmDefinition definition_;
+  const std::shared_ptr<const QemuProcess> process_;
+  VmMonitor monitor_;
+  absl::StatusOr<std::unique_ptr<QmpClient>> qmp_;  // after monitor_, which its reader calls
+};
+
+}  // namespace sealift::qemu
