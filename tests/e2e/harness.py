@@ -161,14 +161,6 @@ def _children(pid):
         return []
 
 
-def _reap():
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0] != 0:
-            pass
-    except ChildProcessError:
-        pass
-
-
 def kill_children():
     """Ends every descendant. This process adopts orphans (see main), so that what a daemon left
     running on purpose, a QEMU for one, is among them."""
