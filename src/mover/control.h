@@ -25,9 +25,6 @@
 
 namespace sealift::mover {
 
-// The descriptor on which a mover finds its agent.
-inline constexpr int kAgentFd = 3;
-
 enum class Role : std::uint8_t { kSource = 1, kDestination = 2 };
 
 struct Offer {

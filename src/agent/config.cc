@@ -1,0 +1,95 @@
+#include "agent/config.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <functional>
+#include <map>
+
+#include "absl/strings/numbers.h"
+#include "base/status.h"
+
+namespace sealift::agent {
+namespace {
+
+using Setter = std::function<absl::Status(Config&, const std::string&)>;
+
+Setter Text(std::string Config::*field) {
+  return [field](Config& config, const std::string& value) {
+    config.*field = value;
+    return absl::OkStatus();
+  };
+}
+
+absl::Status SetPorts(Config& config, const std::string& value) {
+  const std::size_t dash = value.find('-');
+  unsigned first = 0;
+  unsigned last = 0;
+  if (!absl::SimpleAtoi(value.substr(0, dash), &first) ||
+      !absl::SimpleAtoi(dash == std::string::npos ? value : value.substr(dash + 1), &last) ||
+      first == 0 || first > last || last > 65535) {
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is not a range of ports such as 7440-7499", value));
+  }
+  config.migration_first_port = static_cast<std::uint16_t>(first);
+  config.migration_last_port = static_cast<std::uint16_t>(last);
+  return absl::OkStatus();
+}
+
+absl::Status SetCrypto(Config& config, const std::string& value) {
+  if (value != "auto" && value != "off") {
+    return absl::InvalidArgumentError(fmt::format("'{}' is neither auto nor off", value));
+  }
+  config.crypto = value == "off" ? Crypto::kOff : Crypto::kAuto;
+  return absl::OkStatus();
+}
+
+const std::map<std::string, Setter>& Setters() {
+  static const std::map<std::string, Setter> setters = {
+      {"listen", Text(&Config::listen)},
+      {"state_dir", Text(&Config::state_dir)},
+      {"run_dir", Text(&Config::run_dir)},
+      {"log_level", Text(&Config::log_level)},
+      {"qemu_binary", Text(&Config::qemu_binary)},
+      {"qemu_user", Text(&Config::qemu_user)},
+      {"mover_binary", Text(&Config::mover_binary)},
+      {"mover_user", Text(&Config::mover_user)},
+      {"migration_address", Text(&Config::migration_address)},
+      {"migration_ports", SetPorts},
+      {"crypto", SetCrypto},
+  };
+  return setters;
+}
+
+absl::Status AtLine(const YAML::Mark& mark, const std::string& what) {
+  return absl::InvalidArgumentError(fmt::format("line {}: {}", mark.line + 1, what));
+}
+
+absl::Status SetField(Config& config, const YAML::Node& key, const YAML::Node& value) {
+  const auto name = key.as<std::string>();
+  const auto setter = Setters().find(name);
+  if (setter == Setters().end()) return AtLine(key.Mark(), fmt::format("unknown key '{}'", name));
+  if (!value.IsScalar()) return AtLine(key.Mark(), fmt::format("{}: must be one value", name));
+  const absl::Status status = setter->second(config, value.as<std::string>());
+  if (status.ok()) return status;
+  return AtLine(value.Mark(), fmt::format("{}: {}", name, base::MessageOf(status)));
+}
+
+}  // namespace
+
+absl::StatusOr<Config> ParseConfig(const std::string& yaml) {
+  Config config;
+  try {
+    const YAML::Node root = YAML::Load(yaml);
+    if (root.IsNull()) return config;
+    if (!root.IsMap()) return AtLine(root.Mark(), "must be a list of 'key: value' lines");
+    for (const auto& entry : root) {
+      SEALIFT_RETURN_IF_ERROR(SetField(config, entry.first, entry.second));
+    }
+  } catch (const YAML::Exception& error) {
+    return AtLine(error.mark, error.msg);
+  }
+  return config;
+}
+
+}  // namespace sealift::agent

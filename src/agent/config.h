@@ -1,0 +1,35 @@
+// The agent's file, /etc/sealift/agent.yaml. Everything has a default; a missing file is an empty
+// one.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace sealift::agent {
+
+// Crypto says whether this host may encrypt migrations.
+enum class Crypto { kAuto, kOff };
+
+struct Config {
+  std::string listen = "0.0.0.0:7432";
+  std::string state_dir = "/var/lib/sealift/agent";
+  std::string run_dir = "/run/sealift";
+  std::string log_level = "info";
+  std::string qemu_binary = "/usr/bin/qemu-system-x86_64";
+  std::string qemu_user = "sealift-qemu";
+  std::string mover_binary;  // empty: sealift-mover beside this program or in ../libexec/sealift
+  std::string mover_user = "sealift-mover";
+  std::string
+      migration_address;  // where movers listen; empty: the address the controller knows us by
+  std::uint16_t migration_first_port = 7440;
+  std::uint16_t migration_last_port = 7499;
+  Crypto crypto = Crypto::kAuto;
+};
+
+// ParseConfig reads YAML. Errors are INVALID_ARGUMENT, "line 3: unknown key 'listn'".
+[[nodiscard]] absl::StatusOr<Config> ParseConfig(const std::string& yaml);
+
+}  // namespace sealift::agent

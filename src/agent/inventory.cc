@@ -1,0 +1,89 @@
+#include "agent/inventory.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
+
+#include "base/file.h"
+#include "base/status.h"
+
+namespace sealift::agent {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kSuffix[] = ".json";
+
+}  // namespace
+
+std::string EncodeVmRecord(const VmRecord& record) {
+  const json object = {{"definition", hypervisor::FormatVmDefinition(record.definition)},
+                       {"epoch", record.epoch},
+                       {"encryption", policy::ModeName(record.mode)},
+                       {"policy_version", record.policy_version},
+                       {"boot_id", record.boot_id}};
+  return object.dump(2) + "\n";
+}
+
+absl::StatusOr<VmRecord> DecodeVmRecord(const std::string& text) {
+  VmRecord record;
+  std::string definition;
+  std::string mode_name;
+  try {
+    const json object = json::parse(text);
+    definition = object.at("definition").get<std::string>();
+    mode_name = object.at("encryption").get<std::string>();
+    record.epoch = object.at("epoch").get<std::uint64_t>();
+    record.policy_version = object.at("policy_version").get<std::uint64_t>();
+    record.boot_id = object.at("boot_id").get<std::string>();
+  } catch (const json::exception& error) {
+    return absl::DataLossError(error.what());
+  }
+  const auto mode = policy::ParseMode(mode_name);
+  if (!mode) return absl::DataLossError(fmt::format("unknown encryption mode '{}'", mode_name));
+  record.mode = *mode;
+  SEALIFT_ASSIGN_OR_RETURN(record.definition, hypervisor::ParseVmDefinition(definition));
+  return record;
+}
+
+Inventory::Inventory(std::string folder) : folder_(std::move(folder)) {}
+
+std::string Inventory::PathOf(const std::string& name) const {
+  return fmt::format("{}/{}{}", folder_, name, kSuffix);
+}
+
+absl::StatusOr<std::vector<VmRecord>> Inventory::Load() const {
+  SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(folder_, 0700));
+  std::vector<VmRecord> records;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
+    if (entry.path().extension() != kSuffix) continue;
+    SEALIFT_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(entry.path().string()));
+    absl::StatusOr<VmRecord> record = DecodeVmRecord(text);
+    if (!record.ok()) {
+      return base::Annotate(record.status(), fmt::format("read {}", entry.path().string()));
+    }
+    records.push_back(*std::move(record));
+  }
+  if (error) return base::ErrnoStatus(fmt::format("list {}", folder_), error.value());
+  return records;
+}
+
+absl::Status Inventory::Put(const VmRecord& record) const {
+  return base::WriteFileDurably(PathOf(record.definition.name), EncodeVmRecord(record));
+}
+
+absl::Status Inventory::Remove(const std::string& name) const {
+  return base::RemoveFileDurably(PathOf(name));
+}
+
+absl::StatusOr<std::string> ReadBootId() {
+  SEALIFT_ASSIGN_OR_RETURN(std::string id, base::ReadFile("/proc/sys/kernel/random/boot_id"));
+  while (id.ends_with('\n')) id.pop_back();
+  return id;
+}
+
+}  // namespace sealift::agent

@@ -1,0 +1,334 @@
+#include "agent/live_migration.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status.h"
+
+namespace sealift::agent {
+
+using hypervisor::StartMode;
+using migration::LedgerStep;
+using migration::PhaseName;
+using migration::Snapshot;
+
+namespace {
+
+constexpr std::chrono::seconds kChannelLimit{5};
+constexpr char kRestarted[] = "the agent was restarted during the migration";
+
+// Stands in for a mover that a restart has left behind.
+class GoneMover final : public migration::MoverLink {
+ public:
+  absl::Status WaitEstablished(base::Duration /*timeout*/) override { return Health(); }
+  absl::Status SendToPeer(const migration::PeerMessage& /*message*/) override { return Health(); }
+  absl::StatusOr<migration::PeerMessage> ReceiveFromPeer(base::Duration /*timeout*/) override {
+    return Health();
+  }
+  absl::Status Health() override { return absl::UnavailableError(kRestarted); }
+  std::uint64_t wire_bytes() override { return 0; }
+  void Kill() override {}
+};
+
+void KillMover(const qemu::ProcessId& id) {
+  const absl::StatusOr<qemu::QemuProcess> process = qemu::QemuProcess::Open(id);
+  if (!process.ok()) return;
+  static_cast<void>(process->Send(SIGKILL));
+  static_cast<void>(process->WaitGone(std::chrono::seconds(2)));
+}
+
+hypervisor::MigrationParameters ParametersOf(const keys::MigrationSpec& spec) {
+  // Stream 1 carries QEMU's main channel, each further one a multifd channel.
+  return {.multifd_channels = static_cast<unsigned>(spec.streams - 1)};
+}
+
+}  // namespace
+
+// Writes the steps of one migration, and changes the inventory with them.
+class LiveMigration::LedgerFile final : public migration::Ledger {
+ public:
+  explicit LedgerFile(LiveMigration& migration) : migration_(migration) {}
+  absl::Status Write(LedgerStep step) override { return migration_.WriteStep(step); }
+
+ private:
+  LiveMigration& migration_;
+};
+
+LiveMigration::LiveMigration(MigrationRecord record, const keys::MigrationSpec& spec,
+                             const LiveMigrationParts& parts)
+    : record_(std::move(record)),
+      spec_(spec),
+      parts_(parts),
+      board_(std::make_shared<migration::Board>(parts.clock)),
+      prepared_at_(parts.clock.SinceBoot()) {}
+
+LiveMigration::~LiveMigration() { Join(); }
+
+void LiveMigration::Join() {
+  const std::lock_guard lock(start_mutex_);
+  if (thread_.joinable()) thread_.join();
+}
+
+MigrationView LiveMigration::View() const {
+  return {record_.id, record_.vm, record_.role, aead_backend_, board_->Look()};
+}
+
+bool LiveMigration::Ended() const { return migration::IsFinal(board_->Look().phase); }
+
+void LiveMigration::PostEnd(PhaseName phase, const std::string& detail) {
+  board_->Post([&](Snapshot& snapshot) {
+    snapshot.phase = phase;
+    snapshot.detail = detail;
+  });
+}
+
+// ---- Preparing and starting
+
+void LiveMigration::PrepareSource(const VmKeeper::Loan& loan, std::unique_ptr<MoverProcess> mover,
+                                  std::vector<base::HostPort> destinations) {
+  mover_ = std::move(mover);
+  vm_ = loan.vm;
+  destinations_ = std::move(destinations);
+  aead_backend_ = mover_->aead_backend();
+  record_.mover = mover_->id();
+  record_.definition_yaml = hypervisor::FormatVmDefinition(loan.record.definition);
+}
+
+absl::Status LiveMigration::PrepareDestination(const hypervisor::VmDefinition& definition,
+                                               std::unique_ptr<MoverProcess> mover,
+                                               base::UniqueFd network_listener) {
+  mover_ = std::move(mover);
+  network_listener_ = std::move(network_listener);
+  aead_backend_ = mover_->aead_backend();
+  record_.mover = mover_->id();
+  record_.definition_yaml = hypervisor::FormatVmDefinition(definition);
+  // Before the process: a restart must find what to end.
+  absl::Status status = WriteStep(LedgerStep::kReceiving);
+  if (status.ok()) {
+    absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm =
+        parts_.hypervisor.Start(definition, StartMode::kIncoming);
+    status = vm.status();
+    if (vm.ok()) vm_ = *std::move(vm);
+  }
+  if (status.ok()) {
+    status = vm_->StartIncoming(parts_.hypervisor.MigrationSocketPath(definition, "in"),
+                                ParametersOf(spec_));
+  }
+  if (!status.ok()) Undo(base::MessageOf(status));
+  return status;
+}
+
+absl::Status LiveMigration::Start(base::Bytes sealed_key) {
+  const std::lock_guard lock(start_mutex_);
+  if (started_ || Ended()) {
+    return absl::FailedPreconditionError(
+        fmt::format("migration {} was started or undone already", record_.id));
+  }
+  const bool source = record_.role == MigrationRole::kSource;
+  SEALIFT_RETURN_IF_ERROR(source ? StartSource(std::move(sealed_key))
+                                 : StartDestination(std::move(sealed_key)));
+  started_ = true;
+  thread_ = std::thread([this, source] {
+    if (source) {
+      RunSource(migration::Preparing{});
+    } else {
+      RunDestination(migration::Preparing{});
+    }
+  });
+  return absl::OkStatus();
+}
+
+absl::Status LiveMigration::StartSource(base::Bytes sealed_key) {
+  // QEMU's user connects; the folder around the socket is closed to all others.
+  SEALIFT_ASSIGN_OR_RETURN(
+      const base::UniqueFd listener,
+      base::ListenUnix(parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out"), SOCK_STREAM,
+                       0666));
+  return mover_->StartSource(spec_, std::move(sealed_key), listener, destinations_);
+}
+
+absl::Status LiveMigration::StartDestination(base::Bytes sealed_key) {
+  const std::string path = parts_.hypervisor.MigrationSocketPath(vm_->definition(), "in");
+  // QEMU 7.2 takes the first connection it accepts as its main channel: strictly one after the
+  // other.
+  std::vector<base::UniqueFd> channels;
+  for (unsigned i = 0; i < spec_.streams; ++i) {
+    SEALIFT_ASSIGN_OR_RETURN(base::UniqueFd channel,
+                             base::ConnectUnix(path, SOCK_STREAM, kChannelLimit));
+    channels.push_back(std::move(channel));
+  }
+  const absl::Status started =
+      mover_->StartDestination(spec_, std::move(sealed_key), network_listener_, channels);
+  network_listener_.reset();
+  return started;
+}
+
+// ---- Undoing what was not started
+
+absl::Status LiveMigration::Cancel() {
+  const std::lock_guard lock(start_mutex_);
+  if (Ended()) return absl::OkStatus();
+  if (!started_) {
+    Undo("cancelled on request");
+    return absl::OkStatus();
+  }
+  if (record_.role == MigrationRole::kDestination &&
+      board_->Look().phase == PhaseName::kSwitching) {
+    return absl::FailedPreconditionError(fmt::format(
+        "migration {}: everything is received, only the source decides now", record_.id));
+  }
+  return board_->RequestCancel();
+}
+
+void LiveMigration::UndoIfStale(base::Duration limit) {
+  const std::lock_guard lock(start_mutex_);
+  if (started_ || Ended() || parts_.clock.SinceBoot() - prepared_at_ <= limit) return;
+  spdlog::warn("migration {}: prepared, but never started", record_.id);
+  Undo("never started by the controller");
+}
+
+void LiveMigration::Undo(const std::string& why) {
+  mover_.reset();
+  network_listener_.reset();
+  if (record_.role == MigrationRole::kSource) {
+    parts_.vms.Return(record_.vm);
+  } else {
+    const absl::Status quit = vm_ != nullptr ? vm_->Quit() : absl::OkStatus();
+    const absl::Status removed = parts_.log.Remove(record_.id);
+    if (!quit.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(quit));
+    if (!removed.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(removed));
+  }
+  vm_.reset();
+  PostEnd(PhaseName::kCancelled, why);
+}
+
+// ---- Running
+
+migration::MoverLink& LiveMigration::Link() {
+  static GoneMover gone;  // without state
+  return mover_ != nullptr ? static_cast<migration::MoverLink&>(*mover_) : gone;
+}
+
+absl::Status LiveMigration::WriteStep(LedgerStep step) {
+  // Inventory first: a restart in between finds the VM and this step again, and both may be
+  // repeated.
+  if (step == LedgerStep::kReleased) SEALIFT_RETURN_IF_ERROR(parts_.vms.Release(record_.vm));
+  if (step == LedgerStep::kOwned) SEALIFT_RETURN_IF_ERROR(Own());
+  MigrationRecord next = record_;
+  next.step = step;
+  SEALIFT_RETURN_IF_ERROR(parts_.log.Put(next));
+  record_.step = step;
+  return absl::OkStatus();
+}
+
+absl::Status LiveMigration::Own() {
+  VmRecord vm;
+  SEALIFT_ASSIGN_OR_RETURN(vm.definition, hypervisor::ParseVmDefinition(record_.definition_yaml));
+  vm.epoch = record_.epoch;
+  vm.mode = policy::ParseMode(record_.encryption).value_or(policy::kDefaultMode);
+  return parts_.vms.Own(std::move(vm), vm_);
+}
+
+void LiveMigration::RunSource(migration::SourcePhase phase) {
+  LedgerFile ledger(*this);
+  const std::string path = parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out");
+  migration::SourceMigration machine({path, ParametersOf(spec_)}, *vm_, Link(), ledger, *board_,
+                                     parts_.clock);
+  const migration::SourcePhase end = machine.Run(std::move(phase));
+  if (std::holds_alternative<migration::Ended>(end)) parts_.vms.Return(record_.vm);
+  unlink(path.c_str());
+  mover_.reset();
+  vm_.reset();
+}
+
+void LiveMigration::RunDestination(migration::DestinationPhase phase) {
+  LedgerFile ledger(*this);
+  migration::DestinationMigration machine(*vm_, Link(), ledger, *board_, parts_.clock);
+  static_cast<void>(machine.Run(std::move(phase)));
+  mover_.reset();
+  vm_.reset();
+}
+
+// ---- After a restart
+
+void LiveMigration::Recover() {
+  const std::lock_guard lock(start_mutex_);
+  started_ = true;
+  KillMover(record_.mover);
+  if (record_.role == MigrationRole::kSource) {
+    RecoverSource();
+  } else {
+    RecoverDestination();
+  }
+}
+
+void LiveMigration::RecoverSource() {
+  if (record_.step == LedgerStep::kReleased) return PostEnd(PhaseName::kCompleted, "");
+  if (record_.step == LedgerStep::kAborted) return PostEnd(PhaseName::kFailed, kRestarted);
+  vm_ = parts_.vms.Hold(record_.vm, record_.id);
+  const bool committed = record_.step == LedgerStep::kCommitted;
+  if (vm_ == nullptr && !committed) {
+    parts_.vms.Return(record_.vm);
+    return PostEnd(PhaseName::kFailed, kRestarted);
+  }
+  if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
+  // A copy without a mover rolls itself back.
+  thread_ = std::thread([this, committed] {
+    if (committed) {
+      RunSource(migration::Committed{parts_.clock.SinceBoot()});
+    } else {
+      RunSource(migration::Copying{});
+    }
+  });
+}
+
+void LiveMigration::RecoverDestination() {
+  if (record_.step == LedgerStep::kDropped) return PostEnd(PhaseName::kFailed, kRestarted);
+  if (record_.step == LedgerStep::kOwned) {
+    const absl::Status running = parts_.vms.ContinueIfPaused(record_.vm);
+    return PostEnd(PhaseName::kCompleted, running.ok() ? "" : base::MessageOf(running));
+  }
+  const absl::StatusOr<hypervisor::VmDefinition> definition =
+      hypervisor::ParseVmDefinition(record_.definition_yaml);
+  if (definition.ok()) {
+    absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = parts_.hypervisor.Adopt(*definition);
+    if (vm.ok()) vm_ = *std::move(vm);
+  }
+  const bool ready = record_.step == LedgerStep::kReady;
+  if (vm_ == nullptr && !ready) return PostEnd(PhaseName::kFailed, kRestarted);
+  if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
+  thread_ = std::thread([this, ready] {
+    if (ready) {
+      RunDestination(migration::Ready{});
+    } else {
+      RunDestination(migration::Receiving{});
+    }
+  });
+}
+
+// The decision is made or will be, but the process here has gone with the restart: the record
+// follows, and a guest that is ours is shown as crashed.
+void LiveMigration::AwaitDecisionWithoutProcess() {
+  const bool source = record_.role == MigrationRole::kSource;
+  board_->Post([&](Snapshot& snapshot) {
+    snapshot.phase = source ? PhaseName::kCommitted : PhaseName::kSwitching;
+    snapshot.detail = "its process is gone; waiting to hear of the decision";
+  });
+  thread_ = std::thread([this, source] {
+    std::optional<migration::Decision> told;
+    while (!told) told = board_->WaitForDecision(migration::kLookEvery);
+    const bool ours = !source && *told == migration::Decision::kCommit;
+    const absl::Status written = WriteStep(source ? LedgerStep::kReleased
+                                           : ours ? LedgerStep::kOwned
+                                                  : LedgerStep::kDropped);
+    const std::string detail = written.ok() ? "its process is gone" : base::MessageOf(written);
+    PostEnd(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, detail);
+  });
+}
+
+}  // namespace sealift::agent

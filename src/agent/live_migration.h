@@ -1,0 +1,116 @@
+// One migration on this host, in one role: its mover, its process, its ledger, and the thread that
+// runs its state machine.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "agent/migration_record.h"
+#include "agent/mover_process.h"
+#include "agent/vm_keeper.h"
+#include "base/clock.h"
+#include "keys/migration_spec.h"
+#include "migration/board.h"
+#include "migration/destination.h"
+#include "migration/source.h"
+
+namespace sealift::agent {
+
+// MigrationView is a look at one migration.
+struct MigrationView {
+  std::string id;
+  std::string vm;
+  MigrationRole role = MigrationRole::kSource;
+  std::string aead_backend;
+  migration::Snapshot snapshot;
+};
+
+// LiveMigrationParts are shared by all migrations of an agent.
+struct LiveMigrationParts {
+  hypervisor::Hypervisor& hypervisor;
+  VmKeeper& vms;
+  const MigrationLog& log;
+  const base::Clock& clock;
+};
+
+// LiveMigration is thread-safe, except that it is prepared before anybody else sees it.
+//
+//   Prepare… ─▶ Start ─▶ (state machine on its own thread) ─▶ final phase
+//       └─ Cancel, or nobody starts it ─▶ Undo ─▶ cancelled
+class LiveMigration {
+ public:
+  LiveMigration(MigrationRecord record, const keys::MigrationSpec& spec,
+                const LiveMigrationParts& parts);
+  LiveMigration(const LiveMigration&) = delete;
+  LiveMigration& operator=(const LiveMigration&) = delete;
+  ~LiveMigration();
+
+  // PrepareSource takes the loan and a mover.
+  void PrepareSource(const VmKeeper::Loan& loan, std::unique_ptr<MoverProcess> mover,
+                     std::vector<base::HostPort> destinations);
+  // PrepareDestination writes the record, then starts the process that waits for the guest.
+  [[nodiscard]] absl::Status PrepareDestination(const hypervisor::VmDefinition& definition,
+                                                std::unique_ptr<MoverProcess> mover,
+                                                base::UniqueFd network_listener);
+  // Start hands the sealed key to the mover and lets the state machine go. Once.
+  [[nodiscard]] absl::Status Start(base::Bytes sealed_key);
+  // Cancel undoes what is only prepared, else asks the state machine. It does not wait for it.
+  [[nodiscard]] absl::Status Cancel();
+  // UndoIfStale undoes a migration that nobody has started for `limit`.
+  void UndoIfStale(base::Duration limit);
+  // Recover takes up what an earlier agent wrote down: undone before the commit, finished after it.
+  void Recover();
+  // Tell hands over a decision; Join waits for the thread of a migration that is in, or on its way
+  // to, a final phase.
+  void Tell(migration::Decision decision) { board_->Tell(decision); }
+  void Join();
+
+  [[nodiscard]] MigrationView View() const;
+  [[nodiscard]] const std::shared_ptr<migration::Board>& board() const { return board_; }
+  [[nodiscard]] const std::string& id() const { return record_.id; }
+  [[nodiscard]] MigrationRole role() const { return record_.role; }
+
+ private:
+  class LedgerFile;
+
+  [[nodiscard]] absl::Status StartSource(base::Bytes sealed_key);
+  [[nodiscard]] absl::Status StartDestination(base::Bytes sealed_key);
+  void Undo(const std::string& why);
+  void RunSource(migration::SourcePhase phase);
+  void RunDestination(migration::DestinationPhase phase);
+  void RecoverSource();
+  void RecoverDestination();
+  void AwaitDecisionWithoutProcess();
+  void PostEnd(migration::PhaseName phase, const std::string& detail);
+  [[nodiscard]] bool Ended() const;
+  [[nodiscard]] absl::Status WriteStep(migration::LedgerStep step);
+  [[nodiscard]] absl::Status Own();
+  [[nodiscard]] migration::MoverLink& Link();
+
+  // Its id, vm and role never change; its step belongs to whoever drives: first the caller, then
+  // the thread.
+  MigrationRecord record_;
+  const keys::MigrationSpec spec_;
+  const LiveMigrationParts parts_;
+  const std::shared_ptr<migration::Board> board_;
+  const base::Duration prepared_at_;
+  std::string aead_backend_;
+
+  std::mutex start_mutex_;  // between Start, Cancel, UndoIfStale and Join
+  bool started_ = false;    // guarded by start_mutex_
+
+  // Of the caller until Start, of the thread afterwards.
+  std::unique_ptr<MoverProcess> mover_;
+  std::shared_ptr<hypervisor::Vm> vm_;
+  base::UniqueFd network_listener_;           // destination
+  std::vector<base::HostPort> destinations_;  // source
+
+  std::thread thread_;  // guarded by start_mutex_
+};
+
+}  // namespace sealift::agent

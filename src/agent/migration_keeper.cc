@@ -1,0 +1,183 @@
+#include "agent/migration_keeper.h"
+
+#include <fmt/format.h>
+
+#include <condition_variable>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status.h"
+
+namespace sealift::agent {
+namespace {
+
+using migration::PhaseName;
+
+constexpr std::chrono::seconds kHousekeeping{5};
+constexpr std::uint16_t kMaxStreams = 33;
+
+absl::Status CheckOrder(const MigrationOrder& order, const std::string& meant_for,
+                        const std::string& self) {
+  if (meant_for != self) {
+    return absl::PermissionDeniedError(
+        fmt::format("the migration spec names {}, this is {}", meant_for, self));
+  }
+  if (order.spec.engine != keys::Engine::kStream) {
+    return absl::UnimplementedError("this agent has only the stream engine");
+  }
+  if (order.spec.streams < 2 || order.spec.streams > kMaxStreams) {
+    return absl::InvalidArgumentError(
+        fmt::format("a migration needs 2 to {} data streams", kMaxStreams));
+  }
+  return absl::OkStatus();
+}
+
+// The agent's own check: a controller cannot make a VM that must be encrypted move in the clear.
+absl::Status CheckProtection(const MigrationOrder& order, policy::EncryptionMode mode) {
+  if (order.spec.protection == keys::Protection::kSealed || policy::MayRunInTheClear(mode)) {
+    return absl::OkStatus();
+  }
+  spdlog::error("refused to move VM {} in the clear: it requires encryption", order.spec.vm);
+  return absl::PermissionDeniedError(fmt::format(
+      "VM {} requires encryption: this host refuses to move it in the clear", order.spec.vm));
+}
+
+}  // namespace
+
+MigrationKeeper::MigrationKeeper(MigrationSettings settings, const LiveMigrationParts& parts)
+    : settings_(std::move(settings)),
+      parts_(parts),
+      housekeeper_([this](const std::stop_token& stop) {
+        std::mutex mutex;
+        std::condition_variable_any wake;
+        std::unique_lock lock(mutex);
+        while (!wake.wait_for(lock, stop, kHousekeeping, [&] { return stop.stop_requested(); })) {
+          UndoStale();
+        }
+      }) {}
+
+absl::Status MigrationKeeper::Recover() {
+  SEALIFT_ASSIGN_OR_RETURN(const std::vector<MigrationRecord> records, parts_.log.Load());
+  for (const MigrationRecord& record : records) {
+    spdlog::info("migration {} of VM {}: taken up after a restart", record.id, record.vm);
+    auto migration = std::make_shared<LiveMigration>(record, keys::MigrationSpec{}, parts_);
+    SEALIFT_RETURN_IF_ERROR(Add(migration));
+    migration->Recover();
+  }
+  return absl::OkStatus();
+}
+
+MigrationKeeper::MigrationPtr MigrationKeeper::Make(const MigrationOrder& order,
+                                                    MigrationRole role) const {
+  MigrationRecord record;
+  record.id = base::ToHex(order.spec.id);
+  record.vm = order.spec.vm;
+  record.role = role;
+  record.epoch = order.epoch;
+  record.encryption = policy::ModeName(order.mode);
+  return std::make_shared<LiveMigration>(std::move(record), order.spec, parts_);
+}
+
+absl::Status MigrationKeeper::Add(MigrationPtr migration) {
+  const std::lock_guard lock(mutex_);
+  const std::string id = migration->id();
+  if (migrations_.emplace(id, std::move(migration)).second) return absl::OkStatus();
+  return absl::AlreadyExistsError(fmt::format("migration {} is known on this host already", id));
+}
+
+absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
+    const MigrationOrder& order, const hypervisor::VmDefinition& definition,
+    const std::string& listen_address) {
+  SEALIFT_RETURN_IF_ERROR(CheckOrder(order, order.spec.destination, settings_.self));
+  SEALIFT_RETURN_IF_ERROR(CheckProtection(order, order.mode));
+  if (parts_.vms.Has(definition.name)) {
+    return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", definition.name));
+  }
+  const std::string& address =
+      settings_.migration_address.empty() ? listen_address : settings_.migration_address;
+  SEALIFT_ASSIGN_OR_RETURN(auto listener,
+                           base::ListenTcp(address, settings_.first_port, settings_.last_port));
+  SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
+  DestinationOffer offer{mover->public_key(), {{address, listener.second}}};
+  const MigrationPtr migration = Make(order, MigrationRole::kDestination);
+  SEALIFT_RETURN_IF_ERROR(
+      migration->PrepareDestination(definition, std::move(mover), std::move(listener.first)));
+  SEALIFT_RETURN_IF_ERROR(Add(migration));
+  return offer;
+}
+
+absl::StatusOr<base::Bytes> MigrationKeeper::PrepareSource(const MigrationOrder& order,
+                                                           std::vector<base::HostPort> addresses) {
+  SEALIFT_RETURN_IF_ERROR(CheckOrder(order, order.spec.source, settings_.self));
+  SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
+  base::Bytes public_key = mover->public_key();
+  const MigrationPtr migration = Make(order, MigrationRole::kSource);
+  SEALIFT_ASSIGN_OR_RETURN(const VmKeeper::Loan loan,
+                           parts_.vms.Lend(order.spec.vm, migration->id()));
+  absl::Status status = CheckLoan(order, loan);
+  if (status.ok()) {
+    migration->PrepareSource(loan, std::move(mover), std::move(addresses));
+    status = Add(migration);
+  }
+  if (status.ok()) return public_key;
+  parts_.vms.Return(order.spec.vm);
+  return status;
+}
+
+absl::Status MigrationKeeper::CheckLoan(const MigrationOrder& order,
+                                        const VmKeeper::Loan& loan) const {
+  SEALIFT_RETURN_IF_ERROR(CheckProtection(order, loan.record.mode));
+  if (loan.record.epoch == order.epoch) return absl::OkStatus();
+  return absl::AbortedError(fmt::format("VM {} is held under epoch {}, not {}", order.spec.vm,
+                                        loan.record.epoch, order.epoch));
+}
+
+absl::StatusOr<MigrationKeeper::MigrationPtr> MigrationKeeper::Find(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = migrations_.find(id);
+  if (found != migrations_.end()) return found->second;
+  return absl::NotFoundError(fmt::format("migration {} is not known on this host", id));
+}
+
+std::vector<MigrationView> MigrationKeeper::List() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<MigrationView> views;
+  for (const auto& [id, migration] : migrations_) views.push_back(migration->View());
+  return views;
+}
+
+absl::Status MigrationKeeper::Tell(const std::string& id, migration::Decision decision) {
+  SEALIFT_ASSIGN_OR_RETURN(const MigrationPtr migration, Find(id));
+  if (migration->role() != MigrationRole::kDestination) {
+    return absl::FailedPreconditionError(
+        fmt::format("migration {}: this host is the source and decides itself", id));
+  }
+  migration->Tell(decision);
+  return absl::OkStatus();
+}
+
+absl::Status MigrationKeeper::Forget(const std::string& id) {
+  SEALIFT_ASSIGN_OR_RETURN(const MigrationPtr migration, Find(id));
+  const PhaseName phase = migration->board()->Look().phase;
+  if (phase == PhaseName::kCommitted && migration->role() == MigrationRole::kSource) {
+    migration->Tell(migration::Decision::kCommit);
+  } else if (!migration::IsFinal(phase)) {
+    return absl::FailedPreconditionError(fmt::format("migration {} has not ended", id));
+  }
+  migration->Join();
+  SEALIFT_RETURN_IF_ERROR(parts_.log.Remove(id));
+  const std::lock_guard lock(mutex_);
+  migrations_.erase(id);
+  return absl::OkStatus();
+}
+
+void MigrationKeeper::UndoStale() {
+  std::vector<MigrationPtr> migrations;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, migration] : migrations_) migrations.push_back(migration);
+  }
+  for (const MigrationPtr& migration : migrations) migration->UndoIfStale(kStartLimit);
+}
+
+}  // namespace sealift::agent

@@ -1,0 +1,84 @@
+// The migrations of this host, in both roles, from the controller's first call until it says to
+// forget them.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "agent/live_migration.h"
+#include "policy/encryption.h"
+
+namespace sealift::agent {
+
+// A migration prepared but not started by then is undone: its controller is gone.
+inline constexpr std::chrono::seconds kStartLimit{60};
+
+// MigrationOrder is what the controller asks for, in our own types.
+struct MigrationOrder {
+  keys::MigrationSpec spec;
+  policy::EncryptionMode mode = policy::kDefaultMode;  // of the VM, as the controller holds it
+  std::uint64_t epoch = 0;  // source: of the VM here; destination: once it runs here
+};
+
+struct MigrationSettings {
+  MoverOptions mover;
+  std::string self;               // our spiffe:// identity
+  std::string migration_address;  // empty: what the controller says
+  std::uint16_t first_port = 0;
+  std::uint16_t last_port = 0;
+};
+
+// DestinationOffer is the answer to a prepared destination.
+struct DestinationOffer {
+  base::Bytes public_key;
+  std::vector<base::HostPort> addresses;
+};
+
+// MigrationKeeper is thread-safe.
+class MigrationKeeper {
+ public:
+  MigrationKeeper(MigrationSettings settings, const LiveMigrationParts& parts);
+
+  // Recover takes up what an earlier agent left, after VmKeeper::Recover.
+  [[nodiscard]] absl::Status Recover();
+
+  [[nodiscard]] absl::StatusOr<DestinationOffer> PrepareDestination(
+      const MigrationOrder& order, const hypervisor::VmDefinition& definition,
+      const std::string& listen_address);
+  // Returns the mover's public key.
+  [[nodiscard]] absl::StatusOr<base::Bytes> PrepareSource(const MigrationOrder& order,
+                                                          std::vector<base::HostPort> addresses);
+
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<LiveMigration>> Find(const std::string& id) const;
+  [[nodiscard]] std::vector<MigrationView> List() const;
+  // Tell hands the source's decision to a destination that waits for it.
+  [[nodiscard]] absl::Status Tell(const std::string& id, migration::Decision decision);
+  // Forget drops the record of a migration that has ended. To a committed source it also says that
+  // the guest runs at the destination.
+  [[nodiscard]] absl::Status Forget(const std::string& id);
+
+ private:
+  using MigrationPtr = std::shared_ptr<LiveMigration>;
+
+  [[nodiscard]] MigrationPtr Make(const MigrationOrder& order, MigrationRole role) const;
+  [[nodiscard]] absl::Status Add(MigrationPtr migration);
+  [[nodiscard]] absl::Status CheckLoan(const MigrationOrder& order,
+                                       const VmKeeper::Loan& loan) const;
+  void UndoStale();
+
+  const MigrationSettings settings_;
+  const LiveMigrationParts parts_;
+
+  mutable std::mutex mutex_;
+  std::map<std::string, MigrationPtr> migrations_;  // guarded by mutex_
+  std::jthread housekeeper_;
+};
+
+}  // namespace sealift::agent

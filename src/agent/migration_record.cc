@@ -1,0 +1,115 @@
+#include "agent/migration_record.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
+
+#include "base/file.h"
+#include "base/status.h"
+
+namespace sealift::agent {
+namespace {
+
+using migration::LedgerStep;
+using nlohmann::json;
+
+constexpr char kSuffix[] = ".json";
+
+struct StepWord {
+  LedgerStep step;
+  std::string_view word;
+};
+constexpr std::array kSteps = {
+    StepWord{LedgerStep::kDelegated, "delegated"}, StepWord{LedgerStep::kCommitted, "committed"},
+    StepWord{LedgerStep::kAborted, "aborted"},     StepWord{LedgerStep::kReleased, "released"},
+    StepWord{LedgerStep::kReceiving, "receiving"}, StepWord{LedgerStep::kReady, "ready"},
+    StepWord{LedgerStep::kOwned, "owned"},         StepWord{LedgerStep::kDropped, "dropped"},
+};
+
+std::string_view WordOf(LedgerStep step) {
+  for (const StepWord& entry : kSteps) {
+    if (entry.step == step) return entry.word;
+  }
+  return "";
+}
+
+absl::StatusOr<LedgerStep> StepOf(const std::string& word) {
+  for (const StepWord& entry : kSteps) {
+    if (entry.word == word) return entry.step;
+  }
+  return absl::DataLossError(fmt::format("unknown step '{}'", word));
+}
+
+}  // namespace
+
+std::string EncodeMigrationRecord(const MigrationRecord& record) {
+  const json object = {{"id", record.id},
+                       {"vm", record.vm},
+                       {"role", record.role == MigrationRole::kSource ? "source" : "destination"},
+                       {"step", WordOf(record.step)},
+                       {"epoch", record.epoch},
+                       {"definition", record.definition_yaml},
+                       {"encryption", record.encryption},
+                       {"mover_pid", record.mover.pid},
+                       {"mover_start_time", record.mover.start_time}};
+  return object.dump(2) + "\n";
+}
+
+absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text) {
+  MigrationRecord record;
+  std::string step;
+  try {
+    const json object = json::parse(text);
+    record.id = object.at("id").get<std::string>();
+    record.vm = object.at("vm").get<std::string>();
+    record.role = object.at("role").get<std::string>() == "source" ? MigrationRole::kSource
+                                                                   : MigrationRole::kDestination;
+    step = object.at("step").get<std::string>();
+    record.epoch = object.at("epoch").get<std::uint64_t>();
+    record.definition_yaml = object.at("definition").get<std::string>();
+    record.encryption = object.at("encryption").get<std::string>();
+    record.mover.pid = object.at("mover_pid").get<int>();
+    record.mover.start_time = object.at("mover_start_time").get<std::uint64_t>();
+  } catch (const json::exception& error) {
+    return absl::DataLossError(error.what());
+  }
+  SEALIFT_ASSIGN_OR_RETURN(record.step, StepOf(step));
+  return record;
+}
+
+MigrationLog::MigrationLog(std::string folder) : folder_(std::move(folder)) {}
+
+std::string MigrationLog::PathOf(const std::string& id) const {
+  return fmt::format("{}/{}{}", folder_, id, kSuffix);
+}
+
+absl::StatusOr<std::vector<MigrationRecord>> MigrationLog::Load() const {
+  SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(folder_, 0700));
+  std::vector<MigrationRecord> records;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
+    if (entry.path().extension() != kSuffix) continue;
+    SEALIFT_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(entry.path().string()));
+    absl::StatusOr<MigrationRecord> record = DecodeMigrationRecord(text);
+    if (!record.ok()) {
+      return base::Annotate(record.status(), fmt::format("read {}", entry.path().string()));
+    }
+    records.push_back(*std::move(record));
+  }
+  if (error) return base::ErrnoStatus(fmt::format("list {}", folder_), error.value());
+  return records;
+}
+
+absl::Status MigrationLog::Put(const MigrationRecord& record) const {
+  return base::WriteFileDurably(PathOf(record.id), EncodeMigrationRecord(record));
+}
+
+absl::Status MigrationLog::Remove(const std::string& id) const {
+  return base::RemoveFileDurably(PathOf(id));
+}
+
+}  // namespace sealift::agent

@@ -1,0 +1,48 @@
+// The ledger of one migration on this host, on disk until the controller says to forget it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "migration/environment.h"
+#include "qemu/qemu_process.h"
+
+namespace sealift::agent {
+
+enum class MigrationRole { kSource, kDestination };
+
+// MigrationRecord is what a restarted agent needs in order to finish or undo. Nothing in it is
+// secret.
+struct MigrationRecord {
+  std::string id;  // 32 hexadecimal digits
+  std::string vm;
+  MigrationRole role = MigrationRole::kSource;
+  migration::LedgerStep step = migration::LedgerStep::kReceiving;
+  std::uint64_t epoch = 0;      // source: of the VM here; destination: once it runs here
+  std::string definition_yaml;  // of the VM
+  std::string encryption;       // mode of the VM
+  qemu::ProcessId mover;
+};
+
+[[nodiscard]] std::string EncodeMigrationRecord(const MigrationRecord& record);
+[[nodiscard]] absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text);
+
+// MigrationLog is the folder of records. Not thread-safe per record; different records may be
+// written at once.
+class MigrationLog {
+ public:
+  explicit MigrationLog(std::string folder);
+  [[nodiscard]] absl::StatusOr<std::vector<MigrationRecord>> Load() const;
+  [[nodiscard]] absl::Status Put(const MigrationRecord& record) const;
+  [[nodiscard]] absl::Status Remove(const std::string& id) const;
+
+ private:
+  [[nodiscard]] std::string PathOf(const std::string& id) const;
+
+  const std::string folder_;
+};
+
+}  // namespace sealift::agent

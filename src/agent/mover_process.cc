@@ -1,0 +1,230 @@
+#include "agent/mover_process.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status.h"
+
+namespace sealift::agent {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr seconds kOfferLimit{10};
+constexpr seconds kConnectLimit{5};
+constexpr seconds kEndLimit{2};
+
+struct SocketPair {
+  base::UniqueFd ours;
+  base::UniqueFd theirs;
+};
+
+absl::StatusOr<SocketPair> MakePair() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return base::ErrnoStatus("make a socket pair", errno);
+  }
+  return SocketPair{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+}
+
+// Waits for a datagram, or the end of the peer.
+absl::Status WaitReadable(int fd, base::Duration timeout) {
+  pollfd waiting{fd, POLLIN, 0};
+  const auto millis = std::chrono::ceil<milliseconds>(std::max(timeout, base::Duration::zero()));
+  const int ready = poll(&waiting, 1, static_cast<int>(millis.count()));
+  if (ready < 0 && errno != EINTR) return base::ErrnoStatus("wait", errno);
+  if (ready <= 0) return absl::DeadlineExceededError("no answer in time");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<mover::Offer> ReceiveOffer(int control) {
+  SEALIFT_RETURN_IF_ERROR(WaitReadable(control, kOfferLimit));
+  SEALIFT_ASSIGN_OR_RETURN(const base::Message message, base::ReceiveMessage(control));
+  SEALIFT_ASSIGN_OR_RETURN(const mover::ControlMessage decoded,
+                           mover::DecodeControl(message.bytes));
+  if (const auto* offer = std::get_if<mover::Offer>(&decoded)) return *offer;
+  if (const auto* failed = std::get_if<mover::Failed>(&decoded)) {
+    return absl::UnavailableError(failed->reason);
+  }
+  return absl::InternalError("it did not offer a key");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOptions& options) {
+  SEALIFT_ASSIGN_OR_RETURN(SocketPair control, MakePair());
+  const qemu::SpawnRequest request{
+      .binary = options.binary,
+      .arguments = {fmt::format("{}", control.theirs.get())},
+      .user = options.user,
+      .inherited_fds = {control.theirs.get()},
+      .log_fd = STDERR_FILENO,
+  };
+  SEALIFT_ASSIGN_OR_RETURN(
+      qemu::QemuProcess process,
+      qemu::QemuProcess::Spawn(request, [](const auto& /*id*/) { return absl::OkStatus(); }));
+  control.theirs.reset();
+  absl::StatusOr<mover::Offer> offer = ReceiveOffer(control.ours.get());
+  if (!offer.ok()) {
+    static_cast<void>(process.Send(SIGKILL));
+    static_cast<void>(process.WaitGone(kEndLimit));
+    process.Reap();
+    return base::Annotate(offer.status(), fmt::format("start {}", options.binary));
+  }
+  return std::unique_ptr<MoverProcess>(
+      new MoverProcess(std::move(process), std::move(control.ours), *std::move(offer)));
+}
+
+MoverProcess::MoverProcess(qemu::QemuProcess process, base::UniqueFd control, mover::Offer offer)
+    : process_(std::move(process)), control_(std::move(control)), offer_(std::move(offer)) {
+  reader_ = std::thread([this] { Read(); });
+}
+
+MoverProcess::~MoverProcess() {
+  // Closing our end of the control stream lets it end; one that was never started has nothing to
+  // wait for.
+  const bool started = peer_.valid();
+  peer_.reset();
+  if (!started || !process_.WaitGone(kEndLimit)) Kill();
+  reader_.join();
+}
+
+void MoverProcess::Kill() {
+  static_cast<void>(process_.Send(SIGKILL));
+  static_cast<void>(process_.WaitGone(kEndLimit));
+  process_.Reap();
+}
+
+absl::Status MoverProcess::StartSource(const keys::MigrationSpec& spec, base::Bytes sealed_key,
+                                       const base::UniqueFd& channel_listener,
+                                       std::vector<base::HostPort> destination) {
+  {
+    const std::lock_guard lock(mutex_);
+    destination_ = std::move(destination);
+  }
+  return Start(mover::Role::kSource, spec, std::move(sealed_key), {channel_listener.get()});
+}
+
+absl::Status MoverProcess::StartDestination(const keys::MigrationSpec& spec, base::Bytes sealed_key,
+                                            const base::UniqueFd& network_listener,
+                                            const std::vector<base::UniqueFd>& channels) {
+  std::vector<int> fds = {network_listener.get()};
+  for (const base::UniqueFd& channel : channels) fds.push_back(channel.get());
+  return Start(mover::Role::kDestination, spec, std::move(sealed_key), std::move(fds));
+}
+
+absl::Status MoverProcess::Start(mover::Role role, const keys::MigrationSpec& spec,
+                                 base::Bytes sealed_key, std::vector<int> fds) {
+  SEALIFT_ASSIGN_OR_RETURN(SocketPair peer, MakePair());
+  fds.insert(fds.begin(), peer.theirs.get());
+  peer_ = std::move(peer.ours);
+  const mover::Start start{role, spec, std::move(sealed_key)};
+  return base::SendMessage(control_.get(), mover::EncodeControl(start), fds);
+}
+
+void MoverProcess::Read() {
+  absl::Status status;
+  while (status.ok()) {
+    absl::StatusOr<base::Message> message = base::ReceiveMessage(control_.get());
+    if (!message.ok()) {
+      status = absl::UnavailableError("the mover process has ended");
+      break;
+    }
+    absl::StatusOr<mover::ControlMessage> decoded = mover::DecodeControl(message->bytes);
+    status = decoded.ok() ? Handle(*decoded) : decoded.status();
+  }
+  SetGone(status);
+  // It has nothing left to do here, or is not to be trusted.
+  if (!process_.WaitGone(kEndLimit)) Kill();
+  process_.Reap();
+}
+
+absl::Status MoverProcess::Handle(const mover::ControlMessage& message) {
+  if (const auto* request = std::get_if<mover::Connect>(&message)) return Connect(*request);
+  if (const auto* failed = std::get_if<mover::Failed>(&message)) {
+    return absl::UnavailableError(fmt::format("mover: {}", failed->reason));
+  }
+  if (std::holds_alternative<mover::Ended>(message)) {
+    return absl::UnavailableError("the mover has ended");
+  }
+  const std::lock_guard lock(mutex_);
+  if (const auto* counters = std::get_if<mover::Counters>(&message)) {
+    counters_ = *counters;
+  } else if (std::holds_alternative<mover::Established>(message)) {
+    established_ = true;
+    changed_.notify_all();
+  } else {
+    return absl::UnavailableError("the mover sent a message that has no place here");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MoverProcess::Connect(const mover::Connect& request) {
+  std::vector<base::HostPort> destination;
+  {
+    const std::lock_guard lock(mutex_);
+    destination = destination_;
+  }
+  if (destination.empty()) return absl::UnavailableError("the mover asked for a connection");
+  // Streams are spread over the addresses; each retry takes the next.
+  const std::size_t at =
+      (std::size_t{request.stream} + request.generation - 1) % destination.size();
+  const absl::StatusOr<base::UniqueFd> connection =
+      base::ConnectTcp(destination[at], kConnectLimit);
+  if (!connection.ok()) {
+    spdlog::warn("migration connection: {}", base::MessageOf(connection.status()));
+    return base::SendMessage(
+        control_.get(),
+        mover::EncodeControl(mover::ConnectionFailed{request.stream, request.generation}), {});
+  }
+  return base::SendMessage(
+      control_.get(), mover::EncodeControl(mover::Connection{request.stream, request.generation}),
+      {connection->get()});
+}
+
+void MoverProcess::SetGone(const absl::Status& why) {
+  const std::lock_guard lock(mutex_);
+  health_ = why;
+  changed_.notify_all();
+}
+
+absl::Status MoverProcess::WaitEstablished(base::Duration timeout) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, timeout, [this] { return established_ || !health_.ok(); });
+  if (!health_.ok()) return health_;
+  return established_ ? absl::OkStatus()
+                      : absl::DeadlineExceededError("not all streams are connected");
+}
+
+absl::Status MoverProcess::SendToPeer(const migration::PeerMessage& message) {
+  return base::SendMessage(peer_.get(), base::AsText(migration::EncodePeerMessage(message)), {});
+}
+
+absl::StatusOr<migration::PeerMessage> MoverProcess::ReceiveFromPeer(base::Duration timeout) {
+  SEALIFT_RETURN_IF_ERROR(WaitReadable(peer_.get(), timeout));
+  SEALIFT_ASSIGN_OR_RETURN(const base::Message message, base::ReceiveMessage(peer_.get()));
+  return migration::DecodePeerMessage(base::AsBytes(message.bytes));
+}
+
+absl::Status MoverProcess::Health() {
+  const std::lock_guard lock(mutex_);
+  return health_;
+}
+
+std::uint64_t MoverProcess::wire_bytes() {
+  const std::lock_guard lock(mutex_);
+  return counters_.wire_bytes;
+}
+
+}  // namespace sealift::agent

@@ -1,0 +1,93 @@
+// The agent's end of one sealift-mover process.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/socket.h"
+#include "base/unique_fd.h"
+#include "migration/environment.h"
+#include "mover/control.h"
+#include "qemu/qemu_process.h"
+#include "qemu/qemu_user.h"
+
+namespace sealift::agent {
+
+// MoverOptions of every mover of this agent.
+struct MoverOptions {
+  std::string binary;
+  qemu::QemuUser user;
+};
+
+// MoverProcess starts a mover, answers what it asks for, and is its link for the state machines.
+// Thread-safe. The mover is the process that parses foreign bytes: whatever it says is checked, and
+// nothing it says can hurt more than its own migration.
+class MoverProcess final : public migration::MoverLink {
+ public:
+  // Spawn returns once the mover has offered its public key.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<MoverProcess>> Spawn(
+      const MoverOptions& options);
+  MoverProcess(const MoverProcess&) = delete;
+  MoverProcess& operator=(const MoverProcess&) = delete;
+  // Gives the mover a moment to end by itself, then kills it.
+  ~MoverProcess() override;
+
+  [[nodiscard]] const base::Bytes& public_key() const { return offer_.public_key; }
+  [[nodiscard]] const std::string& aead_backend() const { return offer_.aead_backend; }
+  [[nodiscard]] const qemu::ProcessId& id() const { return process_.id(); }
+
+  // StartSource: QEMU connects to `channel_listener`, the mover's connections go to `destination`.
+  [[nodiscard]] absl::Status StartSource(const keys::MigrationSpec& spec, base::Bytes sealed_key,
+                                         const base::UniqueFd& channel_listener,
+                                         std::vector<base::HostPort> destination);
+  // StartDestination: the peer connects to `network_listener`; `channels` are QEMU's, main first.
+  [[nodiscard]] absl::Status StartDestination(const keys::MigrationSpec& spec,
+                                              base::Bytes sealed_key,
+                                              const base::UniqueFd& network_listener,
+                                              const std::vector<base::UniqueFd>& channels);
+
+  // MoverLink
+  [[nodiscard]] absl::Status WaitEstablished(base::Duration timeout) override;
+  [[nodiscard]] absl::Status SendToPeer(const migration::PeerMessage& message) override;
+  [[nodiscard]] absl::StatusOr<migration::PeerMessage> ReceiveFromPeer(
+      base::Duration timeout) override;
+  [[nodiscard]] absl::Status Health() override;
+  [[nodiscard]] std::uint64_t wire_bytes() override;
+  void Kill() override;
+
+ private:
+  MoverProcess(qemu::QemuProcess process, base::UniqueFd control, mover::Offer offer);
+  [[nodiscard]] absl::Status Start(mover::Role role, const keys::MigrationSpec& spec,
+                                   base::Bytes sealed_key, std::vector<int> fds);
+  void Read();
+  // An error ends the mover.
+  [[nodiscard]] absl::Status Handle(const mover::ControlMessage& message);
+  [[nodiscard]] absl::Status Connect(const mover::Connect& request);
+  void SetGone(const absl::Status& why);
+
+  const qemu::QemuProcess process_;
+  const base::UniqueFd control_;
+  const mover::Offer offer_;
+  base::UniqueFd
+      peer_;  // our end of the control stream; set by Start, before the threads that use it
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  // Guarded by mutex_:
+  std::vector<base::HostPort> destination_;
+  bool established_ = false;
+  mover::Counters counters_;
+  absl::Status health_;
+
+  std::thread reader_;
+};
+
+}  // namespace sealift::agent

@@ -1,0 +1,117 @@
+// The VMs of this host: their records, their processes, and who may touch them right now.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "agent/inventory.h"
+#include "base/unique_fd.h"
+#include "hypervisor/hypervisor.h"
+
+namespace sealift::agent {
+
+// VmStatus as reported to the controller.
+enum class VmStatus { kStopped, kRunning, kPaused, kCrashed, kMigrating };
+
+// VmView is a look at one VM.
+struct VmView {
+  std::string name;
+  std::string uuid;
+  std::uint64_t epoch = 0;
+  policy::EncryptionMode mode = policy::kDefaultMode;
+  VmStatus status = VmStatus::kStopped;
+  std::string reason;
+};
+
+// VmKeeper is thread-safe. Calls on a VM that is being migrated are refused with
+// FAILED_PRECONDITION naming the migration.
+class VmKeeper {
+ public:
+  // `hypervisor` and `inventory` must outlive it.
+  VmKeeper(hypervisor::Hypervisor& hypervisor, const Inventory& inventory, std::string boot_id);
+  VmKeeper(const VmKeeper&) = delete;
+  VmKeeper& operator=(const VmKeeper&) = delete;
+  ~VmKeeper();
+
+  // Recover loads the inventory and adopts what runs. A VM whose process is gone is crashed, or, if
+  // the host was booted since, off.
+  [[nodiscard]] absl::Status Recover();
+  // Autostart starts the VMs that ask for it and were running when the host went down.
+  void Autostart();
+
+  // Put stores a VM or replaces its definition and mode. ABORTED for an epoch below the one held.
+  [[nodiscard]] absl::StatusOr<VmView> Put(VmRecord record);
+  [[nodiscard]] absl::StatusOr<VmView> Start(const std::string& name);
+  // PowerDown presses the power button and waits for the guest. DEADLINE_EXCEEDED when it does not
+  // react.
+  [[nodiscard]] absl::StatusOr<VmView> PowerDown(const std::string& name,
+                                                 std::chrono::seconds timeout);
+  // ForceOff ends the process.
+  [[nodiscard]] absl::StatusOr<VmView> ForceOff(const std::string& name);
+  [[nodiscard]] absl::Status Forget(const std::string& name);
+  [[nodiscard]] absl::StatusOr<VmView> Get(const std::string& name);
+  [[nodiscard]] std::vector<VmView> List();
+  [[nodiscard]] absl::StatusOr<base::UniqueFd> OpenConsole(const std::string& name);
+
+  // -- For migrations.
+
+  // Loan of a VM to a migration: its record and its process.
+  struct Loan {
+    VmRecord record;
+    std::shared_ptr<hypervisor::Vm> vm;
+  };
+  // Lend gives a running VM to one migration. FAILED_PRECONDITION when it does not run or is lent
+  // already.
+  [[nodiscard]] absl::StatusOr<Loan> Lend(const std::string& name, const std::string& migration);
+  // Hold is Lend after a restart: also of a VM that does not run. Nothing when it has no process,
+  // or is not here any more.
+  [[nodiscard]] std::shared_ptr<hypervisor::Vm> Hold(const std::string& name,
+                                                     const std::string& migration);
+  // ContinueIfPaused lets a VM go on whose arrival a restart has interrupted.
+  [[nodiscard]] absl::Status ContinueIfPaused(const std::string& name);
+  // Return takes it back: it stays here.
+  void Return(const std::string& name);
+  // Release removes a lent VM, which lives elsewhere now. Harmless when it is gone.
+  [[nodiscard]] absl::Status Release(const std::string& name);
+  // Own takes in a VM that has arrived, under its new epoch; without a process it counts as
+  // crashed.
+  [[nodiscard]] absl::Status Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
+  [[nodiscard]] bool Has(const std::string& name) const;
+
+ private:
+  struct Entry {
+    VmRecord record;
+    std::shared_ptr<hypervisor::Vm> vm;    // the last process, if any
+    std::optional<hypervisor::Exit> exit;  // how it ended
+    std::string reason;                    // why it does not run
+    bool crashed = false;                  // found gone by Recover
+    std::string migration;                 // lent to
+    [[nodiscard]] bool HasProcess() const { return vm != nullptr && !exit; }
+  };
+
+  [[nodiscard]] absl::StatusOr<Entry*> Find(const std::string& name);
+  [[nodiscard]] absl::StatusOr<Entry*> FindFree(const std::string& name);
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> ProcessOf(const std::string& name);
+  [[nodiscard]] absl::Status WaitForExit(const std::string& name, std::chrono::seconds timeout);
+  void Recover(VmRecord record);
+  void SetProcess(Entry& entry, std::shared_ptr<hypervisor::Vm> vm);
+  void OnExit(const std::string& name, const hypervisor::Vm* vm, hypervisor::Exit how);
+  [[nodiscard]] static VmView Look(Entry entry);
+
+  hypervisor::Hypervisor& hypervisor_;
+  const Inventory& inventory_;
+  const std::string boot_id_;
+  mutable std::mutex mutex_;
+  std::condition_variable exited_;
+  std::map<std::string, Entry> entries_;  // guarded by mutex_
+};
+
+}  // namespace sealift::agent
