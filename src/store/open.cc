@@ -15,7 +15,7 @@ namespace sealift::store {
 namespace {
 
 constexpr mode_t kFileMode = 0600;
-constexpr int kBusyTimeoutMs = 2000;
+constexpr int kBusyTimeoutMs = 500;
 
 // SQLite gives its other files the mode of the first. An existing file is not opened here: closing
 // a descriptor of it would drop the locks that this process may have on it.
