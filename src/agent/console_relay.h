@@ -1,13 +1,10 @@
 // The serial console of a VM, relayed over a call.
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-#include <grpcpp/support/sync_stream.h>
-
 #include <string>
 
 #include "base/unique_fd.h"
-#include "sealift/v1/agent.pb.h"
+#include "sealift/v1/agent.grpc.pb.h"
 
 namespace sealift::agent {
 
