@@ -43,24 +43,17 @@ std::byte* OrNull(void* mapping) {
   return mapping == MAP_FAILED ? nullptr : static_cast<std::byte*>(mapping);
 }
 
-// The kernel locks memfd_secret pages and leaves them out of core files by itself.
+// The kernel locks memfd_secret pages by itself.
 std::byte* MapMemfdSecret(std::size_t mapped_size) {
   const base::UniqueFd fd = OpenMemfdSecret();
   if (!fd.valid() || ::ftruncate(fd.get(), static_cast<off_t>(mapped_size)) != 0) return nullptr;
   return OrNull(::mmap(nullptr, mapped_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
 }
 
+// MAP_LOCKED does not promise that the pages are there already, but that they never reach swap.
 std::byte* MapLockedMemory(std::size_t mapped_size) {
-  std::byte* data = OrNull(
-      ::mmap(nullptr, mapped_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  if (data == nullptr) return nullptr;
-  if (::mlock(data, mapped_size) == 0 && ::madvise(data, mapped_size, MADV_DONTDUMP) == 0) {
-    return data;
-  }
-  const int error_number = errno;
-  ::munmap(data, mapped_size);
-  errno = error_number;
-  return nullptr;
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED;
+  return OrNull(::mmap(nullptr, mapped_size, PROT_READ | PROT_WRITE, kFlags, -1, 0));
 }
 
 }  // namespace
@@ -85,7 +78,9 @@ absl::StatusOr<SecretBytes> SecretBytes::AllocateIn(SecretBacking backing, std::
                                                            : MapLockedMemory(mapped_size);
   if (data == nullptr) return AllocationError(size, errno);
   SecretBytes secret(data, size);
-  if (::madvise(data, mapped_size, MADV_DONTFORK) != 0) return AllocationError(size, errno);
+  for (const int advice : {MADV_DONTFORK, MADV_DONTDUMP}) {
+    if (::madvise(data, mapped_size, advice) != 0) return AllocationError(size, errno);
+  }
   return secret;
 }
 

@@ -14,7 +14,7 @@ namespace sealift::keys {
 enum class SecretBacking {
   kMemfdSecret,   // memfd_secret(2): not in the kernel's direct map, unreadable through
                   // /proc/PID/mem
-  kLockedMemory,  // mmap + mlock + MADV_DONTDUMP, where the kernel has no memfd_secret
+  kLockedMemory,  // locked anonymous pages, where the kernel has no memfd_secret
 };
 
 // SecretBackingName gives "memfd_secret" or "mlock".

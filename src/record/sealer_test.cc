@@ -3,28 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
 #include <limits>
-#include <new>
 #include <string>
 
+#include "record/allocation_counter.h"
 #include "record/testing.h"
-
-namespace {
-
-std::atomic<std::size_t> allocations = 0;
-
-}  // namespace
-
-// Every allocation of C++ code in this test program is counted.
-void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace sealift::record {
 namespace {
@@ -174,14 +157,14 @@ TEST_F(SealerTest, AllocatesNothingPerRecord) {
           .value();
   const base::Bytes payload(4096);
   base::Bytes out(kHeaderSize + payload.size() + kTagSize);
-  const std::size_t before = allocations;
+  const std::size_t before = Allocations();
   EXPECT_GT(before, 0U) << "the count itself does not work";
   bool sealed = true;
   for (int i = 0; i < 100; ++i) {
     sealed = sealed && sealer.Seal(RecordType::kData, payload, out).ok();
     sealed = sealed && acknowledger.Seal(1, out).ok();
   }
-  const std::size_t after = allocations;
+  const std::size_t after = Allocations();
   EXPECT_TRUE(sealed);
   EXPECT_EQ(after, before);
 }
