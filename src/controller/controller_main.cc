@@ -18,20 +18,24 @@
 namespace sealift::controller {
 namespace {
 
+absl::Status WriteAdminContext(const std::string& path, const AdminContext& admin) {
+  SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(ParentOf(path)));
+  return cli::WriteContext(
+      path, {admin.controller, admin.trust_domain, admin.ca_pem, admin.identity_pem});
+}
+
 absl::Status Init(const InitCommand& command) {
   const base::SystemClock clock;
   SEALIFT_ASSIGN_OR_RETURN(const base::HostPort address,
                            base::ParseHostPort(command.address, rpc::kControllerPort));
-  SEALIFT_RETURN_IF_ERROR(InitInstallation(
-      command.state_dir, address, clock, [&](const AdminContext& admin) -> absl::Status {
-        SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(ParentOf(command.context_out)));
-        return cli::WriteContext(command.context_out, {admin.controller, admin.trust_domain,
-                                                       admin.ca_pem, admin.identity_pem});
-      }));
+  const auto write_context = [&](const AdminContext& admin) {
+    return WriteAdminContext(command.context_out, admin);
+  };
+  SEALIFT_RETURN_IF_ERROR(InitInstallation(command.state_dir, address, clock, write_context));
   fmt::print(
-      "The certificate authority is in {}.\nThe administrator's context is {}: keep it secret.\n"
-      "Next: start sealift-controllerd, then add a host with: sealift host add NAME --address "
-      "ADDR\n",
+      "The certificate authority is in {}.\n"
+      "The administrator's context is {}: keep it secret.\n"
+      "Next: start sealift-controllerd, then add a host: sealift host add NAME --address ADDR\n",
       command.state_dir, command.context_out);
   return absl::OkStatus();
 }

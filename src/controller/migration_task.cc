@@ -29,6 +29,22 @@ v1::AgentMigrationRequest RequestFor(const std::string& wire_id) {
   return request;
 }
 
+v1::TellDecisionRequest DecisionFor(const std::string& wire_id, v1::Decision decision) {
+  v1::TellDecisionRequest request;
+  request.set_id(wire_id);
+  request.set_decision(decision);
+  return request;
+}
+
+// A destination that has received everything takes the end from its source only, or from here.
+void TellAbort(AgentConnection& agent, const std::string& wire_id) {
+  const auto told =
+      agent.Call(&AgentConnection::Stub::TellDecision, DecisionFor(wire_id, v1::DECISION_ABORT));
+  if (!told.ok()) {
+    spdlog::debug("tell host {} of an abort: {}", agent.host(), base::MessageOf(told.status()));
+  }
+}
+
 bool GuestStandsStill(v1::MigrationPhase phase) {
   return phase == v1::MIGRATION_PHASE_SWITCHING || phase == v1::MIGRATION_PHASE_COMMITTED;
 }
@@ -61,6 +77,7 @@ void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::Mi
     const absl::Status cancelled =
         agent.Call(&AgentConnection::Stub::CancelMigration, request).status();
     if (DidNotAnswer(cancelled) || absl::IsNotFound(cancelled)) return;
+    if (!cancelled.ok()) TellAbort(agent, wire_id);
   }
   const absl::Status forgotten =
       agent.Call(&AgentConnection::Stub::ForgetMigration, request).status();
@@ -205,10 +222,9 @@ void MigrationTask::HelpDestination() {
   if (record_.ended()) return;
   const auto destination = parts_.agents.Connection(destination_);
   if (!destination.ok()) return record_.Say(base::MessageOf(destination.status()));
-  v1::TellDecisionRequest request;
-  request.set_id(wire_id_);
-  request.set_decision(v1::DECISION_COMMIT);
-  const auto there = (*destination)->Call(&AgentConnection::Stub::TellDecision, request);
+  const auto there =
+      (*destination)
+          ->Call(&AgentConnection::Stub::TellDecision, DecisionFor(wire_id_, v1::DECISION_COMMIT));
   if (!there.ok()) return record_.Say(base::MessageOf(there.status()));
   Obey(*there);
 }

@@ -46,9 +46,11 @@ std::string AcceleratorOn(const MigrationQuestion& q, const HostFacts& host) {
 }
 
 absl::Status CheckStreams(const MigrationQuestion& q) {
-  if (q.streams <= kMaxStreams) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      fmt::format("{} data streams are too many: give 1 to {}", q.streams, kMaxStreams));
+  if (q.streams == 0 || (q.streams >= kMinStreams && q.streams <= kMaxStreams)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(fmt::format("{} data streams are out of range: give {} to {}",
+                                                q.streams, kMinStreams, kMaxStreams));
 }
 
 absl::Status CheckHostsDiffer(const MigrationQuestion& q) {

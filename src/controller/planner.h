@@ -15,6 +15,8 @@
 
 namespace sealift::controller {
 
+// One stream of QEMU is the main channel, so that two is the least.
+inline constexpr std::uint32_t kMinStreams = 2;
 inline constexpr std::uint32_t kDefaultStreams = 2;
 // Chosen by us: more connections than this do not move a guest faster.
 inline constexpr std::uint32_t kMaxStreams = 32;

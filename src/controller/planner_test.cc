@@ -99,7 +99,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Refusal{"TooManyStreams",
                 [](auto& q) { q.streams = kMaxStreams + 1; },
-                {"33", "1 to 32"},
+                {"33", "2 to 32"},
+                absl::StatusCode::kInvalidArgument},
+        Refusal{"TooFewStreams",
+                [](auto& q) { q.streams = kMinStreams - 1; },
+                {"1 data", "2 to 32"},
                 absl::StatusCode::kInvalidArgument},
         Refusal{"SameHost", [](auto& q) { q.destination = q.source; }, {"web1", "host a", "--to"}},
         Refusal{"UnderWay",
@@ -185,7 +189,7 @@ INSTANTIATE_TEST_SUITE_P(
                   q.source.capabilities.clear_aead_backend();
                 },
                 {"web1", "required", "host a"}}),
-    [](const auto& info) { return info.param.name; });
+    [](const auto& test) { return test.param.name; });
 
 TEST(PlannerTest, UnknownNamesAreNotFound) {
   EXPECT_EQ(NoSuchVm("web1").code(), absl::StatusCode::kNotFound);

@@ -1,0 +1,394 @@
+#include "controller/fake_agent.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/check.h"
+#include "controller/migration_preparation.h"
+#include "hypervisor/vm_definition.h"
+#include "keys/migration_spec.h"
+#include "pki/certificate.h"
+
+namespace sealift::controller {
+namespace {
+
+v1::HostCapabilities GoodHost() {
+  v1::HostCapabilities host;
+  host.set_agent_version("test");
+  host.set_cpu_model("Fictional CPU");
+  host.set_cpus(4);
+  host.set_memory_bytes(std::uint64_t{16} << 30);
+  host.set_memory_available_bytes(std::uint64_t{8} << 30);
+  host.set_accelerator("tcg");
+  host.set_qemu_version("7.2.0");
+  host.add_machine_types("pc-q35-7.2");
+  host.add_usable_cpu_models("Westmere");
+  host.set_aead_backend("openssl");
+  return host;
+}
+
+bool HasEndedHere(v1::MigrationPhase phase) { return phase >= v1::MIGRATION_PHASE_COMPLETED; }
+
+keys::MigrationSpec FromProto(const v1::MigrationSpec& told) {
+  keys::MigrationSpec spec;
+  std::ranges::copy(base::AsBytes(told.id()), spec.id.begin());
+  spec.vm = told.vm();
+  spec.source = told.source();
+  spec.destination = told.destination();
+  spec.protection = told.plain() ? keys::Protection::kPlain : keys::Protection::kSealed;
+  spec.engine = keys::Engine::kStream;
+  spec.streams = static_cast<std::uint16_t>(told.streams());
+  return spec;
+}
+
+grpc::Status Unknown(const std::string& what) {
+  return {grpc::StatusCode::NOT_FOUND, what + " is not known here"};
+}
+
+}  // namespace
+
+FakeAgent::FakeAgent() { *status_.mutable_capabilities() = GoodHost(); }
+
+void FakeAgent::Serve(const rpc::CredentialFiles& files, const std::string& trust_domain,
+                      std::uint16_t port) {
+  rpc::ServerOptions options;
+  options.address = {"127.0.0.1", port};
+  options.credentials = rpc::MakeServerCredentials(files, trust_domain, {pki::Role::kController});
+  options.services = {this};
+  {
+    const std::lock_guard lock(mutex_);
+    serving_ = Serving::kYes;
+  }
+  auto server = rpc::Server::Start(options);
+  SEALIFT_CHECK(server.ok());
+  server_ = *std::move(server);
+  port_ = server_->port();
+}
+
+void FakeAgent::Stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    serving_ = Serving::kNo;
+    gate_ = Gate::kOpen;
+  }
+  changed_.notify_all();
+  server_.reset();
+}
+
+void FakeAgent::Change(const std::function<void(v1::AgentStatus&)>& change) {
+  const std::lock_guard lock(mutex_);
+  change(status_);
+  ++version_;
+  changed_.notify_all();
+}
+
+v1::AgentStatus FakeAgent::Report() {
+  const std::lock_guard lock(mutex_);
+  return status_;
+}
+
+void FakeAgent::SetPhase(v1::MigrationPhase phase, const std::string& detail) {
+  Change([&](v1::AgentStatus& status) {
+    SEALIFT_CHECK(status.migrations_size() == 1);
+    v1::MigrationProgress& progress = *status.mutable_migrations(0)->mutable_progress();
+    progress.set_phase(phase);
+    progress.set_detail(detail);
+  });
+}
+
+void FakeAgent::Fail(const std::string& method, const grpc::Status& status) {
+  const std::lock_guard lock(mutex_);
+  failures_[method] = status;
+}
+
+void FakeAgent::Hold() {
+  const std::lock_guard lock(mutex_);
+  gate_ = Gate::kHeld;
+}
+
+void FakeAgent::Release() {
+  const std::lock_guard lock(mutex_);
+  gate_ = Gate::kOpen;
+  changed_.notify_all();
+}
+
+int FakeAgent::Called(const std::string& method) {
+  const std::lock_guard lock(mutex_);
+  return calls_[method];
+}
+
+bool FakeAgent::WaitFor(const std::string& method) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return calls_[method] > 0; });
+}
+
+v1::PutVmRequest FakeAgent::last_put() {
+  const std::lock_guard lock(mutex_);
+  return put_;
+}
+
+v1::MigrationSpec FakeAgent::last_spec() {
+  const std::lock_guard lock(mutex_);
+  return spec_;
+}
+
+std::uint64_t FakeAgent::last_epoch() {
+  const std::lock_guard lock(mutex_);
+  return epoch_;
+}
+
+std::string FakeAgent::installed_chain() {
+  const std::lock_guard lock(mutex_);
+  return chain_;
+}
+
+std::string FakeAgent::OpenedKey() {
+  const std::lock_guard lock(mutex_);
+  const auto key = receiver_->Open(base::AsBytes(sealed_key_), keys::HashSpec(FromProto(spec_)));
+  return key.ok() ? base::ToHex(key->bytes()) : "";
+}
+
+grpc::Status FakeAgent::Enter(const std::string& method) {
+  ++calls_[method];
+  changed_.notify_all();
+  return failures_[method];
+}
+
+v1::AgentMigration* FakeAgent::Find(const std::string& id) {
+  for (v1::AgentMigration& migration : *status_.mutable_migrations()) {
+    if (migration.id() == id) return &migration;
+  }
+  return nullptr;
+}
+
+v1::AgentVm& FakeAgent::Vm(const std::string& name) {
+  for (v1::AgentVm& vm : *status_.mutable_vms()) {
+    if (vm.name() == name) return vm;
+  }
+  v1::AgentVm& vm = *status_.add_vms();
+  vm.set_name(name);
+  vm.set_state(v1::VM_STATE_STOPPED);
+  return vm;
+}
+
+grpc::Status FakeAgent::GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*,
+                                  v1::AgentStatus* response) {
+  const std::lock_guard lock(mutex_);
+  *response = status_;
+  return Enter("GetStatus");
+}
+
+grpc::Status FakeAgent::CheckVm(grpc::ServerContext*, const v1::CheckVmRequest*,
+                                v1::CheckVmResponse*) {
+  const std::lock_guard lock(mutex_);
+  return Enter("CheckVm");
+}
+
+grpc::Status FakeAgent::PutVm(grpc::ServerContext*, const v1::PutVmRequest* request,
+                              v1::AgentVm* response) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("PutVm"); !failure.ok()) return failure;
+  put_ = *request;
+  const auto definition = hypervisor::ParseVmDefinition(request->definition_yaml());
+  SEALIFT_CHECK(definition.ok());
+  v1::AgentVm& vm = Vm(definition->name);
+  vm.set_epoch(request->epoch());
+  vm.set_encryption(request->encryption());
+  *response = vm;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::StartVm(grpc::ServerContext*, const v1::AgentVmRequest* request,
+                                v1::AgentVm* response) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("StartVm"); !failure.ok()) return failure;
+  Vm(request->name()).set_state(v1::VM_STATE_RUNNING);
+  *response = Vm(request->name());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::StopVm(grpc::ServerContext*, const v1::AgentStopVmRequest* request,
+                               v1::AgentVm* response) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("StopVm"); !failure.ok()) return failure;
+  Vm(request->name()).set_state(v1::VM_STATE_STOPPED);
+  *response = Vm(request->name());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::ForgetVm(grpc::ServerContext*, const v1::AgentVmRequest* request,
+                                 v1::ForgetVmResponse*) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("ForgetVm"); !failure.ok()) return failure;
+  auto& vms = *status_.mutable_vms();
+  vms.erase(std::remove_if(vms.begin(), vms.end(),
+                           [&](const v1::AgentVm& vm) { return vm.name() == request->name(); }),
+            vms.end());
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::Console(
+    grpc::ServerContext*,
+    grpc::ServerReaderWriter<v1::AgentConsoleOutput, v1::AgentConsoleInput>* stream) {
+  v1::AgentConsoleInput input;
+  while (stream->Read(&input)) {
+    v1::AgentConsoleOutput output;
+    output.set_data(input.name() + "<" + input.data() + ">");
+    if (!stream->Write(output)) break;
+  }
+  return {grpc::StatusCode::ABORTED, "the guest hung up"};
+}
+
+grpc::Status FakeAgent::Prepare(const v1::MigrationSpec& spec, v1::AgentMigrationRole role,
+                                std::string& public_key) {
+  spec_ = spec;
+  auto receiver = keys::HpkeReceiver::Generate();
+  SEALIFT_CHECK(receiver.ok());
+  receiver_ = *std::move(receiver);
+  public_key = base::AsText(receiver_->PublicKey());
+  v1::AgentMigration& migration = *status_.add_migrations();
+  migration.set_id(spec.id());
+  migration.set_vm(spec.vm());
+  migration.set_role(role);
+  migration.set_aead_backend("openssl");
+  migration.mutable_progress()->set_phase(v1::MIGRATION_PHASE_PREPARING);
+  ++version_;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::PrepareDestination(grpc::ServerContext* context,
+                                           const v1::PrepareDestinationRequest* request,
+                                           v1::PrepareDestinationResponse* response) {
+  std::unique_lock lock(mutex_);
+  if (const grpc::Status failure = Enter("PrepareDestination"); !failure.ok()) return failure;
+  changed_.wait(lock, [&] { return gate_ == Gate::kOpen; });
+  if (context->IsCancelled()) return grpc::Status::CANCELLED;
+  epoch_ = request->epoch();
+  response->add_data_addresses(request->listen_address() + ":49152");
+  return Prepare(request->spec(), v1::AGENT_MIGRATION_ROLE_DESTINATION,
+                 *response->mutable_mover_public_key());
+}
+
+grpc::Status FakeAgent::PrepareSource(grpc::ServerContext*, const v1::PrepareSourceRequest* request,
+                                      v1::PrepareSourceResponse* response) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("PrepareSource"); !failure.ok()) return failure;
+  SEALIFT_CHECK(request->data_addresses_size() == 1);
+  epoch_ = request->epoch();
+  return Prepare(request->spec(), v1::AGENT_MIGRATION_ROLE_SOURCE,
+                 *response->mutable_mover_public_key());
+}
+
+grpc::Status FakeAgent::StartMigration(grpc::ServerContext*,
+                                       const v1::StartAgentMigrationRequest* request,
+                                       v1::StartAgentMigrationResponse*) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("StartMigration"); !failure.ok()) return failure;
+  v1::AgentMigration* migration = Find(request->id());
+  if (migration == nullptr) return Unknown("this migration");
+  sealed_key_ = request->sealed_key();
+  migration->mutable_progress()->set_phase(v1::MIGRATION_PHASE_COPYING);
+  ++version_;
+  changed_.notify_all();
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::WatchMigration(grpc::ServerContext* context,
+                                       const v1::AgentMigrationRequest* request,
+                                       grpc::ServerWriter<v1::AgentMigration>* writer) {
+  std::unique_lock lock(mutex_);
+  if (const grpc::Status failure = Enter("WatchMigration"); !failure.ok()) return failure;
+  for (;;) {
+    const v1::AgentMigration* migration = Find(request->id());
+    if (migration == nullptr) return Unknown("this migration");
+    const v1::AgentMigration view = *migration;
+    const std::uint64_t seen = version_;
+    lock.unlock();
+    if (!writer->Write(view) || HasEndedHere(view.progress().phase())) return grpc::Status::OK;
+    lock.lock();
+    while (seen == version_ && serving_ == Serving::kYes) {
+      changed_.wait_for(lock, std::chrono::milliseconds(50));
+      if (context->IsCancelled()) return grpc::Status::CANCELLED;
+    }
+    if (serving_ == Serving::kNo) return {grpc::StatusCode::UNAVAILABLE, "the agent ends"};
+  }
+}
+
+grpc::Status FakeAgent::CancelMigration(grpc::ServerContext*,
+                                        const v1::AgentMigrationRequest* request,
+                                        v1::AgentMigration* response) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("CancelMigration"); !failure.ok()) return failure;
+  v1::AgentMigration* migration = Find(request->id());
+  if (migration == nullptr) return Unknown("this migration");
+  v1::MigrationProgress& progress = *migration->mutable_progress();
+  if (progress.phase() == v1::MIGRATION_PHASE_COMMITTED ||
+      (progress.phase() == v1::MIGRATION_PHASE_SWITCHING &&
+       migration->role() == v1::AGENT_MIGRATION_ROLE_DESTINATION)) {
+    return {grpc::StatusCode::FAILED_PRECONDITION, "only the source decides now"};
+  }
+  if (HasEndedHere(progress.phase())) {
+    *response = *migration;
+    return grpc::Status::OK;
+  }
+  progress.set_phase(v1::MIGRATION_PHASE_CANCELLED);
+  progress.set_detail("cancelled by the controller");
+  *response = *migration;
+  ++version_;
+  changed_.notify_all();
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::TellDecision(grpc::ServerContext*, const v1::TellDecisionRequest* request,
+                                     v1::AgentMigration* response) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("TellDecision"); !failure.ok()) return failure;
+  v1::AgentMigration* migration = Find(request->id());
+  if (migration == nullptr) return Unknown("this migration");
+  if (migration->role() != v1::AGENT_MIGRATION_ROLE_DESTINATION) {
+    return {grpc::StatusCode::FAILED_PRECONDITION, "the source decides itself"};
+  }
+  migration->mutable_progress()->set_phase(request->decision() == v1::DECISION_COMMIT
+                                               ? v1::MIGRATION_PHASE_COMPLETED
+                                               : v1::MIGRATION_PHASE_FAILED);
+  *response = *migration;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::ForgetMigration(grpc::ServerContext*,
+                                        const v1::AgentMigrationRequest* request,
+                                        v1::ForgetMigrationResponse*) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("ForgetMigration"); !failure.ok()) return failure;
+  const v1::AgentMigration* migration = Find(request->id());
+  if (migration == nullptr) return Unknown("this migration");
+  if (!HasEndedHere(migration->progress().phase())) {
+    return {grpc::StatusCode::FAILED_PRECONDITION, "it has not ended here"};
+  }
+  status_.mutable_migrations()->DeleteSubrange(static_cast<int>(migration - &status_.migrations(0)),
+                                               1);
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::MakeCertificateRequest(grpc::ServerContext*,
+                                               const v1::MakeCertificateRequestRequest*,
+                                               v1::MakeCertificateRequestResponse* response) {
+  const std::lock_guard lock(mutex_);
+  // What a request asks for is ignored: the controller names the host.
+  const auto key = pki::GeneratePrivateKey();
+  const auto request = pki::MakeRequest(*key, {"other.sealift", pki::Role::kOperator, "mallory"});
+  response->set_certificate_request_pem(*request);
+  return Enter("MakeCertificateRequest");
+}
+
+grpc::Status FakeAgent::InstallCertificate(grpc::ServerContext*,
+                                           const v1::InstallCertificateRequest* request,
+                                           v1::InstallCertificateResponse*) {
+  const std::lock_guard lock(mutex_);
+  chain_ = request->certificate_chain_pem();
+  const auto info = pki::ReadCertificate(chain_);
+  status_.set_certificate_not_after_ms(base::UnixMillis(info->not_after));
+  return Enter("InstallCertificate");
+}
+
+}  // namespace sealift::controller

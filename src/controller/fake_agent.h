@@ -1,0 +1,126 @@
+// For tests: an agent whose hosts and guests are fictional and whose gRPC, TLS and HPKE are real.
+// The test says what it reports.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "keys/hpke.h"
+#include "keys/secret_bytes.h"
+#include "rpc/credentials.h"
+#include "rpc/server.h"
+#include "sealift/v1/agent.grpc.pb.h"
+
+namespace sealift::controller {
+
+// FakeAgent serves until it is stopped. Thread-safe.
+class FakeAgent final : public v1::AgentService::Service {
+ public:
+  FakeAgent();
+  ~FakeAgent() override { Stop(); }
+
+  // Serve listens at 127.0.0.1 (port 0: any). Stop is the agent going away: what it holds stays.
+  void Serve(const rpc::CredentialFiles& files, const std::string& trust_domain,
+             std::uint16_t port);
+  void Stop();
+  [[nodiscard]] std::uint16_t port() const { return port_; }
+
+  // Change alters what the agent reports.
+  void Change(const std::function<void(v1::AgentStatus&)>& change);
+  [[nodiscard]] v1::AgentStatus Report();
+  // SetPhase is the local view of the only migration held.
+  void SetPhase(v1::MigrationPhase phase, const std::string& detail = "");
+  // Fail makes a method answer with an error, until it is OK again.
+  void Fail(const std::string& method, const grpc::Status& status);
+  // Hold makes PrepareDestination wait for Release.
+  void Hold();
+  void Release();
+
+  // Called says how often a method was called; WaitFor blocks until it was called, or 10 s have
+  // passed (false).
+  [[nodiscard]] int Called(const std::string& method);
+  [[nodiscard]] bool WaitFor(const std::string& method);
+
+  // What arrived.
+  [[nodiscard]] v1::PutVmRequest last_put();
+  [[nodiscard]] v1::MigrationSpec last_spec();
+  [[nodiscard]] std::uint64_t last_epoch();
+  [[nodiscard]] std::string installed_chain();
+  // OpenedKey is the migration key, opened with the mover's private key; empty if it did not open.
+  [[nodiscard]] std::string OpenedKey();
+
+  // AgentService.
+  grpc::Status GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*,
+                         v1::AgentStatus* response) override;
+  grpc::Status CheckVm(grpc::ServerContext*, const v1::CheckVmRequest*,
+                       v1::CheckVmResponse*) override;
+  grpc::Status PutVm(grpc::ServerContext*, const v1::PutVmRequest* request,
+                     v1::AgentVm* response) override;
+  grpc::Status StartVm(grpc::ServerContext*, const v1::AgentVmRequest* request,
+                       v1::AgentVm* response) override;
+  grpc::Status StopVm(grpc::ServerContext*, const v1::AgentStopVmRequest* request,
+                      v1::AgentVm* response) override;
+  grpc::Status ForgetVm(grpc::ServerContext*, const v1::AgentVmRequest* request,
+                        v1::ForgetVmResponse*) override;
+  // Console echoes.
+  grpc::Status Console(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<v1::AgentConsoleOutput, v1::AgentConsoleInput>* stream) override;
+  grpc::Status PrepareDestination(grpc::ServerContext*,
+                                  const v1::PrepareDestinationRequest* request,
+                                  v1::PrepareDestinationResponse* response) override;
+  grpc::Status PrepareSource(grpc::ServerContext*, const v1::PrepareSourceRequest* request,
+                             v1::PrepareSourceResponse* response) override;
+  grpc::Status StartMigration(grpc::ServerContext*, const v1::StartAgentMigrationRequest* request,
+                              v1::StartAgentMigrationResponse*) override;
+  grpc::Status WatchMigration(grpc::ServerContext* context,
+                              const v1::AgentMigrationRequest* request,
+                              grpc::ServerWriter<v1::AgentMigration>* writer) override;
+  grpc::Status CancelMigration(grpc::ServerContext*, const v1::AgentMigrationRequest* request,
+                               v1::AgentMigration* response) override;
+  grpc::Status TellDecision(grpc::ServerContext*, const v1::TellDecisionRequest* request,
+                            v1::AgentMigration* response) override;
+  grpc::Status ForgetMigration(grpc::ServerContext*, const v1::AgentMigrationRequest* request,
+                               v1::ForgetMigrationResponse*) override;
+  grpc::Status MakeCertificateRequest(grpc::ServerContext*,
+                                      const v1::MakeCertificateRequestRequest*,
+                                      v1::MakeCertificateRequestResponse* response) override;
+  grpc::Status InstallCertificate(grpc::ServerContext*,
+                                  const v1::InstallCertificateRequest* request,
+                                  v1::InstallCertificateResponse*) override;
+
+ private:
+  // All below need mutex_.
+  [[nodiscard]] grpc::Status Enter(const std::string& method);
+  [[nodiscard]] v1::AgentMigration* Find(const std::string& id);
+  [[nodiscard]] grpc::Status Prepare(const v1::MigrationSpec& spec, v1::AgentMigrationRole role,
+                                     std::string& public_key);
+  v1::AgentVm& Vm(const std::string& name);
+
+  std::unique_ptr<rpc::Server> server_;
+  std::uint16_t port_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  v1::AgentStatus status_;
+  std::map<std::string, int> calls_;
+  std::map<std::string, grpc::Status> failures_;
+  enum class Gate { kOpen, kHeld } gate_ = Gate::kOpen;
+  std::uint64_t version_ = 0;
+  enum class Serving { kYes, kNo } serving_ = Serving::kNo;
+  v1::PutVmRequest put_;
+  v1::MigrationSpec spec_;
+  std::uint64_t epoch_ = 0;
+  std::string chain_;
+  std::string sealed_key_;
+  std::unique_ptr<keys::HpkeReceiver> receiver_;
+};
+
+}  // namespace sealift::controller

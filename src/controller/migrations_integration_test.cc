@@ -1,0 +1,393 @@
+// Migrations through a real controller: real gRPC, mutual TLS, SQLite and HPKE; the two hosts
+// report what the test wants.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "controller/test_controller.h"
+
+namespace sealift::controller {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kVm[] = "name: web1\nmemory: 512MiB\n";
+
+auto InPhase(v1::MigrationPhase phase) {
+  return [phase](const v1::Migration& view) { return view.progress().phase() == phase; };
+}
+
+class MigrationsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    controller_.Join("a", a_);
+    controller_.Join("b", b_);
+    ASSERT_TRUE(controller_.CreateVm(kVm, "a").ok());
+  }
+
+  grpc::Status Start(v1::Migration& migration, const std::string& to = "b",
+                     const std::string& request_id = "") {
+    v1::StartMigrationRequest request;
+    request.set_vm("web1");
+    request.set_to(to);
+    request.set_request_id(request_id);
+    ShortCall call;
+    return controller_.admin().migrations->Start(&call, request, &migration);
+  }
+  v1::Migration Started() {
+    v1::Migration migration;
+    const grpc::Status status = Start(migration);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return migration;
+  }
+  // A migration whose source is copying.
+  v1::Migration Copying() {
+    const v1::Migration migration = Started();
+    EXPECT_TRUE(a_.WaitFor("WatchMigration"));
+    return migration;
+  }
+  v1::Migration Await(const v1::Migration& migration, v1::MigrationPhase phase) {
+    const v1::Migration last = controller_.AwaitMigration(migration.id(), InPhase(phase));
+    EXPECT_EQ(last.progress().phase(), phase) << last.progress().detail();
+    return last;
+  }
+  v1::Migration AwaitDetail(const v1::Migration& migration, const std::string& words) {
+    return controller_.AwaitMigration(migration.id(), [&](const v1::Migration& view) {
+      return view.progress().detail().find(words) != std::string::npos;
+    });
+  }
+  grpc::Status Cancel(const v1::Migration& migration) {
+    v1::CancelMigrationRequest request;
+    request.set_id(migration.id());
+    v1::Migration response;
+    ShortCall call;
+    return controller_.admin().migrations->Cancel(&call, request, &response);
+  }
+  // The guest runs at b.
+  void Arrive() {
+    b_.Change([](v1::AgentStatus& status) {
+      v1::AgentVm& vm = *status.add_vms();
+      vm.set_name("web1");
+      vm.set_epoch(2);
+      vm.set_encryption(v1::ENCRYPTION_MODE_OPPORTUNISTIC);
+      vm.set_state(v1::VM_STATE_RUNNING);
+    });
+  }
+  // It does, and both agents have finished.
+  void Finish() {
+    Arrive();
+    b_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
+    a_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
+  }
+  void ExpectMoved(const v1::Migration& migration) {
+    const v1::Vm vm = controller_.GetVm("web1");
+    EXPECT_EQ(vm.host(), "b");
+    EXPECT_EQ(vm.epoch(), 2U);
+    EXPECT_EQ(vm.migration_id(), "");
+    EXPECT_NE(controller_.AwaitEvent("migration.completed", "migration/" + migration.id()), 0);
+  }
+  void ExpectStayed() {
+    const v1::Vm vm = controller_.GetVm("web1");
+    EXPECT_EQ(vm.host(), "a");
+    EXPECT_EQ(vm.epoch(), 1U);
+    EXPECT_EQ(vm.state(), v1::VM_STATE_RUNNING);
+    EXPECT_EQ(vm.migration_id(), "");
+  }
+  // Neither agent holds anything of a migration any more; what was missed is caught up with their
+  // next reports.
+  void ExpectNothingLeft() {
+    for (FakeAgent* agent : {&a_, &b_}) {
+      const int heard = agent->Called("GetStatus");
+      while (agent->Report().migrations_size() > 0 && agent->Called("GetStatus") < heard + 100) {
+        std::this_thread::yield();
+      }
+      EXPECT_EQ(agent->Report().migrations_size(), 0);
+    }
+  }
+
+  FakeAgent a_;
+  FakeAgent b_;
+  TestController controller_;
+};
+
+TEST_F(MigrationsTest, MovesAVmEncrypted) {
+  const v1::Migration migration = Copying();
+  EXPECT_TRUE(migration.encrypted());
+  EXPECT_EQ(migration.cipher(), "AES-256-GCM");
+  EXPECT_EQ(migration.from(), "a");
+  EXPECT_EQ(migration.running_on(), "a");
+  a_.Change([](v1::AgentStatus& status) {
+    v1::MigrationProgress& progress = *status.mutable_migrations(0)->mutable_progress();
+    progress.set_ram_total_bytes(1000);
+    progress.set_ram_transferred_bytes(400);
+    progress.set_wire_bytes(500);
+    progress.set_downtime_ms(7);
+  });
+  const v1::Migration copying = controller_.AwaitMigration(
+      migration.id(),
+      [](const v1::Migration& view) { return view.progress().ram_transferred_bytes() == 400; });
+  EXPECT_EQ(copying.progress().ram_total_bytes(), 1000U);
+  EXPECT_EQ(copying.aead_backend(), "openssl");
+  a_.SetPhase(v1::MIGRATION_PHASE_SWITCHING);
+  Await(migration, v1::MIGRATION_PHASE_SWITCHING);
+  a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+  EXPECT_EQ(Await(migration, v1::MIGRATION_PHASE_COMMITTED).running_on(), "b");
+  Finish();
+  const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  EXPECT_EQ(ended.running_on(), "b");
+  EXPECT_EQ(ended.progress().wire_bytes(), 500U);
+  EXPECT_EQ(ended.progress().downtime_ms(), 7U);
+  EXPECT_GE(ended.ended_ms(), ended.started_ms());
+  ExpectMoved(migration);
+  EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_RUNNING);
+  ExpectNothingLeft();
+}
+
+TEST_F(MigrationsTest, BothMoversGetTheSameFreshKeyBoundToTheSpec) {
+  const v1::Migration migration = Copying();
+  const std::string key = a_.OpenedKey();
+  EXPECT_EQ(key.size(), 2U * 40);  // 256-bit key and 64-bit nonce, in hexadecimal
+  EXPECT_EQ(b_.OpenedKey(), key);
+  EXPECT_EQ(a_.last_spec().SerializeAsString(), b_.last_spec().SerializeAsString());
+  EXPECT_EQ(a_.last_spec().source(), "spiffe://" + controller_.trust_domain() + "/host/a");
+  EXPECT_EQ(a_.last_spec().destination(), "spiffe://" + controller_.trust_domain() + "/host/b");
+  EXPECT_FALSE(a_.last_spec().plain());
+  EXPECT_EQ(a_.last_spec().mode(), v1::ENCRYPTION_MODE_OPPORTUNISTIC);
+  EXPECT_EQ(a_.last_epoch(), 1U);
+  EXPECT_EQ(b_.last_epoch(), 2U);
+  ASSERT_TRUE(Cancel(migration).ok());
+  Await(migration, v1::MIGRATION_PHASE_CANCELLED);
+  ExpectNothingLeft();
+  const int watched = a_.Called("WatchMigration");
+  const v1::Migration again = Started();
+  while (a_.Called("WatchMigration") == watched) std::this_thread::yield();
+  EXPECT_NE(a_.OpenedKey(), key);
+  EXPECT_EQ(b_.OpenedKey().size(), key.size());
+  EXPECT_NE(again.id(), migration.id());
+}
+
+TEST_F(MigrationsTest, ARepeatedRequestIsTheSameMigration) {
+  v1::Migration first;
+  v1::Migration second;
+  ASSERT_TRUE(Start(first, "b", "r1").ok());
+  ASSERT_TRUE(Start(second, "b", "r1").ok());
+  EXPECT_EQ(first.id(), second.id());
+  EXPECT_EQ(Start(second, "a", "r1").error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const grpc::Status other = Start(second, "b", "r2");
+  EXPECT_EQ(other.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(other.error_message(), HasSubstr(first.id()));
+}
+
+TEST_F(MigrationsTest, AnOpportunisticFallbackIsAnEventOfItsOwn) {
+  b_.Change([](v1::AgentStatus& status) {
+    status.mutable_capabilities()->clear_aead_backend();
+    status.mutable_capabilities()->set_aead_reason("self-test failed");
+  });
+  const v1::Migration migration = Copying();
+  EXPECT_FALSE(migration.encrypted());
+  EXPECT_EQ(migration.cipher(), "");
+  EXPECT_THAT(migration.decision_reason(), HasSubstr("self-test failed"));
+  EXPECT_TRUE(a_.last_spec().plain());
+  EXPECT_TRUE(controller_.HasEvent("migration.in_the_clear", "migration/" + migration.id()));
+}
+
+TEST_F(MigrationsTest, RefusesBeforeAnythingIsTouched) {
+  v1::Migration migration;
+  EXPECT_EQ(Start(migration, "a").error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(Start(migration, "nowhere").error_code(), grpc::StatusCode::NOT_FOUND);
+  b_.Fail("CheckVm", {grpc::StatusCode::FAILED_PRECONDITION, "disk /x is missing on host b"});
+  const grpc::Status disk = Start(migration);
+  EXPECT_EQ(disk.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(disk.error_message(), HasSubstr("/x"));
+  b_.Stop();
+  const grpc::Status gone = Start(migration);
+  EXPECT_EQ(gone.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(gone.error_message(), HasSubstr("host b does not answer"));
+  EXPECT_EQ(b_.Called("PrepareDestination"), 0);
+  EXPECT_EQ(a_.Called("PrepareSource"), 0);
+  ExpectStayed();
+}
+
+TEST_F(MigrationsTest, AFailedPreparationLeavesNothingBehind) {
+  a_.Fail("PrepareSource", {grpc::StatusCode::INTERNAL, "no mover"});
+  const v1::Migration migration = Started();
+  const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_FAILED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("no mover"));
+  EXPECT_EQ(ended.running_on(), "a");
+  ExpectNothingLeft();
+  ExpectStayed();
+  EXPECT_GT(b_.Called("CancelMigration"), 0);
+  EXPECT_EQ(a_.Called("StartMigration"), 0);
+}
+
+TEST_F(MigrationsTest, ADestinationThatDoesNotStartFailsTheMigration) {
+  b_.Fail("StartMigration", {grpc::StatusCode::PERMISSION_DENIED, "the key does not open"});
+  const v1::Migration ended = Await(Started(), v1::MIGRATION_PHASE_FAILED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("the key does not open"));
+  ExpectNothingLeft();
+  ExpectStayed();
+  EXPECT_EQ(a_.Called("StartMigration"), 0);
+}
+
+TEST_F(MigrationsTest, AFailureAtTheSourceEndsItThere) {
+  const v1::Migration migration = Copying();
+  a_.SetPhase(v1::MIGRATION_PHASE_FAILED, "connection lost");
+  const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_FAILED);
+  EXPECT_EQ(ended.progress().detail(), "connection lost");
+  EXPECT_TRUE(controller_.HasEvent("migration.failed", "migration/" + migration.id()));
+  ExpectNothingLeft();
+  ExpectStayed();
+}
+
+TEST_F(MigrationsTest, ADestinationThatHasReceivedEverythingIsToldOfTheAbort) {
+  const v1::Migration migration = Copying();
+  b_.SetPhase(v1::MIGRATION_PHASE_SWITCHING);
+  a_.SetPhase(v1::MIGRATION_PHASE_FAILED, "switch-over took too long");
+  Await(migration, v1::MIGRATION_PHASE_FAILED);
+  ExpectNothingLeft();
+  EXPECT_GT(b_.Called("TellDecision"), 0);
+  ExpectStayed();
+}
+
+TEST_F(MigrationsTest, KeepsAskingASourceThatIsAway) {
+  const v1::Migration migration = Copying();
+  a_.Stop();
+  const v1::Migration waiting = AwaitDetail(migration, "waiting for host a");
+  EXPECT_EQ(waiting.progress().phase(), v1::MIGRATION_PHASE_COPYING);
+  EXPECT_EQ(waiting.running_on(), "a");
+  Arrive();
+  a_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);  // only the source knows of the end
+  controller_.Reconnect("a", a_);
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  ExpectMoved(migration);
+  EXPECT_EQ(b_.Called("TellDecision"), 0);
+}
+
+TEST_F(MigrationsTest, ASourceLostAfterItsCommitIsFinishedByTheController) {
+  const v1::Migration migration = Copying();
+  a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+  Await(migration, v1::MIGRATION_PHASE_COMMITTED);
+  a_.Stop();
+  ASSERT_TRUE(b_.WaitFor("TellDecision"));
+  EXPECT_EQ(Await(migration, v1::MIGRATION_PHASE_COMPLETED).running_on(), "b");
+  ExpectMoved(migration);
+  a_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
+  controller_.Reconnect("a", a_);
+  ExpectNothingLeft();
+}
+
+TEST_F(MigrationsTest, ASourceStuckAfterItsCommitIsHelped) {
+  const v1::Migration migration = Copying();
+  a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+  ASSERT_TRUE(b_.WaitFor("TellDecision"));
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  ExpectMoved(migration);
+}
+
+TEST_F(MigrationsTest, ADestinationThatHasTheGuestEndsTheWaitForALostSource) {
+  const v1::Migration migration = Copying();
+  a_.Stop();
+  AwaitDetail(migration, "waiting for host a");
+  b_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  ExpectMoved(migration);
+}
+
+TEST_F(MigrationsTest, ASourceWithoutARecordFailsItOnlyWhileItHasTheGuest) {
+  const v1::Migration migration = Copying();
+  a_.Change([](v1::AgentStatus& status) {
+    status.mutable_vms(0)->set_state(v1::VM_STATE_MIGRATING);
+    status.clear_migrations();
+  });
+  AwaitDetail(migration, "no record");
+  a_.Change(
+      [](v1::AgentStatus& status) { status.mutable_vms(0)->set_state(v1::VM_STATE_RUNNING); });
+  Await(migration, v1::MIGRATION_PHASE_FAILED);
+  ExpectNothingLeft();
+  ExpectStayed();
+}
+
+TEST_F(MigrationsTest, CancelsWhileItCopies) {
+  const v1::Migration migration = Copying();
+  ASSERT_TRUE(Cancel(migration).ok());
+  EXPECT_EQ(Await(migration, v1::MIGRATION_PHASE_CANCELLED).running_on(), "a");
+  ExpectNothingLeft();
+  ExpectStayed();
+  const grpc::Status again = Cancel(migration);
+  EXPECT_EQ(again.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(again.error_message(), HasSubstr("has ended already"));
+}
+
+TEST_F(MigrationsTest, CancelsWhileItPrepares) {
+  b_.Hold();
+  const v1::Migration migration = Started();
+  ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
+  ASSERT_TRUE(Cancel(migration).ok());
+  b_.Release();
+  Await(migration, v1::MIGRATION_PHASE_CANCELLED);
+  ExpectNothingLeft();
+  ExpectStayed();
+  EXPECT_EQ(a_.Called("StartMigration"), 0);
+}
+
+TEST_F(MigrationsTest, ACancelAfterTheCommitIsTooLate) {
+  const v1::Migration migration = Copying();
+  a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+  Await(migration, v1::MIGRATION_PHASE_COMMITTED);
+  const grpc::Status status = Cancel(migration);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("host b"));
+}
+
+TEST_F(MigrationsTest, ARestartedControllerFollowsWhatItDelegated) {
+  const v1::Migration migration = Copying();
+  controller_.Stop();
+  Finish();
+  controller_.Start();
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  ExpectMoved(migration);
+  ExpectNothingLeft();
+}
+
+TEST_F(MigrationsTest, ARestartedControllerAbortsWhatItHadNotDelegated) {
+  b_.Hold();
+  const v1::Migration migration = Started();
+  ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
+  controller_.Stop();
+  b_.Release();
+  controller_.Start();
+  const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_FAILED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("restarted"));
+  ExpectNothingLeft();
+  EXPECT_EQ(a_.Called("StartMigration"), 0);
+}
+
+TEST_F(MigrationsTest, ARestartedControllerCancelsASourceThatWasNeverStarted) {
+  const v1::Migration migration = Copying();
+  controller_.Stop();
+  a_.SetPhase(v1::MIGRATION_PHASE_PREPARING);  // the start never reached it
+  controller_.Start();
+  Await(migration, v1::MIGRATION_PHASE_FAILED);
+  EXPECT_EQ(a_.Called("CancelMigration"), 1);
+  ExpectNothingLeft();
+}
+
+TEST_F(MigrationsTest, AVmOnItsWayIsLeftAlone) {
+  const v1::Migration migration = Copying();
+  v1::StopVmRequest request;
+  request.set_name("web1");
+  v1::Vm vm;
+  ShortCall call;
+  const grpc::Status status = controller_.admin().vms->Stop(&call, request, &vm);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr(migration.id()));
+  EXPECT_EQ(controller_.GetVm("web1").migration_id(), migration.id());
+  v1::RemoveHostRequest remove;
+  remove.set_name("b");
+  v1::RemoveHostResponse removed;
+  ShortCall second;
+  EXPECT_EQ(controller_.admin().hosts->Remove(&second, remove, &removed).error_code(),
+            grpc::StatusCode::FAILED_PRECONDITION);
+}
+
+}  // namespace
+}  // namespace sealift::controller

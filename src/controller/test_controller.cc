@@ -1,0 +1,200 @@
+#include "controller/test_controller.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/check.h"
+#include "base/file.h"
+#include "base/socket.h"
+#include "base/status.h"
+
+namespace sealift::controller {
+namespace {
+
+std::string MakeFolder() {
+  std::string folder = (std::filesystem::temp_directory_path() / "sealift-test-XXXXXX").string();
+  SEALIFT_CHECK(mkdtemp(folder.data()) != nullptr);
+  return folder;
+}
+
+std::uint16_t FreePort() {
+  const auto listener = base::ListenTcp("127.0.0.1", 0, 0);
+  SEALIFT_CHECK(listener.ok());
+  return listener->second;
+}
+
+}  // namespace
+
+OperatorClient::OperatorClient(const std::shared_ptr<grpc::Channel>& channel)
+    : hosts(v1::HostService::NewStub(channel)),
+      vms(v1::VmService::NewStub(channel)),
+      migrations(v1::MigrationService::NewStub(channel)),
+      events(v1::EventService::NewStub(channel)),
+      session(v1::SessionService::NewStub(channel)) {}
+
+TestController::TestController()
+    : folder_(MakeFolder()), ca_file_(folder_ + "/state/ca.crt"), files_(folder_ + "/state") {
+  rpc::RequireTls13();
+  const absl::Status made = InitInstallation(
+      folder_ + "/state", {"127.0.0.1", 1}, clock_, [&](const AdminContext& admin) {
+        context_ = admin;
+        return base::WriteFileDurably(admin_files().identity, admin.identity_pem);
+      });
+  SEALIFT_CHECK(made.ok());
+  Start();
+}
+
+TestController::~TestController() {
+  Stop();
+  std::filesystem::remove_all(folder_);
+}
+
+void TestController::Start() {
+  Settings settings;
+  settings.state_dir = folder_ + "/state";
+  settings.listen = "127.0.0.1:0";
+  settings.enrolment_listen = "127.0.0.1:0";
+  auto controller = Controller::Start(
+      settings, clock_, random_,
+      {.heartbeat = std::chrono::milliseconds(50), .enrolment = {.peer = 1000, .overall = 1000}});
+  SEALIFT_CHECK(controller.ok());
+  controller_ = *std::move(controller);
+  admin_ = std::make_unique<OperatorClient>(ClientWith(admin_files()));
+}
+
+OperatorClient TestController::ClientWith(const rpc::CredentialFiles& files) {
+  const pki::Identity server{trust_domain(), pki::Role::kController, ""};
+  return OperatorClient(rpc::MakeChannel({"127.0.0.1", controller_->port()},
+                                         rpc::MakeChannelCredentials(files, server)));
+}
+
+pki::JoinToken TestController::AddHost(const std::string& name) {
+  v1::AddHostRequest request;
+  request.set_name(name);
+  request.set_address(fmt::format("127.0.0.1:{}", FreePort()));
+  v1::AddHostResponse response;
+  ShortCall call;
+  SEALIFT_CHECK(admin_->hosts->Add(&call, request, &response).ok());
+  return *pki::DecodeJoinToken(response.token());
+}
+
+std::string TestController::AddressOf(const std::string& name) { return GetHost(name).address(); }
+
+grpc::Status TestController::Enrol(const pki::JoinToken& token, const std::string& host,
+                                   rpc::CredentialFiles* files) {
+  const std::string key = *pki::GeneratePrivateKey();
+  const pki::Identity controller{trust_domain(), pki::Role::kController, ""};
+  const auto stub = v1::EnrolmentService::NewStub(
+      rpc::MakeChannel({"127.0.0.1", controller_->enrolment_port()},
+                       rpc::MakeEnrolmentChannelCredentials(token.ca_certificate_pem, controller)));
+  v1::EnrolRequest request;
+  request.set_token_secret(std::string(base::AsText(token.secret)));
+  request.set_host(host);
+  request.set_certificate_request_pem(
+      *pki::MakeRequest(key, {trust_domain(), pki::Role::kHost, host}));
+  v1::EnrolResponse response;
+  ShortCall call;
+  const grpc::Status status = stub->Enrol(&call, request, &response);
+  if (status.ok() && files != nullptr) {
+    *files = {fmt::format("{}/{}.pem", folder_, host), ca_file_};
+    SEALIFT_CHECK(
+        base::WriteFileDurably(files->identity, key + response.certificate_chain_pem()).ok());
+  }
+  return status;
+}
+
+void TestController::Join(const std::string& name, FakeAgent& agent) {
+  rpc::CredentialFiles files;
+  SEALIFT_CHECK(Enrol(AddHost(name), name, &files).ok());
+  Reconnect(name, agent);
+}
+
+void TestController::Reconnect(const std::string& name, FakeAgent& agent) {
+  const std::vector<v1::Event> before = Events();
+  const auto address = base::ParseHostPort(AddressOf(name), 0);
+  agent.Serve({fmt::format("{}/{}.pem", folder_, name), ca_file_}, trust_domain(), address->port);
+  SEALIFT_CHECK(
+      AwaitEvent("host.ready", "host/" + name, before.empty() ? 0 : before.back().number()) != 0);
+}
+
+std::vector<v1::Event> TestController::Events() {
+  ShortCall call;
+  const auto stream = admin_->events->List(&call, {});
+  std::vector<v1::Event> events;
+  v1::Event event;
+  while (stream->Read(&event)) events.push_back(event);
+  SEALIFT_CHECK(stream->Finish().ok());
+  return events;
+}
+
+bool TestController::HasEvent(const std::string& type, const std::string& subject) {
+  for (const v1::Event& event : Events()) {
+    if (event.type() == type && event.subject() == subject) return true;
+  }
+  return false;
+}
+
+std::int64_t TestController::AwaitEvent(const std::string& type, const std::string& subject,
+                                        std::int64_t after) {
+  v1::ListEventsRequest request;
+  request.set_after_number(after);
+  request.set_follow(true);
+  request.set_subject(subject);
+  ShortCall call;
+  const auto stream = admin_->events->List(&call, request);
+  v1::Event event;
+  while (stream->Read(&event)) {
+    if (event.type() == type) return event.number();
+  }
+  return 0;
+}
+
+v1::Vm TestController::GetVm(const std::string& name) {
+  v1::GetVmRequest request;
+  request.set_name(name);
+  v1::Vm vm;
+  ShortCall call;
+  SEALIFT_CHECK(admin_->vms->Get(&call, request, &vm).ok());
+  return vm;
+}
+
+v1::Host TestController::GetHost(const std::string& name) {
+  v1::GetHostRequest request;
+  request.set_name(name);
+  v1::Host host;
+  ShortCall call;
+  SEALIFT_CHECK(admin_->hosts->Get(&call, request, &host).ok());
+  return host;
+}
+
+grpc::Status TestController::CreateVm(const std::string& yaml, const std::string& host,
+                                      v1::Vm* vm) {
+  v1::CreateVmRequest request;
+  request.set_definition_yaml(yaml);
+  request.set_host(host);
+  request.set_start(true);
+  v1::Vm created;
+  ShortCall call;
+  const grpc::Status status = admin_->vms->Create(&call, request, &created);
+  if (vm != nullptr) *vm = created;
+  return status;
+}
+
+v1::Migration TestController::AwaitMigration(
+    const std::string& id, const std::function<bool(const v1::Migration&)>& wanted) {
+  v1::WatchMigrationRequest request;
+  request.set_id(id);
+  ShortCall call;
+  const auto stream = admin_->migrations->Watch(&call, request);
+  v1::Migration last;
+  v1::Migration view;
+  while (stream->Read(&view)) {
+    last = view;
+    if (wanted(view)) break;
+  }
+  return last;
+}
+
+}  // namespace sealift::controller
