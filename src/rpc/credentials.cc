@@ -47,10 +47,11 @@ std::shared_ptr<FileWatcherCertificateProvider> Watch(const CredentialFiles& fil
 }
 
 std::shared_ptr<grpc::ChannelCredentials> ConnectTo(TlsChannelCredentialsOptions& options,
-                                                    const pki::Identity& server) {
+                                                    const pki::Identity& server,
+                                                    Admit admit = nullptr) {
   // Always our own roots: gRPC would fall back to the system's.
   options.watch_root_certs();
-  options.set_certificate_verifier(MakePeerVerifier(OnlyIdentity(server)));
+  options.set_certificate_verifier(MakePeerVerifier(OnlyIdentity(server), std::move(admit)));
   options.set_check_call_host(false);
   return grpc::experimental::TlsCredentials(options);
 }
@@ -104,11 +105,12 @@ std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const CredentialF
 }
 
 std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const CredentialFiles& files,
-                                                                 const pki::Identity& server) {
+                                                                 const pki::Identity& server,
+                                                                 Admit admit) {
   TlsChannelCredentialsOptions options;
   options.set_certificate_provider(Watch(files));
   options.watch_identity_key_cert_pairs();
-  return ConnectTo(options, server);
+  return ConnectTo(options, server, std::move(admit));
 }
 
 std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const CredentialPem& pem,

@@ -51,9 +51,10 @@ using Admit = std::function<absl::Status(const Peer&)>;
     const CredentialFiles& files, const std::string& trust_domain, std::set<pki::Role> accepted,
     Admit admit = nullptr);
 
-// ChannelCredentials connect only to the very identity named; host names are not looked at.
+// ChannelCredentials connect only to the very identity named; host names are not looked at. `admit`
+// (none: all) has the last word on the server's certificate, at every connection.
 [[nodiscard]] std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(
-    const CredentialFiles& files, const pki::Identity& server);
+    const CredentialFiles& files, const pki::Identity& server, Admit admit = nullptr);
 
 // CredentialPem is the same content in memory, for a client that lives for one command and whose
 // file is not ours (the operator's context).

@@ -21,7 +21,8 @@ using Metadata = grpc::AuthMetadataProcessor::InputMetadata;
 
 class PeerVerifier final : public grpc::experimental::ExternalCertificateVerifier {
  public:
-  explicit PeerVerifier(AcceptIdentity accept) : accept_(std::move(accept)) {}
+  PeerVerifier(AcceptIdentity accept, Admit admit)
+      : accept_(std::move(accept)), admit_(std::move(admit)) {}
 
   bool Verify(TlsCustomVerificationCheckRequest* request, std::function<void(grpc::Status)>,
               grpc::Status* sync_status) override {
@@ -37,10 +38,12 @@ class PeerVerifier final : public grpc::experimental::ExternalCertificateVerifie
     SEALIFT_ASSIGN_OR_RETURN(const pki::CertificateInfo certificate,
                              pki::ReadCertificate({pem.data(), pem.size()}));
     SEALIFT_RETURN_IF_ERROR(pki::CheckValidity(certificate, base::SystemClock().Now()));
-    return accept_(certificate.identity);
+    SEALIFT_RETURN_IF_ERROR(accept_(certificate.identity));
+    return admit_ ? admit_({certificate.identity, certificate.serial}) : absl::OkStatus();
   }
 
   const AcceptIdentity accept_;
+  const Admit admit_;
 };
 
 absl::StatusOr<pki::CertificateInfo> CertificateOf(const grpc::AuthContext* context) {
@@ -102,8 +105,10 @@ class CallGuard final : public grpc::AuthMetadataProcessor {
 
 }  // namespace
 
-std::shared_ptr<grpc::experimental::CertificateVerifier> MakePeerVerifier(AcceptIdentity accept) {
-  return grpc::experimental::ExternalCertificateVerifier::Create<PeerVerifier>(std::move(accept));
+std::shared_ptr<grpc::experimental::CertificateVerifier> MakePeerVerifier(AcceptIdentity accept,
+                                                                          Admit admit) {
+  return grpc::experimental::ExternalCertificateVerifier::Create<PeerVerifier>(std::move(accept),
+                                                                               std::move(admit));
 }
 
 std::shared_ptr<grpc::AuthMetadataProcessor> MakeCallGuard(Admit admit) {

@@ -21,7 +21,7 @@ using AcceptIdentity = std::function<absl::Status(const pki::Identity&)>;
 // certificate names exactly one identity, is valid now, and `accept` agrees. Whatever cannot be
 // read is refused.
 [[nodiscard]] std::shared_ptr<grpc::experimental::CertificateVerifier> MakePeerVerifier(
-    AcceptIdentity accept);
+    AcceptIdentity accept, Admit admit = nullptr);
 
 // MakeCallGuard makes the check of a call: see MakeServerCredentials. MakeVersionGuard checks the
 // API version only.
