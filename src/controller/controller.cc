@@ -16,16 +16,16 @@ constexpr std::chrono::milliseconds kShutdownGrace{500};
 constexpr std::chrono::hours kCertificateCheckInterval{24};
 
 // ConnectTo makes connections with the controller's own certificate, good for the identity of the
-// host named only.
-AgentDirectory::Connect ConnectTo(const Installation& installation) {
-  return [&installation](const store::HostRow& row) {
+// host named only, and only while its certificate is not revoked.
+AgentDirectory::Connect ConnectTo(const Installation& installation, store::Store& store) {
+  return [&](const store::HostRow& row) {
     const pki::Identity identity{installation.authority->trust_domain(), pki::Role::kHost,
                                  row.name};
     // Addresses were read when the host was added.
     const auto address = base::ParseHostPort(row.address, rpc::kAgentPort);
     return std::make_shared<AgentConnection>(
         row.name, address.ok() ? *address : base::HostPort{row.address, rpc::kAgentPort},
-        rpc::MakeChannelCredentials(installation.credentials(), identity));
+        rpc::MakeChannelCredentials(installation.credentials(), identity, RefuseRevoked(store)));
   };
 }
 
@@ -59,7 +59,7 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
       rows_(*store_),
       certificates_(*installation_.authority, *store_, rows_, events_, clock_),
       sync_(*store_),
-      agents_(*store_, rows_, events_, clock_, ConnectTo(installation_), tuning.heartbeat),
+      agents_(*store_, rows_, events_, clock_, ConnectTo(installation_, *store_), tuning.heartbeat),
       migrations_(
           {*store_, agents_, events_, random_, clock_, installation_.authority->trust_domain()},
           claims_),
@@ -79,7 +79,7 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
 absl::Status Controller::ServeEnrolment(const Settings& settings) {
   rpc::ServerOptions options;
   SEALIFT_ASSIGN_OR_RETURN(options.address,
-                           base::ParseHostPort(settings.enrolment_listen, rpc::kEnrolmentPort));
+                           ParseListenAddress(settings.enrolment_listen, rpc::kEnrolmentPort));
   options.credentials = rpc::MakeEnrolmentServerCredentials(installation_.credentials());
   options.services = {&enrolment_service_};
   SEALIFT_ASSIGN_OR_RETURN(enrolment_server_, rpc::Server::Start(options));
@@ -93,7 +93,7 @@ absl::Status Controller::ServeOperators(const Settings& settings) {
       JoinTokens{installation_.authority->certificate_pem(), enrolment.ToString()});
   rpc::ServerOptions options;
   SEALIFT_ASSIGN_OR_RETURN(options.address,
-                           base::ParseHostPort(settings.listen, rpc::kControllerPort));
+                           ParseListenAddress(settings.listen, rpc::kControllerPort));
   options.credentials = rpc::MakeServerCredentials(installation_.credentials(),
                                                    installation_.authority->trust_domain(),
                                                    {pki::Role::kOperator}, RefuseRevoked(*store_));

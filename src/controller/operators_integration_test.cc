@@ -203,6 +203,20 @@ TEST_F(OperatorsTest, AHostMayJoinAgainAndItsOldCertificateIsRevoked) {
   EXPECT_FALSE(*(*store)->IsRevoked(SerialOf(files.identity)));
 }
 
+TEST_F(OperatorsTest, AHostThatAnswersWithARevokedCertificateIsNotSpokenTo) {
+  controller_.Join("a", a_);
+  controller_.Stop();
+  {
+    const auto store = store::OpenSqliteStore(controller_.database());
+    ASSERT_TRUE((*store)->RevokeCertificate(SerialOf(controller_.folder() + "/a.pem"), 1).ok());
+  }
+  const int heard = a_.Called("GetStatus");
+  controller_.Start();
+  ASSERT_NE(controller_.AwaitEvent("host.unreachable", "host/a"), 0);
+  EXPECT_EQ(controller_.GetHost("a").state(), v1::HOST_STATE_UNREACHABLE);
+  EXPECT_EQ(a_.Called("GetStatus"), heard);
+}
+
 TEST_F(OperatorsTest, RefusesAHostNameTakenOrMalformed) {
   ASSERT_FALSE(controller_.AddHost("a").secret.empty());
   v1::AddHostRequest request;

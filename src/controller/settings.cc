@@ -57,6 +57,17 @@ absl::Status ApplySettingsYaml(const std::string& file, const std::string& yaml,
   }
 }
 
+absl::StatusOr<base::HostPort> ParseListenAddress(const std::string& text,
+                                                  std::uint16_t default_port) {
+  constexpr std::string_view kAnyPort = ":0";
+  if (!text.ends_with(kAnyPort)) return base::ParseHostPort(text, default_port);
+  SEALIFT_ASSIGN_OR_RETURN(
+      base::HostPort address,
+      base::ParseHostPort(text.substr(0, text.size() - kAnyPort.size()), default_port));
+  address.port = 0;
+  return address;
+}
+
 absl::Status ApplySettingsFile(const std::string& file, Presence presence, Settings& settings) {
   const absl::StatusOr<std::string> yaml = base::ReadFile(file);
   if (absl::IsNotFound(yaml.status()) && presence == Presence::kOptional) return absl::OkStatus();

@@ -4,6 +4,8 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/socket.h"
 
 namespace sealift::controller {
 
@@ -24,6 +26,11 @@ struct Settings {
 // unspecified.
 [[nodiscard]] absl::Status ApplySettingsYaml(const std::string& file, const std::string& yaml,
                                              Settings& settings);
+
+// ParseListenAddress reads "host", "host:port" or "[v6]:port" as base::ParseHostPort does; port 0
+// is any free one.
+[[nodiscard]] absl::StatusOr<base::HostPort> ParseListenAddress(const std::string& text,
+                                                                std::uint16_t default_port);
 
 // Presence says whether a file must be there.
 enum class Presence { kOptional, kRequired };

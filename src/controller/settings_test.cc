@@ -45,6 +45,14 @@ INSTANTIATE_TEST_SUITE_P(
                       Bad{"listen: [a, b]\n", "line 1: listen"}, Bad{"listen:\n", "line 1: listen"},
                       Bad{"- listen\n", "line 1"}, Bad{"a: b\n\"x", "line"}));
 
+TEST(SettingsTest, ListensAtAnyFreePortWhenTold) {
+  EXPECT_EQ(ParseListenAddress("127.0.0.1:0", 7430)->ToString(), "127.0.0.1:0");
+  EXPECT_EQ(ParseListenAddress("[::1]:0", 7430)->ToString(), "[::1]:0");
+  EXPECT_EQ(ParseListenAddress("127.0.0.1", 7430)->ToString(), "127.0.0.1:7430");
+  EXPECT_EQ(ParseListenAddress("127.0.0.1:10", 7430)->ToString(), "127.0.0.1:10");
+  EXPECT_FALSE(ParseListenAddress("127.0.0.1:x", 7430).ok());
+}
+
 TEST(SettingsTest, OnlyAnOptionalFileMayBeMissing) {
   Settings settings;
   EXPECT_TRUE(ApplySettingsFile("/nonexistent/c.yaml", Presence::kOptional, settings).ok());
