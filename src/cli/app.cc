@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <iostream>
 
 #include "cli/completion.h"
@@ -126,6 +127,7 @@ CommandLine::CommandLine()
 int RunCommandLine(int argc, const char* const* argv) {
   Interrupts interrupts;
   rpc::RequireTls13();
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // errors are told by us, once
   CommandLine line;
   try {
     line.app.parse(argc, argv);

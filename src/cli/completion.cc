@@ -245,8 +245,9 @@ function __sealift_words
 end
 function __sealift_within
     set -l words (__sealift_words)
-    test (count $argv) -eq 0; and return 0
-    test (count $words) -ge (count $argv); and test "$words[1..(count $argv)]" = "$argv"
+    set -l depth (count $argv)
+    test $depth -eq 0; and return 0
+    test (count $words) -ge $depth; and test "$words[1..$depth]" = "$argv"
 end
 function __sealift_at
     set -l path $argv[2..-1]

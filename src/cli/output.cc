@@ -59,8 +59,10 @@ void Emit(YAML::Emitter& yaml, const Json& data) {
     yaml << YAML::EndSeq;
   } else if (data.is_string()) {
     EmitString(yaml, data.get_ref<const std::string&>());
+  } else if (data.is_null()) {
+    yaml << YAML::Null;
   } else {
-    yaml << data.dump();  // a number, a bool or null is the same in both
+    yaml << data.dump();  // a number or a bool is the same in both
   }
 }
 
@@ -72,6 +74,7 @@ std::string DumpJson(const Json& data, int indent) {
 
 std::string ToYaml(const Json& data) {
   YAML::Emitter yaml;
+  yaml << YAML::LowerNull;  // not a tilde
   Emit(yaml, data);
   return fmt::format("{}\n", yaml.c_str());
 }

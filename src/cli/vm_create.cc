@@ -44,7 +44,7 @@ absl::Status WithFile(const absl::Status& status, const std::string& file) {
   const std::string message = base::MessageOf(status);
   if (!absl::IsInvalidArgument(status) || !message.starts_with(kLine)) return status;
   const std::size_t digits_end = message.find_first_not_of("0123456789", kLine.size());
-  if (digits_end == kLine.size() || digits_end == std::string::npos) return status;
+  if (digits_end == std::string::npos || message[digits_end] != ':') return status;
   return absl::InvalidArgumentError(
       fmt::format("{}:{}", file == "-" ? "stdin" : file, message.substr(kLine.size())));
 }
