@@ -10,6 +10,7 @@
 """
 
 import atexit
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -69,15 +70,15 @@ def remaining(deadline):
 
 
 class Process:
-    """A child with its output (both kinds) in a file. It is killed when the test program ends."""
+    """A child with its output (both kinds, unless told otherwise) in a file. It is killed when the test program ends."""
 
     def __init__(self, name, argv, log, **options):
         self.name = name
         self.log = pathlib.Path(log)
         with open(self.log, "ab") as output:
-            self._child = subprocess.Popen(
-                [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, preexec_fn=_die_with_parent, **options)
+            options = {"stdin": subprocess.DEVNULL, "stdout": output, **options}
+            self._child = subprocess.Popen([str(word) for word in argv], stderr=output,
+                                           preexec_fn=_die_with_parent, **options)
 
     @property
     def pid(self):
@@ -119,17 +120,18 @@ class Process:
         return wait_for(found, timeout, f"'{pattern}' in the output of {self.name}")
 
 
-class TestCase(unittest.TestCase):
-    """Gives each test a folder, self.dir, with a path short enough for unix sockets (107 bytes), and
-    ends what it started. When a test fails, the logs of its processes are printed."""
+class Stage:
+    """A folder, `dir`, with a path short enough for unix sockets (107 bytes), and what was started in
+    it. close() ends and removes all of it."""
 
-    def setUp(self):
+    def __init__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="sl-", dir="/tmp"))
         _folders.add(self.dir)
-        self.addCleanup(_remove_folder, self.dir)
-        self.addCleanup(kill_children)
         self._processes = []
-        self.addCleanup(self._print_logs)
+        self._cleanups = contextlib.ExitStack()
+
+    def addCleanup(self, function, *args):  # named as unittest's
+        self._cleanups.callback(function, *args)
 
     def start(self, name, argv, **options):
         """Starts a Process of that name that logs to self.dir/NAME.log."""
@@ -137,11 +139,36 @@ class TestCase(unittest.TestCase):
         self._processes.append(process)
         return process
 
-    def _print_logs(self):
-        if not _failed(self):
-            return
+    def start_piped(self, name, argv, connection):
+        """The same, with a socket as its input and output; its messages go to the log."""
+        return self.start(name, argv, stdin=connection, stdout=connection)
+
+    def print_logs(self):
+        for log in sorted(self.dir.glob("*.log")):
+            print(f"--- {log.stem}\n{log.read_text(errors='replace')}", file=sys.stderr, flush=True)
+
+    def close(self):
+        self._cleanups.close()
         for process in self._processes:
-            print(f"--- {process.name}\n{process.output()}", file=sys.stderr, flush=True)
+            process.kill()
+        kill_children()
+        _remove_folder(self.dir)
+
+
+class TestCase(unittest.TestCase):
+    """Gives each test a Stage. When a test fails, the logs of its processes are printed."""
+
+    def setUp(self):
+        self.stage = Stage()
+        self.dir = self.stage.dir
+        self.start = self.stage.start
+        self.start_piped = self.stage.start_piped
+        self.addCleanup(self.stage.close)
+        self.addCleanup(self._print_logs)
+
+    def _print_logs(self):
+        if _failed(self):
+            self.stage.print_logs()
 
 
 def _failed(test):
@@ -190,8 +217,14 @@ def _interrupt(_number, _frame):
     raise KeyboardInterrupt
 
 
-def main():
-    """Runs the tests of the calling file. SIGTERM ends them as Ctrl-C does, with everything cleaned up."""
+def adopt_orphans():
+    """Makes this process the parent of what its children leave behind, and SIGTERM end it as Ctrl-C
+    does, with everything cleaned up."""
     signal.signal(signal.SIGTERM, _interrupt)
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def main():
+    """Runs the tests of the calling file."""
+    adopt_orphans()
     unittest.main(verbosity=2)

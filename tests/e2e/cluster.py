@@ -1,0 +1,142 @@
+"""A controller and agents, the real programs, on hosts of network.py."""
+
+import json
+import shutil
+import socket
+import subprocess
+
+import harness
+import network
+from guest import INITRD, KERNEL, Console
+
+_START_SECONDS = 30
+
+
+class CommandFailed(AssertionError):
+    """A `sealift` command ended with another status than 0."""
+
+    def __init__(self, argv, result):
+        super().__init__(f"sealift {' '.join(map(str, argv))}: exit status {result.returncode}\n"
+                         f"{result.stdout}{result.stderr}")
+        self.status = result.returncode
+        self.message = result.stderr
+
+
+class Cluster:
+    """`test` is a harness.TestCase: its folder holds everything, and it ends everything."""
+
+    def __init__(self, test, hosts=("a", "b"), agent_settings=None):
+        self._test = test
+        self.dir = test.dir
+        self.dir.chmod(0o755)  # QEMU runs as another user
+        self.agent_settings = agent_settings or {}
+        for source in (KERNEL, INITRD, harness.binary("sealift-mover")):
+            shutil.copy(source, self.dir)
+        self.network = network.make(test, hosts)
+        self._ports = {}
+        self._init_controller()
+        self.controller = self.start_controller()
+        self.agents = {host: self._join(host) for host in hosts}
+        for host in hosts:
+            self.wait_for_host(host)
+
+    # -- Daemons
+
+    def _init_controller(self):
+        self._controller_ports = [harness.free_port(), harness.free_port()]
+        argv = [harness.binary("sealift-controllerd"), "init", "--state-dir", self.dir / "controller",
+                "--address", f"{self.network.switch.address}:{self._controller_ports[0]}",
+                "--context-out", self.dir / "context.yaml"]
+        subprocess.run([str(word) for word in argv], check=True, capture_output=True, timeout=30)
+
+    def start_controller(self):
+        ready = self.dir / "controller.ready"
+        ready.unlink(missing_ok=True)
+        here = self.network.switch
+        process = self._test.start("controller", here.command(
+            [harness.binary("sealift-controllerd"), "run", "--state-dir", self.dir / "controller",
+             "--listen", f"{here.address}:{self._controller_ports[0]}",
+             "--enrolment-listen", f"{here.address}:{self._controller_ports[1]}",
+             "--log-level", "debug", "--ready-file", ready]))
+        self._wait_ready(process, ready)
+        return process
+
+    def _join(self, host):
+        place = self.network.hosts[host]
+        self._ports[host] = harness.free_port()
+        added = self.json("host", "add", host, "--address", f"{place.address}:{self._ports[host]}")
+        state = self.dir / host
+        state.mkdir()
+        enrolment = f"{self.network.switch.address}:{self._controller_ports[1]}"
+        subprocess.run(place.command([harness.binary("sealift-agentd"), "join", "--controller", enrolment,
+                                      "--token", added["token"], "--state-dir", state / "state"]),
+                       check=True, capture_output=True, timeout=30)
+        settings = {"listen": f"{place.address}:{self._ports[host]}", "state_dir": state / "state",
+                    "run_dir": state / "run", "mover_binary": self.dir / "sealift-mover",
+                    "log_level": "debug", **self.agent_settings.get(host, {})}
+        (state / "agent.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
+        return self.start_agent(host)
+
+    def start_agent(self, host):
+        ready = self.dir / host / "ready"
+        ready.unlink(missing_ok=True)
+        process = self._test.start(f"agent-{host}", self.network.hosts[host].command(
+            [harness.binary("sealift-agentd"), "run", "--config", self.dir / host / "agent.yaml",
+             "--ready-file", ready]))
+        self._wait_ready(process, ready)
+        return process
+
+    @staticmethod
+    def _wait_ready(process, ready):
+        def serving():
+            if not process.is_running():
+                raise AssertionError(f"{process.name} ended:\n{process.output()}")
+            return ready.exists()
+        harness.wait_for(serving, _START_SECONDS, f"{process.name} to serve")
+
+    def wait_for_host(self, host, state="ready"):
+        harness.wait_for(lambda: self.json("host", "show", host)["state"] == state, _START_SECONDS,
+                         f"host {host} to be {state}")
+
+    # -- The command line
+
+    def command(self, *argv):
+        """The words of a `sealift` command, to be run by whoever calls."""
+        return self.network.switch.command(
+            [harness.binary("sealift"), "--context", self.dir / "context.yaml", *argv])
+
+    def sealift(self, *argv, timeout=120, stdin=None):
+        """Runs `sealift ARGV` and returns what it printed; CommandFailed unless it succeeds."""
+        result = subprocess.run(self.command(*argv), capture_output=True, text=True, check=False,
+                                timeout=timeout, input=stdin,
+                                stdin=subprocess.DEVNULL if stdin is None else None)
+        if result.returncode != 0:
+            raise CommandFailed(argv, result)
+        return result.stdout
+
+    def json(self, *argv, **options):
+        return json.loads(self.sealift(*argv, "-o", "json", **options))
+
+    # -- VMs
+
+    def create_vm(self, name="web1", host="a", append="", **definition):
+        """Creates and starts a VM with the test guest. The keywords are keys of its definition."""
+        definition = {"name": name, "memory": "384MiB", "kernel": str(self.dir / KERNEL.name),
+                      "initrd": str(self.dir / INITRD.name), "append": f"console=ttyS0 quiet {append}",
+                      **definition}
+        path = self.dir / f"{name}.yaml"
+        path.write_text(json.dumps(definition))  # JSON is YAML
+        return self.json("vm", "create", path, "--host", host, "--start")
+
+    def console(self, name):
+        """The serial console of a VM, through `sealift vm console`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._test.start_piped(f"console-{name}", self.command("vm", "console", name), theirs)
+        console = Console(ours)
+        self._test.addCleanup(console.close)
+        return console
+
+    def migrate(self, name, host, *argv, timeout=120):
+        """Migrates and returns the migration as the command prints it."""
+        return self.json("vm", "migrate", name, "--to", host, *argv, timeout=timeout)

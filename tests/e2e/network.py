@@ -1,0 +1,106 @@
+"""Hosts without machines: network namespaces on one bridge, or, where those are not allowed, addresses of
+the loopback interface.
+
+A namespace lives as long as the process that holds it, a child of the test: nothing has a name, and
+nothing is left behind, however the test ends.
+"""
+
+import os
+import pathlib
+import subprocess
+
+import harness
+
+_SUBNET = "10.213.0"
+
+
+class Place:
+    """Where programs of one host run. `address` is the host's own."""
+
+    def __init__(self, address, pid=None):
+        self.address = address
+        self._pid = pid
+
+    def command(self, argv):
+        """`argv`, to be run in this place."""
+        if self._pid is None:
+            return [str(word) for word in argv]
+        return ["nsenter", f"--net=/proc/{self._pid}/ns/net", "--"] + [str(word) for word in argv]
+
+    def run(self, *argv):
+        return subprocess.run(self.command(argv), check=True, capture_output=True, text=True)
+
+
+class Namespaces:
+    """A switch (with the controller's place on it) and hosts, each with a bridge br0 whose uplink
+    goes to the switch. Guests on br0 reach each other and the switch."""
+
+    isolated = True
+    wire = "br0"  # in the place of the switch: everything that goes from host to host passes it
+
+    def __init__(self, test, hosts):
+        self._test = test
+        self.switch = self._make("switch", 1)
+        self.switch.run("ip", "link", "add", "br0", "type", "bridge")
+        self._give_address(self.switch, 1)
+        self.hosts = {}
+        for number, host in enumerate(hosts, start=2):
+            self.hosts[host] = self._make(host, number)
+            self._join(self.hosts[host], number)
+
+    def cut(self, host):
+        """Takes the host off the switch."""
+        self.switch.run("ip", "link", "set", self._port(self.hosts[host]), "down")
+
+    def mend(self, host):
+        self.switch.run("ip", "link", "set", self._port(self.hosts[host]), "up")
+
+    def _make(self, name, number):
+        holder = self._test.start(f"net-{name}", ["unshare", "--net", "sleep", "infinity"])
+        own = os.readlink("/proc/self/ns/net")
+        harness.wait_for(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") != own, 10,
+                         f"network namespace of {name}")
+        place = Place(f"{_SUBNET}.{number}", holder.pid)
+        place.pid = holder.pid
+        place.run("ip", "link", "set", "lo", "up")
+        return place
+
+    def _join(self, place, number):
+        port = self._port(place)
+        self.switch.run("ip", "link", "add", port, "type", "veth", "peer", "name", "uplink",
+                        "netns", str(place.pid))
+        place.run("ip", "link", "add", "br0", "type", "bridge")
+        place.run("ip", "link", "set", "uplink", "master", "br0", "up")
+        self._give_address(place, number)
+        self.switch.run("ip", "link", "set", port, "master", "br0", "up")
+
+    @staticmethod
+    def _port(place):
+        return "to-" + place.address.rsplit(".", 1)[1]
+
+    @staticmethod
+    def _give_address(place, number):
+        place.run("ip", "addr", "add", f"{_SUBNET}.{number}/24", "dev", "br0")
+        place.run("ip", "link", "set", "br0", "up")
+
+
+class Loopback:
+    """All hosts share the machine's network and differ by a loopback address."""
+
+    isolated = False
+    wire = "lo"
+
+    def __init__(self, _test, hosts):
+        self.switch = Place("127.0.0.1")
+        self.hosts = {host: Place(f"127.0.0.{number}") for number, host in enumerate(hosts, start=2)}
+
+
+def namespaces_allowed():
+    """Whether this process may make network namespaces and links in them."""
+    probe = ["unshare", "--net", "ip", "link", "add", "probe0", "type", "veth"]
+    return (pathlib.Path("/proc/self/ns/net").exists() and
+            subprocess.run(probe, capture_output=True, check=False).returncode == 0)
+
+
+def make(test, hosts):
+    return (Namespaces if namespaces_allowed() else Loopback)(test, hosts)
