@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -18,6 +19,28 @@ using ContextPtr = Owned<SSL_CTX, SSL_CTX_free>;
 using ConnectionPtr = Owned<SSL, SSL_free>;
 
 constexpr unsigned char kHttp2[] = {2, 'h', '2'};  // ALPN, RFC 7301
+
+// NoBrokenPipe keeps SIGPIPE from this thread: OpenSSL writes with write(2), and the server may
+// have hung up.
+class NoBrokenPipe {
+ public:
+  NoBrokenPipe() {
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  NoBrokenPipe(const NoBrokenPipe&) = delete;
+  NoBrokenPipe& operator=(const NoBrokenPipe&) = delete;
+  ~NoBrokenPipe() {
+    const timespec now{};
+    if (sigismember(&before_, SIGPIPE) == 0) sigtimedwait(&pipe_, nullptr, &now);
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  sigset_t pipe_{};
+  sigset_t before_{};
+};
 
 absl::Status SetTimeout(int socket, base::Duration timeout) {
   const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(timeout).count();
@@ -59,6 +82,7 @@ absl::StatusOr<bool> ProbeTls(const base::HostPort& address, TlsVersion version,
   SEALIFT_ASSIGN_OR_RETURN(const base::UniqueFd socket, base::ConnectTcp(address, timeout));
   SEALIFT_RETURN_IF_ERROR(SetTimeout(socket.get(), timeout));
   SEALIFT_ASSIGN_OR_RETURN(const ContextPtr context, MakeContext(version));
+  const NoBrokenPipe no_broken_pipe;
   const ConnectionPtr connection(SSL_new(context.get()));
   if (!connection || SSL_set_fd(connection.get(), socket.get()) != 1) {
     return OpenSslError(absl::StatusCode::kInternal, "set up a TLS probe");

@@ -72,6 +72,26 @@ TEST(ProbeTls, SeesThatAVersionIsRefused) {
   EXPECT_EQ(*Probe(TLS1_2_VERSION, TlsVersion::k13), false);
 }
 
+TEST(ProbeTls, SurvivesAServerThatHangsUp) {
+  auto listener = *base::ListenTcp("127.0.0.1", 0, 0);
+  std::thread server([&] {
+    for (int i = 0; i < 50; ++i) {
+      pollfd ready{listener.first.get(), POLLIN, 0};
+      if (poll(&ready, 1, 10'000) != 1) return;
+      const base::UniqueFd connection(
+          accept4(listener.first.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      const linger reset{1, 0};
+      setsockopt(connection.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
+  });
+  for (int i = 0; i < 50; ++i) {
+    const absl::StatusOr<bool> agreed =
+        ProbeTls({"127.0.0.1", listener.second}, TlsVersion::k13, kTimeout);
+    EXPECT_FALSE(agreed.ok() && *agreed);
+  }
+  server.join();
+}
+
 TEST(ProbeTls, ASilentOrMissingServerIsAnError) {
   auto listener = *base::ListenTcp("127.0.0.1", 0, 0);
   const base::HostPort address{"127.0.0.1", listener.second};

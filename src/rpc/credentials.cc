@@ -46,6 +46,9 @@ std::shared_ptr<FileWatcherCertificateProvider> Watch(const CredentialFiles& fil
                                                           kRefreshSeconds);
 }
 
+// Roots without any certificate let nobody in, but gRPC aborts the process over an empty text.
+std::string Roots(const std::string& ca_pem) { return ca_pem.empty() ? "none" : ca_pem; }
+
 std::shared_ptr<grpc::ChannelCredentials> ConnectTo(TlsChannelCredentialsOptions& options,
                                                     const pki::Identity& server,
                                                     Admit admit = nullptr) {
@@ -117,7 +120,8 @@ std::shared_ptr<grpc::ChannelCredentials> MakeChannelCredentials(const Credentia
                                                                  const pki::Identity& server) {
   TlsChannelCredentialsOptions options;
   options.set_certificate_provider(std::make_shared<StaticDataCertificateProvider>(
-      pem.ca, std::vector<grpc::experimental::IdentityKeyCertPair>{{pem.identity, pem.identity}}));
+      Roots(pem.ca),
+      std::vector<grpc::experimental::IdentityKeyCertPair>{{pem.identity, pem.identity}}));
   options.watch_identity_key_cert_pairs();
   return ConnectTo(options, server);
 }
@@ -136,7 +140,7 @@ std::shared_ptr<grpc::ServerCredentials> MakeEnrolmentServerCredentials(
 std::shared_ptr<grpc::ChannelCredentials> MakeEnrolmentChannelCredentials(
     const std::string& ca_pem, const pki::Identity& controller) {
   TlsChannelCredentialsOptions options;
-  options.set_certificate_provider(std::make_shared<StaticDataCertificateProvider>(ca_pem));
+  options.set_certificate_provider(std::make_shared<StaticDataCertificateProvider>(Roots(ca_pem)));
   return ConnectTo(options, controller);
 }
 

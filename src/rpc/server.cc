@@ -1,10 +1,12 @@
 #include "rpc/server.h"
 
 #include <fmt/format.h>
+#include <grpc/support/log.h>
 #include <grpcpp/resource_quota.h>
 
 #include <utility>
 
+#include "base/log.h"
 #include "base/status.h"
 #include "rpc/credentials.h"
 #include "rpc/limits.h"
@@ -27,6 +29,9 @@ void SetLimits(grpc::ServerBuilder& builder, int max_threads) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kFastestPingMs);
 }
 
+// gRPC calls every stray connection and every handshake an error.
+void LogGrpc(gpr_log_func_args* message) { spdlog::debug("grpc: {}", message->message); }
+
 // gRPC does not say why it cannot listen; trying it ourselves does.
 absl::Status WhyNotListening(const base::HostPort& address) {
   const absl::Status tried = base::ListenTcp(address.host, address.port, address.port).status();
@@ -48,6 +53,7 @@ void Server::Shutdown(std::chrono::milliseconds grace) {
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  gpr_set_log_function(LogGrpc);
   grpc::ServerBuilder builder;
   SetLimits(builder, options.max_threads);
   int port = 0;

@@ -24,7 +24,7 @@ struct ServerOptions {
 class Server {
  public:
   // Start listens and then makes sure that TLS 1.2 is refused (VerifyTls13Only). Errors name the
-  // address.
+  // address. From then on gRPC's own messages go to our log, at level debug.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

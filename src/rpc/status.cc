@@ -10,7 +10,9 @@ constexpr std::size_t kMaxText = 2000;
 
 std::string Cut(std::string text) {
   if (text.size() <= kMaxText) return text;
-  return text.substr(0, kMaxText) + " [cut]";
+  std::size_t size = kMaxText;
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0U) == 0x80U) --size;  // UTF-8
+  return text.substr(0, size) + " [cut]";
 }
 
 }  // namespace
