@@ -1,5 +1,6 @@
 #include "agent/console_relay.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -9,6 +10,9 @@
 
 namespace sealift::agent {
 namespace {
+
+// How soon a console is free again after its client has gone without a word.
+constexpr int kLookForClientMs = 200;
 
 bool SendAll(int fd, std::string_view data) {
   while (!data.empty()) {
@@ -20,31 +24,37 @@ bool SendAll(int fd, std::string_view data) {
   return true;
 }
 
+// Passes on what the console says within a moment; false at its end, or when the client is gone.
+bool PassOutput(int console,
+                grpc::ServerReaderWriter<v1::AgentConsoleOutput, v1::AgentConsoleInput>& stream) {
+  pollfd waiting{console, POLLIN, 0};
+  if (poll(&waiting, 1, kLookForClientMs) <= 0) return true;
+  std::array<char, 4096> buffer{};
+  const ssize_t got = recv(console, buffer.data(), buffer.size(), 0);
+  if (got < 0 && errno == EINTR) return true;
+  if (got <= 0) return false;
+  v1::AgentConsoleOutput message;
+  message.set_data(buffer.data(), static_cast<std::size_t>(got));
+  return stream.Write(message);
+}
+
 }  // namespace
 
 void RelayConsole(base::UniqueFd console, const std::string& first_input,
                   grpc::ServerContext& context,
                   grpc::ServerReaderWriter<v1::AgentConsoleOutput, v1::AgentConsoleInput>& stream) {
-  // Output in this thread's helper, input here: the call's end ends the input, which then wakes the
-  // output.
+  // Output in a thread of its own, input here. The end of the console ends the call, which ends the
+  // input.
   std::thread output([&] {
-    std::array<char, 4096> buffer{};
-    for (;;) {
-      const ssize_t got = recv(console.get(), buffer.data(), buffer.size(), 0);
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) break;
-      v1::AgentConsoleOutput message;
-      message.set_data(buffer.data(), static_cast<std::size_t>(got));
-      if (!stream.Write(message)) break;
+    while (!context.IsCancelled() && PassOutput(console.get(), stream)) {
     }
     context.TryCancel();
   });
   v1::AgentConsoleInput input;
   bool open = SendAll(console.get(), first_input);
   while (open && stream.Read(&input)) open = SendAll(console.get(), input.data());
-  // The client has said all it will; what the console still says reaches it until it leaves.
-  if (open && !context.IsCancelled()) shutdown(console.get(), SHUT_WR);
-  if (context.IsCancelled() || !open) shutdown(console.get(), SHUT_RDWR);
+  // The client has said all it will, but listens until it leaves. QEMU would take the end of its
+  // input for the end of everything.
   output.join();
 }
 

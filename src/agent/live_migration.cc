@@ -219,6 +219,7 @@ absl::Status LiveMigration::WriteStep(LedgerStep step) {
   // repeated.
   if (step == LedgerStep::kReleased) SEALIFT_RETURN_IF_ERROR(parts_.vms.Release(record_.vm));
   if (step == LedgerStep::kOwned) SEALIFT_RETURN_IF_ERROR(Own());
+  if (step == LedgerStep::kResumed) parts_.vms.Return(record_.vm);
   MigrationRecord next = record_;
   next.step = step;
   SEALIFT_RETURN_IF_ERROR(parts_.log.Put(next));
@@ -239,8 +240,7 @@ void LiveMigration::RunSource(migration::SourcePhase phase) {
   const std::string path = parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out");
   migration::SourceMigration machine({path, ParametersOf(spec_)}, *vm_, Link(), ledger, *board_,
                                      parts_.clock);
-  const migration::SourcePhase end = machine.Run(std::move(phase));
-  if (std::holds_alternative<migration::Ended>(end)) parts_.vms.Return(record_.vm);
+  static_cast<void>(machine.Run(std::move(phase)));
   unlink(path.c_str());
   mover_.reset();
   vm_.reset();
@@ -269,7 +269,7 @@ void LiveMigration::Recover() {
 
 void LiveMigration::RecoverSource() {
   if (record_.step == LedgerStep::kReleased) return PostEnd(PhaseName::kCompleted, "");
-  if (record_.step == LedgerStep::kAborted) return PostEnd(PhaseName::kFailed, kRestarted);
+  if (record_.step == LedgerStep::kResumed) return PostEnd(PhaseName::kFailed, kRestarted);
   vm_ = parts_.vms.Hold(record_.vm, record_.id);
   const bool committed = record_.step == LedgerStep::kCommitted;
   if (vm_ == nullptr && !committed) {

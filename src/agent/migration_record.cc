@@ -25,9 +25,10 @@ struct StepWord {
 };
 constexpr std::array kSteps = {
     StepWord{LedgerStep::kDelegated, "delegated"}, StepWord{LedgerStep::kCommitted, "committed"},
-    StepWord{LedgerStep::kAborted, "aborted"},     StepWord{LedgerStep::kReleased, "released"},
-    StepWord{LedgerStep::kReceiving, "receiving"}, StepWord{LedgerStep::kReady, "ready"},
-    StepWord{LedgerStep::kOwned, "owned"},         StepWord{LedgerStep::kDropped, "dropped"},
+    StepWord{LedgerStep::kAborted, "aborted"},     StepWord{LedgerStep::kResumed, "resumed"},
+    StepWord{LedgerStep::kReleased, "released"},   StepWord{LedgerStep::kReceiving, "receiving"},
+    StepWord{LedgerStep::kReady, "ready"},         StepWord{LedgerStep::kOwned, "owned"},
+    StepWord{LedgerStep::kDropped, "dropped"},
 };
 
 std::string_view WordOf(LedgerStep step) {

@@ -185,6 +185,7 @@ Ended SourceMigration::RollBack(const absl::Status& why) {
   // QEMU may hang in its own socket until the mover closes it.
   mover_.Kill();
   status = ResumeHere();
+  if (status.ok()) status = ledger_.Write(LedgerStep::kResumed);
   if (!status.ok()) ended.reason += "; resume at the source: " + base::MessageOf(status);
   return ended;
 }

@@ -77,12 +77,13 @@ class Cluster:
         (state / "agent.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
         return self.start_agent(host)
 
-    def start_agent(self, host):
+    def start_agent(self, host, wrapper=()):
+        """Starts the agent of a host, as an argument of the command `wrapper` if there is one."""
         ready = self.dir / host / "ready"
         ready.unlink(missing_ok=True)
         process = self._test.start(f"agent-{host}", self.network.hosts[host].command(
-            [harness.binary("sealift-agentd"), "run", "--config", self.dir / host / "agent.yaml",
-             "--ready-file", ready]))
+            [*wrapper, harness.binary("sealift-agentd"), "run", "--config",
+             self.dir / host / "agent.yaml", "--ready-file", ready]))
         self._wait_ready(process, ready)
         return process
 
@@ -132,8 +133,9 @@ class Cluster:
         """The serial console of a VM, through `sealift vm console`."""
         ours, theirs = socket.socketpair()
         with theirs:
-            self._test.start_piped(f"console-{name}", self.command("vm", "console", name), theirs)
-        console = Console(ours)
+            process = self._test.start_piped(f"console-{name}",
+                                             self.command("vm", "console", name), theirs)
+        console = Console(ours, process)
         self._test.addCleanup(console.close)
         return console
 

@@ -23,10 +23,11 @@ CPU = "Westmere"
 
 class Console:
     """The guest's serial line over the connected socket `connection`, which it owns: collects the
-    lines in a thread of its own, sends commands."""
+    lines in a thread of its own, sends commands. `process`, if any, is what is at its other end."""
 
-    def __init__(self, connection):
+    def __init__(self, connection, process=None):
         self._connection = connection
+        self._process = process
         self._changed = threading.Condition()
         self._lines = []
         self._closed = False
@@ -37,6 +38,8 @@ class Console:
 
     def close(self):
         self._connection.close()
+        if self._process:
+            self._process.kill()
 
     def position(self):
         """How many lines there are: the `after` of a later wait_line."""

@@ -1,0 +1,152 @@
+#!/usr/bin/python3
+"""What happens to the guest when something else dies."""
+
+import os
+import pathlib
+import re
+import signal
+
+import harness
+from cluster import Cluster, CommandFailed
+
+
+def processes(program, under):
+    """Pids of the programs of that name below this process whose command line or descriptors name `under`."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if pathlib.Path(os.fsdecode(words[0])).name == program and any(str(under).encode() in word for word in words):
+            found.append(int(entry.name))
+    return found
+
+
+class FaultsTest(harness.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.cluster = Cluster(self)
+
+    def boot(self, fill=96):
+        self.cluster.create_vm(append=f"guest.fill={fill} guest.dirty=10", memory=f"{fill + 160}MiB",
+                               encryption="required")
+        console = self.cluster.console("web1")
+        console.wait_line("READY", 60)
+        console.close()
+
+    def start_slow_migration(self):
+        """Begins a migration that cannot end, because the wire is cut, and returns its id."""
+        migration = self.cluster.sealift("vm", "migrate", "web1", "--to", "b", "--detach").strip()
+        self.wait_for_phase(migration, "copying")
+        return migration
+
+    def wait_for_phase(self, migration, *phases):
+        def reached():
+            shown = self.cluster.json("migration", "show", migration)
+            return shown if shown["progress"]["phase"] in phases else None
+        return harness.wait_for(reached, 60, f"migration to be {phases}")
+
+    def assert_runs_only_on(self, host):
+        self.assertEqual(self.cluster.json("vm", "show", "web1")["host"], host)
+        self.assertEqual(self.cluster.json("vm", "show", "web1")["state"], "running")
+        harness.wait_for(lambda: len(processes("qemu-system-x86_64", self.dir)) == 1, 20, "one QEMU")
+        harness.wait_for(lambda: not processes("sealift-mover", self.dir), 20, "no mover")
+        console = self.cluster.console("web1")
+        self.assertTrue(console.ask("verify", "verify .*", 30).group().startswith("verify ok"))
+        console.close()
+
+    def test_a_dead_mover_leaves_the_guest_at_the_source(self):
+        self.boot(fill=256)
+        migration = self.start_slow_migration()
+        movers = processes("sealift-mover", self.dir)
+        self.assertEqual(len(movers), 2)
+        os.kill(movers[0], signal.SIGKILL)
+        ended = self.wait_for_phase(migration, "failed", "completed")
+        self.assertEqual(ended["progress"]["phase"], "failed")
+        self.assert_runs_only_on("a")
+        # And the next try succeeds.
+        self.assertEqual(self.cluster.migrate("web1", "b")["progress"]["phase"], "completed")
+        self.assert_runs_only_on("b")
+
+    def test_cancel_leaves_the_guest_at_the_source_and_twice_is_harmless(self):
+        self.boot(fill=256)
+        migration = self.start_slow_migration()
+        self.cluster.sealift("migration", "cancel", migration)
+        self.assertEqual(self.wait_for_phase(migration, "cancelled", "completed")["progress"]["phase"], "cancelled")
+        self.assert_runs_only_on("a")
+        with self.assertRaises(CommandFailed) as again:
+            self.cluster.sealift("migration", "cancel", migration)
+        self.assertIn("cancelled", again.exception.message)
+
+    def test_a_dead_destination_is_refused_before_anything_is_touched(self):
+        self.boot(fill=16)
+        self.cluster.agents["b"].kill()
+        self.cluster.wait_for_host("b", "unreachable")
+        with self.assertRaises(CommandFailed) as refused:
+            self.cluster.migrate("web1", "b")
+        self.assertEqual(refused.exception.status, 8)
+        self.assertRegex(refused.exception.message, "host b")
+        self.assertEqual(self.cluster.json("migration", "list"), [])
+        self.assert_runs_only_on("a")
+
+    def test_a_killed_agent_leaves_its_guest_running_and_adopts_it(self):
+        self.boot(fill=16)
+        before = processes("qemu-system-x86_64", self.dir)
+        self.cluster.agents["a"].kill()
+        self.cluster.wait_for_host("a", "unreachable")
+        self.assertEqual(self.cluster.json("vm", "show", "web1")["state"], "unknown")
+        self.cluster.agents["a"] = self.cluster.start_agent("a")
+        self.cluster.wait_for_host("a")
+        self.assertEqual(processes("qemu-system-x86_64", self.dir), before)
+        self.assert_runs_only_on("a")
+
+    def test_a_source_agent_killed_while_copying_undoes_the_migration(self):
+        self.boot(fill=256)
+        migration = self.start_slow_migration()
+        self.cluster.agents["a"].kill()
+        self.cluster.agents["a"] = self.cluster.start_agent("a")
+        ended = self.wait_for_phase(migration, "failed", "completed")
+        self.cluster.wait_for_host("a")
+        self.assert_runs_only_on("a" if ended["progress"]["phase"] == "failed" else "b")
+
+    def test_a_destination_agent_killed_while_copying_leaves_the_guest_at_the_source(self):
+        self.boot(fill=256)
+        migration = self.start_slow_migration()
+        self.cluster.agents["b"].kill()
+        self.cluster.agents["b"] = self.cluster.start_agent("b")
+        self.wait_for_phase(migration, "failed")
+        self.assert_runs_only_on("a")
+
+    def test_a_controller_killed_while_copying_stops_nothing(self):
+        self.boot(fill=256)
+        migration = self.start_slow_migration()
+        self.cluster.controller.kill()
+        self.cluster.controller = self.cluster.start_controller()
+        self.wait_for_phase(migration, "completed")
+        self.assert_runs_only_on("b")
+
+    def test_the_controller_ends_cleanly_while_somebody_watches(self):
+        follower = self.start("follower", self.cluster.command("events", "--follow"))
+        follower.wait_for_output("host", 20)
+        self.assertEqual(self.cluster.controller.stop(timeout=5), 0)
+        # The follower waits for it to come back.
+        self.cluster.controller = self.cluster.start_controller()
+        self.cluster.sealift("host", "add", "c", "--address", "192.0.2.1")
+        follower.wait_for_output("host/c", 20)
+
+    def test_nothing_of_a_migration_is_stored_that_could_be_a_key(self):
+        self.boot(fill=16)
+        self.cluster.migrate("web1", "b")
+        files = [path for folder in ("controller", "a/state", "b/state") for path in (self.dir / folder).rglob("*")
+                 if path.is_file()]
+        self.assertTrue(files)
+        for path in files:
+            self.assertIsNone(re.search(rb"sealed_key|public_key", path.read_bytes()), path)
+
+
+if __name__ == "__main__":
+    harness.main()
