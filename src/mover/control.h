@@ -20,10 +20,14 @@
 
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
+#include "base/socket.h"
 #include "keys/key_schedule.h"
 #include "keys/migration_spec.h"
 
 namespace sealift::mover {
+
+// Data streams at most: a destination gets one descriptor for each, beside two others.
+inline constexpr std::uint16_t kMaxDataStreams = base::kMaxMessageFds - 2;
 
 enum class Role : std::uint8_t { kSource = 1, kDestination = 2 };
 

@@ -57,23 +57,24 @@ absl::Status Handshake::Say(base::ByteSpan message) {
 }
 
 absl::StatusOr<bool> Handshake::Advance(const keys::KeySchedule& schedule,
-                                        keys::RandomSource& random, const Admission& admit) {
+                                        keys::RandomSource& random, Admission& admission) {
   SEALIFT_ASSIGN_OR_RETURN(const bool complete, ReceiveMessage());
   if (!complete) return false;
   if (auto* connector = std::get_if<transport::HelloConnector>(&state_)) return OnReply(*connector);
   if (auto* acceptor = std::get_if<transport::HelloAcceptor>(&state_)) {
-    return OnFinish(*acceptor, admit);
+    return OnFinish(*acceptor, admission);
   }
-  return OnOpen(schedule, random, admit);
+  return OnOpen(schedule, random, admission);
 }
 
 absl::StatusOr<bool> Handshake::OnOpen(const keys::KeySchedule& schedule,
-                                       keys::RandomSource& random, const Admission& admit) {
+                                       keys::RandomSource& random, Admission& admission) {
   SEALIFT_ASSIGN_OR_RETURN(open_, transport::ParseHelloOpen(received_));
-  SEALIFT_ASSIGN_OR_RETURN(const std::uint64_t next_expected, admit(open_));
-  SEALIFT_ASSIGN_OR_RETURN(
-      auto hello, transport::HelloAcceptor::Create(schedule, random, received_, next_expected));
-  SEALIFT_RETURN_IF_ERROR(Say(hello.Reply()));
+  SEALIFT_RETURN_IF_ERROR(admission.Admit(open_));
+  SEALIFT_ASSIGN_OR_RETURN(auto hello, transport::HelloAcceptor::Create(schedule, received_));
+  SEALIFT_ASSIGN_OR_RETURN(const base::Bytes reply,
+                           hello.Reply(random, admission.StopReceiving(open_.stream)));
+  SEALIFT_RETURN_IF_ERROR(Say(reply));
   state_ = std::move(hello);
   received_.clear();
   return false;
@@ -86,10 +87,11 @@ absl::StatusOr<bool> Handshake::OnReply(transport::HelloConnector& hello) {
   return true;
 }
 
-absl::StatusOr<bool> Handshake::OnFinish(transport::HelloAcceptor& hello, const Admission& admit) {
+absl::StatusOr<bool> Handshake::OnFinish(transport::HelloAcceptor& hello,
+                                         const Admission& admission) {
   SEALIFT_RETURN_IF_ERROR(hello.Finish(received_));
   // Another connection of the stream may have been accepted since the opening message.
-  SEALIFT_RETURN_IF_ERROR(admit(open_).status());
+  SEALIFT_RETURN_IF_ERROR(admission.Admit(open_));
   peer_next_expected_ = hello.peer_next_expected();
   return true;
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
 #include <optional>
 #include <variant>
 
@@ -18,10 +17,17 @@ namespace sealift::mover {
 // A connection that has not proved itself by then is closed.
 inline constexpr std::chrono::seconds kHandshakeTimeout{5};
 
-// Admission is asked by an acceptor which connections make sense: OK with the next sequence
-// expected for the stream, or an error for an unknown stream or a generation that is not above the
-// last.
-using Admission = std::function<absl::StatusOr<std::uint64_t>(const transport::HelloOpen&)>;
+// Admission is what an acceptor knows of the streams.
+class Admission {
+ public:
+  virtual ~Admission() = default;
+  // Admit says whether such a connection makes sense: an error for another migration, an unknown
+  // stream, or a generation that is not above the last that was joined.
+  [[nodiscard]] virtual absl::Status Admit(const transport::HelloOpen& open) const = 0;
+  // StopReceiving is called once the peer has proved that it begins a new connection: nothing is
+  // taken from the old one any more. Returns the next sequence expected from the peer.
+  [[nodiscard]] virtual std::uint64_t StopReceiving(std::uint16_t stream) = 0;
+};
 
 // Handshake owns a non-blocking connection until the hello is done.
 class Handshake {
@@ -36,7 +42,7 @@ class Handshake {
   // Advance reads what has arrived and answers. True when both sides have proved themselves; an
   // error means: close and say nothing.
   [[nodiscard]] absl::StatusOr<bool> Advance(const keys::KeySchedule& schedule,
-                                             keys::RandomSource& random, const Admission& admit);
+                                             keys::RandomSource& random, Admission& admission);
 
   [[nodiscard]] int fd() const { return connection_.get(); }
   [[nodiscard]] std::chrono::steady_clock::time_point started() const { return started_; }
@@ -57,10 +63,10 @@ class Handshake {
   [[nodiscard]] absl::StatusOr<bool> ReceiveMessage();
   [[nodiscard]] absl::Status Say(base::ByteSpan message);
   [[nodiscard]] absl::StatusOr<bool> OnOpen(const keys::KeySchedule& schedule,
-                                            keys::RandomSource& random, const Admission& admit);
+                                            keys::RandomSource& random, Admission& admission);
   [[nodiscard]] absl::StatusOr<bool> OnReply(transport::HelloConnector& hello);
   [[nodiscard]] absl::StatusOr<bool> OnFinish(transport::HelloAcceptor& hello,
-                                              const Admission& admit);
+                                              const Admission& admission);
 
   base::UniqueFd connection_;
   State state_;

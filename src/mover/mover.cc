@@ -101,24 +101,33 @@ absl::Status Mover::OnAgentMessage() {
   SEALIFT_ASSIGN_OR_RETURN(const ControlMessage control, DecodeControl(message.bytes));
   if (const auto* start = std::get_if<Start>(&control))
     return OnStart(*start, std::move(message.fds));
-  if (start_) {
-    if (const auto* connection = std::get_if<Connection>(&control); connection != nullptr) {
-      if (message.fds.size() != 1) return absl::InvalidArgumentError("connection without a socket");
-      return OnConnection(*connection, std::move(message.fds[0]));
-    }
-    if (const auto* failed = std::get_if<ConnectionFailed>(&control);
-        failed != nullptr && failed->stream < streams_.size()) {
-      Lose(streams_[failed->stream]);
-      return absl::OkStatus();
-    }
+  if (start_) return OnAnswer(control, std::move(message.fds));
+  return absl::InvalidArgumentError("message has no place here");
+}
+
+absl::Status Mover::OnAnswer(const ControlMessage& answer, std::vector<base::UniqueFd> fds) {
+  if (const auto* connection = std::get_if<Connection>(&answer)) {
+    if (fds.size() != 1) return absl::InvalidArgumentError("connection without a socket");
+    return OnConnection(*connection, std::move(fds[0]));
+  }
+  if (const auto* failed = std::get_if<ConnectionFailed>(&answer)) {
+    if (Awaited(failed->stream, failed->generation)) Lose(streams_[failed->stream]);
+    return absl::OkStatus();
   }
   return absl::InvalidArgumentError("message has no place here");
+}
+
+bool Mover::Awaited(std::uint16_t stream, std::uint32_t generation) const {
+  return stream < streams_.size() && streams_[stream].generation == generation &&
+         std::holds_alternative<Joining>(streams_[stream].link);
 }
 
 absl::Status Mover::OnStart(const Start& start, std::vector<base::UniqueFd> fds) {
   if (start_) return absl::FailedPreconditionError("started twice");
   const bool is_source = start.role == Role::kSource;
   const std::size_t expected = is_source ? 2 : std::size_t{2} + start.spec.streams;
+  SEALIFT_RETURN_IF_ERROR(keys::ValidateSpec(start.spec));
+  if (start.spec.streams > kMaxDataStreams) return absl::InvalidArgumentError("too many streams");
   if (fds.size() != expected) return absl::InvalidArgumentError("wrong number of descriptors");
   const keys::SpecHash spec_hash = keys::HashSpec(start.spec);
   keys::MigrationKey key;
@@ -173,15 +182,12 @@ void Mover::OnNetworkConnected() {
 }
 
 absl::Status Mover::OnConnection(const Connection& message, base::UniqueFd connection) {
-  if (!source() || message.stream >= streams_.size() ||
-      message.generation != streams_[message.stream].generation) {
-    return absl::InvalidArgumentError("connection that was not asked for");
-  }
+  if (!Awaited(message.stream, message.generation)) return absl::OkStatus();
   StreamState& stream = streams_[message.stream];
   const transport::HelloOpen open{start_->spec.id, message.stream, message.generation};
   SEALIFT_ASSIGN_OR_RETURN(
       auto hello,
-      transport::HelloConnector::Create(*schedule_, random_, open, stream.relay->next_expected()));
+      transport::HelloConnector::Create(*schedule_, random_, open, stream.relay->StopReceiving()));
   absl::StatusOr<Handshake> handshake =
       Handshake::Connect(std::move(connection), std::move(hello), open);
   if (handshake.ok()) {
@@ -192,17 +198,21 @@ absl::Status Mover::OnConnection(const Connection& message, base::UniqueFd conne
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::uint64_t> Mover::Admit(const transport::HelloOpen& open) const {
-  const absl::Status refused = absl::PermissionDeniedError("bad hello");
-  if (open.id != start_->spec.id || open.stream >= streams_.size()) return refused;
-  const StreamState& stream = streams_[open.stream];
-  if (open.generation <= stream.generation) return refused;
-  return stream.relay->next_expected();
+absl::Status Mover::Admit(const transport::HelloOpen& open) const {
+  if (open.id == start_->spec.id && open.stream < streams_.size() &&
+      open.generation > streams_[open.stream].generation) {
+    return absl::OkStatus();
+  }
+  return absl::PermissionDeniedError("bad hello");
+}
+
+std::uint64_t Mover::StopReceiving(std::uint16_t stream) {
+  Lose(streams_[stream]);
+  return streams_[stream].relay->StopReceiving();
 }
 
 void Mover::AdvanceHandshake(std::list<Handshake>::iterator handshake) {
-  const absl::StatusOr<bool> done = handshake->Advance(
-      *schedule_, random_, [this](const transport::HelloOpen& open) { return Admit(open); });
+  const absl::StatusOr<bool> done = handshake->Advance(*schedule_, random_, *this);
   if (done.ok() && !*done) return;
   if (done.ok()) {
     Join(std::move(*handshake));
@@ -219,18 +229,27 @@ void Mover::AdvanceHandshake(std::list<Handshake>::iterator handshake) {
 void Mover::Join(Handshake handshake) {
   StreamState& stream = streams_[handshake.open().stream];
   stream.generation = handshake.open().generation;
-  stream.relay->SetConnection(handshake.TakeConnection(), stream.generation,
-                              handshake.peer_next_expected());
-  if (!std::holds_alternative<Finished>(stream.link)) stream.link = Joined{};
+  const absl::Status joined = stream.relay->SetConnection(
+      handshake.TakeConnection(), stream.generation, handshake.peer_next_expected());
+  if (!joined.ok()) {
+    spdlog::warn("stream {}: connection refused: {}", handshake.open().stream,
+                 base::MessageOf(joined));
+    Lose(stream);
+  } else if (!std::holds_alternative<Finished>(stream.link)) {
+    stream.link = Joined{};
+  }
+}
+
+std::optional<Mover::Time> Mover::LostSince(const Link& link) {
+  if (const auto* lost = std::get_if<Lost>(&link)) return lost->since;
+  if (const auto* joining = std::get_if<Joining>(&link)) return joining->since;
+  return std::nullopt;
 }
 
 void Mover::Lose(StreamState& stream) {
+  if (std::holds_alternative<Finished>(stream.link)) return;
   const Time now = steady_clock::now();
-  Time since = now;
-  if (const auto* joining = std::get_if<Joining>(&stream.link)) since = joining->since;
-  if (const auto* lost = std::get_if<Lost>(&stream.link)) since = lost->since;
-  if (!std::holds_alternative<Finished>(stream.link))
-    stream.link = Lost{since, now + kConnectBackoff};
+  stream.link = Lost{LostSince(stream.link).value_or(now), now + kConnectBackoff};
 }
 
 absl::Status Mover::HandleRelayEvents() {
@@ -250,6 +269,8 @@ absl::Status Mover::HandleRelayEvents() {
         stream.link = Finished{};
         break;
       case RelayEvent::Kind::kDisconnected:
+        // The next connection may have come before the news that the last one is lost.
+        if (event.generation != stream.generation) break;
         spdlog::info("stream {}: connection lost: {}", event.stream, event.why);
         Lose(stream);
         break;
@@ -280,16 +301,17 @@ absl::Status Mover::OnTimer() {
 
 absl::Status Mover::CheckStreams(Time now) {
   for (std::uint16_t i = 0; i < streams_.size(); ++i) {
-    auto* lost = std::get_if<Lost>(&streams_[i].link);
-    if (lost == nullptr) continue;
-    if (now - lost->since > kReconnectLimit) {
+    StreamState& stream = streams_[i];
+    const std::optional<Time> since = LostSince(stream.link);
+    if (since && now - *since > kReconnectLimit) {
       return absl::UnavailableError(
           fmt::format("stream {} had no connection for {} s", i, kReconnectLimit.count()));
     }
-    if (!source() || now < lost->next_try) continue;
+    const auto* lost = std::get_if<Lost>(&stream.link);
+    if (!source() || lost == nullptr || now < lost->next_try) continue;
     // The generation is claimed before the connection exists: it is never used twice.
-    const Connect request{i, ++streams_[i].generation};
-    streams_[i].link = Joining{lost->since};
+    const Connect request{i, ++stream.generation};
+    stream.link = Joining{lost->since};
     SEALIFT_RETURN_IF_ERROR(Tell(request));
   }
   return absl::OkStatus();
@@ -298,14 +320,13 @@ absl::Status Mover::CheckStreams(Time now) {
 absl::Status Mover::ReportEstablished() {
   if (established_) return absl::OkStatus();
   established_ = std::none_of(streams_.begin(), streams_.end(), [](const StreamState& stream) {
-    return std::holds_alternative<Lost>(stream.link) ||
-           std::holds_alternative<Joining>(stream.link);
+    return LostSince(stream.link).has_value();
   });
   return established_ ? Tell(Established{}) : absl::OkStatus();
 }
 
-void Mover::OnDisconnected(std::uint16_t stream, const std::string& why) {
-  Post({stream, RelayEvent::Kind::kDisconnected, why});
+void Mover::OnDisconnected(std::uint16_t stream, std::uint32_t generation, const std::string& why) {
+  Post({stream, RelayEvent::Kind::kDisconnected, why, generation});
 }
 
 void Mover::OnEnded(std::uint16_t stream) { Post({stream, RelayEvent::Kind::kEnded, {}}); }

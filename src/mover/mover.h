@@ -40,7 +40,7 @@ inline constexpr std::size_t kMaxHandshakes = 64;
 inline constexpr std::chrono::milliseconds kCountersEvery{250};
 
 // Mover runs one migration. `agent` is the socket to the agent.
-class Mover final : private RelayEvents {
+class Mover final : private RelayEvents, private Admission {
  public:
   Mover(base::UniqueFd agent, keys::RandomSource& random);
   ~Mover() override;
@@ -58,7 +58,7 @@ class Mover final : private RelayEvents {
     Time since;
     Time next_try;
   };
-  // The agent (or a hello) is busy with a connection for it.
+  // The agent or a hello is busy with a connection for it; lost since `since`.
   struct Joining {
     Time since;
   };
@@ -76,13 +76,19 @@ class Mover final : private RelayEvents {
     std::uint16_t stream;
     enum class Kind { kDisconnected, kEnded, kFailed } kind;
     std::string why;
+    std::uint32_t generation = 0;  // kDisconnected
   };
 
   // RelayEvents, on relay threads: queued for the main thread.
-  void OnDisconnected(std::uint16_t stream, const std::string& why) override;
+  void OnDisconnected(std::uint16_t stream, std::uint32_t generation,
+                      const std::string& why) override;
   void OnEnded(std::uint16_t stream) override;
   void OnFailed(std::uint16_t stream, const absl::Status& why) override;
   void Post(RelayEvent event);
+
+  // Admission, on the main thread.
+  [[nodiscard]] absl::Status Admit(const transport::HelloOpen& open) const override;
+  [[nodiscard]] std::uint64_t StopReceiving(std::uint16_t stream) override;
 
   [[nodiscard]] absl::Status Loop();
   [[nodiscard]] absl::Status Offer();
@@ -90,17 +96,22 @@ class Mover final : private RelayEvents {
   [[nodiscard]] absl::Status OnAgentMessage();
   [[nodiscard]] absl::Status OnStart(const Start& start, std::vector<base::UniqueFd> fds);
   [[nodiscard]] absl::Status MakeRelays(record::AeadBackend backend);
+  [[nodiscard]] absl::Status OnAnswer(const ControlMessage& answer,
+                                      std::vector<base::UniqueFd> fds);
   [[nodiscard]] absl::Status OnConnection(const Connection& message, base::UniqueFd connection);
   void OnChannelConnected();
   void OnNetworkConnected();
   void AdvanceHandshake(std::list<Handshake>::iterator handshake);
-  [[nodiscard]] absl::StatusOr<std::uint64_t> Admit(const transport::HelloOpen& open) const;
   void Join(Handshake handshake);
   [[nodiscard]] absl::Status HandleRelayEvents();
   [[nodiscard]] absl::Status OnTimer();
   [[nodiscard]] absl::Status CheckStreams(Time now);
   [[nodiscard]] absl::Status ReportEstablished();
+  // When a stream lost its connection; nothing while it has one or needs none.
+  [[nodiscard]] static std::optional<Time> LostSince(const Link& link);
   void Lose(StreamState& stream);
+  // Whether an answer of the agent is the one that a stream waits for.
+  [[nodiscard]] bool Awaited(std::uint16_t stream, std::uint32_t generation) const;
   [[nodiscard]] absl::Status Tell(const ControlMessage& message) const;
   [[nodiscard]] bool AllEnded() const;
   [[nodiscard]] bool source() const { return start_->role == Role::kSource; }

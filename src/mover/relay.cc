@@ -29,16 +29,16 @@ Relay::Relay(std::uint16_t number, transport::Stream stream, ChannelKind kind, R
     : number_(number),
       kind_(kind),
       events_(events),
-      stream_(std::move(stream)),
-      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      stream_(std::move(stream)) {
   SEALIFT_CHECK(wake_.valid());
   thread_ = std::thread([this] { Run(); });
 }
 
 Relay::~Relay() {
   {
-    const std::lock_guard lock(inbox_mutex_);
-    inbox_.stop = true;
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
   }
   Wake();
   thread_.join();
@@ -46,27 +46,34 @@ Relay::~Relay() {
 
 void Relay::SetChannel(base::UniqueFd channel) {
   SetNonBlocking(channel.get());
-  {
-    const std::lock_guard lock(inbox_mutex_);
-    inbox_.channel = std::move(channel);
-  }
+  const std::lock_guard lock(mutex_);
+  channel_ = std::move(channel);
   Wake();
 }
 
-void Relay::SetConnection(base::UniqueFd connection, std::uint32_t generation,
-                          std::uint64_t peer_next_expected) {
+std::uint64_t Relay::StopReceiving() {
+  const std::lock_guard lock(mutex_);
+  CloseConnection();
+  return stream_.next_expected();
+}
+
+absl::Status Relay::SetConnection(base::UniqueFd connection, std::uint32_t generation,
+                                  std::uint64_t peer_next_expected) {
   SetNonBlocking(connection.get());
-  {
-    const std::lock_guard lock(inbox_mutex_);
-    inbox_.connection = NewConnection{std::move(connection), generation, peer_next_expected};
-  }
+  const std::lock_guard lock(mutex_);
+  CloseConnection();
+  SEALIFT_RETURN_IF_ERROR(stream_.Attach(generation, peer_next_expected));
+  connection_ = std::move(connection);
+  generation_ = generation;
   Wake();
+  return absl::OkStatus();
 }
 
 void Relay::Wake() { eventfd_write(wake_.get(), 1); }
 
 void Relay::Run() {
-  while (TakeInbox()) {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
     const absl::Status status = Pump();
     if (!status.ok()) {
       events_.OnFailed(number_, status);
@@ -76,37 +83,8 @@ void Relay::Run() {
       reported_end_ = true;
       events_.OnEnded(number_);
     }
-    Wait();
+    Wait(lock);
   }
-}
-
-bool Relay::TakeInbox() {
-  Inbox inbox;
-  {
-    const std::lock_guard lock(inbox_mutex_);
-    inbox = std::exchange(inbox_, {});
-  }
-  if (inbox.stop) return false;
-  if (inbox.channel) channel_ = *std::move(inbox.channel);
-  if (inbox.connection) Attach(*std::move(inbox.connection));
-  return true;
-}
-
-void Relay::Attach(NewConnection connection) {
-  // What was opened but not delivered yet must leave the receive buffer before a new connection
-  // uses it.
-  if (!undelivered_.empty()) {
-    const std::lock_guard lock(inbox_mutex_);
-    if (!inbox_.connection) inbox_.connection = std::move(connection);
-    connection_.reset();
-    return;
-  }
-  const absl::Status status = stream_.Attach(connection.generation, connection.peer_next_expected);
-  if (!status.ok()) {
-    events_.OnDisconnected(number_, base::MessageOf(status));
-    return;
-  }
-  connection_ = std::move(connection.fd);
 }
 
 bool Relay::CanReadChannel() const {
@@ -118,11 +96,12 @@ bool Relay::CanReadConnection() const {
 }
 
 bool Relay::Ended() {
-  return stream_.send_ended() && stream_.receive_ended() && undelivered_.empty() &&
-         stream_.Outgoing().empty();
+  // Without a connection our last acknowledgement may not have left.
+  return connection_.valid() && stream_.send_ended() && stream_.receive_ended() &&
+         undelivered_.empty() && stream_.Outgoing().empty();
 }
 
-void Relay::Wait() {
+void Relay::Wait(std::unique_lock<std::mutex>& lock) {
   std::array<pollfd, 3> fds{};
   fds[0] = {wake_.get(), POLLIN, 0};
   fds[1] = {-1, 0, 0};
@@ -134,11 +113,13 @@ void Relay::Wait() {
   // A descriptor with nothing to wait for is left out: poll would report its hang-up for ever.
   if (fds[1].events != 0) fds[1].fd = connection_.get();
   if (fds[2].events != 0) fds[2].fd = channel_.get();
+  lock.unlock();
   poll(fds.data(), fds.size(), -1);
   if ((fds[0].revents & POLLIN) != 0) {
     eventfd_t ignored = 0;
     eventfd_read(wake_.get(), &ignored);
   }
+  lock.lock();
 }
 
 absl::Status Relay::Pump() {
@@ -192,7 +173,6 @@ void Relay::ReadConnection() {
 absl::Status Relay::OpenRecords() {
   while (undelivered_.empty()) {
     absl::StatusOr<std::optional<transport::Delivery>> next = stream_.Next();
-    next_expected_ = stream_.next_expected();
     if (!next.ok()) {
       Disconnect(base::MessageOf(next.status()));
       return absl::OkStatus();
@@ -237,11 +217,15 @@ void Relay::WriteChannel() {
   }
 }
 
+void Relay::CloseConnection() {
+  connection_.reset();
+  stream_.Detach();
+}
+
 void Relay::Disconnect(const std::string& why) {
   if (!connection_.valid()) return;
-  connection_.reset();
-  // The receive buffer is kept while it holds payload for the channel; Attach clears the rest.
-  if (!reported_end_) events_.OnDisconnected(number_, why);
+  CloseConnection();
+  if (!reported_end_) events_.OnDisconnected(number_, generation_, why);
 }
 
 }  // namespace sealift::mover

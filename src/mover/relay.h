@@ -1,23 +1,23 @@
 // A relay joins one local channel (a socket of QEMU, or the agent's control channel) with one
 // stream.
 //
-// Each relay is one thread that owns its Stream, its channel and its connection, and does four
-// things as long as they do not block, then waits in poll(2):
+// Each relay is one thread that does four things as long as they do not block, then waits in
+// poll(2):
 //
 //   1. channel -> seal       while the stream has room for another record
 //   2. sealed  -> connection
 //   3. connection -> open    while nothing is waiting for the channel
 //   4. opened  -> channel
 //
-// so back-pressure passes through unchanged and memory is bounded. The mover's main thread hands
-// over channels and connections through an inbox; the relay reports through RelayEvents. Losing the
+// so back-pressure passes through unchanged and memory is bounded. One mutex guards everything; the
+// thread holds it except in poll, so the mover's main thread, which hands over channels and
+// connections, never waits longer than one round. The relay reports through RelayEvents. Losing the
 // connection is not the end: the relay waits for the next one.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <thread>
 
@@ -33,12 +33,14 @@ enum class ChannelKind {
   kMessages,  // SOCK_SEQPACKET datagrams: one kControl record each
 };
 
-// RelayEvents is told what happens; calls come from the relay's thread.
+// RelayEvents is told what happens. Calls come from the relay's thread, under its mutex: they must
+// not call the relay.
 class RelayEvents {
  public:
   virtual ~RelayEvents() = default;
-  // The connection is gone; the stream has not ended.
-  virtual void OnDisconnected(std::uint16_t stream, const std::string& why) = 0;
+  // Connection `generation` is gone; the stream has not ended.
+  virtual void OnDisconnected(std::uint16_t stream, std::uint32_t generation,
+                              const std::string& why) = 0;
   // Both directions have ended and everything is acknowledged.
   virtual void OnEnded(std::uint16_t stream) = 0;
   // The relay cannot go on, whatever connection it gets.
@@ -57,32 +59,20 @@ class Relay {
 
   // SetChannel hands over the local side, once.
   void SetChannel(base::UniqueFd channel);
-  // SetConnection hands over a connection whose hello is done. It replaces the current one.
-  void SetConnection(base::UniqueFd connection, std::uint32_t generation,
-                     std::uint64_t peer_next_expected);
+  // StopReceiving drops the current connection, without an event, and returns the next sequence
+  // expected from the peer: what a hello says. It stays true until SetConnection.
+  [[nodiscard]] std::uint64_t StopReceiving();
+  // SetConnection hands over a connection whose hello is done, in place of the current one. An
+  // error (see Stream::Attach) means that it was closed and there is none.
+  [[nodiscard]] absl::Status SetConnection(base::UniqueFd connection, std::uint32_t generation,
+                                           std::uint64_t peer_next_expected);
 
-  // The next sequence expected from the peer, for a hello.
-  [[nodiscard]] std::uint64_t next_expected() const { return next_expected_.load(); }
   [[nodiscard]] std::uint64_t wire_bytes() const { return wire_bytes_.load(); }
   [[nodiscard]] std::uint64_t payload_bytes() const { return payload_bytes_.load(); }
 
  private:
-  struct NewConnection {
-    base::UniqueFd fd;
-    std::uint32_t generation = 0;
-    std::uint64_t peer_next_expected = 0;
-  };
-  struct Inbox {
-    std::optional<base::UniqueFd> channel;
-    std::optional<NewConnection> connection;
-    bool stop = false;
-  };
-
   void Run();
-  // Returns false when the relay is to stop.
-  [[nodiscard]] bool TakeInbox();
-  void Attach(NewConnection connection);
-  void Wait();
+  void Wait(std::unique_lock<std::mutex>& lock);
   [[nodiscard]] absl::Status Pump();
   [[nodiscard]] absl::Status ReadChannel();
   void WriteConnection();
@@ -90,6 +80,7 @@ class Relay {
   [[nodiscard]] absl::Status OpenRecords();
   void Deliver(const transport::Delivery& delivery);
   void WriteChannel();
+  void CloseConnection();
   void Disconnect(const std::string& why);
   void Wake();
   [[nodiscard]] bool CanReadChannel() const;
@@ -99,24 +90,24 @@ class Relay {
   const std::uint16_t number_;
   const ChannelKind kind_;
   RelayEvents& events_;
-  transport::Stream stream_;
-
-  base::UniqueFd channel_;
-  base::UniqueFd connection_;
-  base::ByteSpan
-      undelivered_;  // opened payload that the channel has not taken yet; inside stream_'s buffer
-  bool channel_read_ended_ = false;  // end of file from the channel: our final record was sent
-  bool channel_write_ended_ =
-      false;  // the peer's final was passed on, or the channel's reader is gone
-  bool reported_end_ = false;
-
-  std::atomic<std::uint64_t> next_expected_{0};
+  const base::UniqueFd wake_;
   std::atomic<std::uint64_t> wire_bytes_{0};
   std::atomic<std::uint64_t> payload_bytes_{0};
 
-  base::UniqueFd wake_;
-  std::mutex inbox_mutex_;
-  Inbox inbox_;  // guarded by inbox_mutex_
+  std::mutex mutex_;
+  // Guarded by mutex_:
+  bool stop_ = false;
+  transport::Stream stream_;
+  base::UniqueFd channel_;
+  base::UniqueFd connection_;
+  std::uint32_t generation_ = 0;  // of the last connection
+  // Opened payload that the channel has not taken yet; inside stream_'s receive buffer.
+  base::ByteSpan undelivered_;
+  bool channel_read_ended_ = false;  // end of file from the channel: our final record was sent
+  // The peer's final was passed on, or the channel's reader is gone.
+  bool channel_write_ended_ = false;
+  bool reported_end_ = false;
+
   std::thread thread_;
 };
 

@@ -97,22 +97,26 @@ absl::StatusOr<Bytes> HelloConnector::Finish(ByteSpan reply) {
 }
 
 absl::StatusOr<HelloAcceptor> HelloAcceptor::Create(const keys::KeySchedule& schedule,
-                                                    keys::RandomSource& random, ByteSpan open,
-                                                    std::uint64_t next_expected) {
+                                                    ByteSpan open) {
   HelloAcceptor hello;
   SEALIFT_ASSIGN_OR_RETURN(hello.open_, ParseHelloOpen(open));
   SEALIFT_ASSIGN_OR_RETURN(hello.peer_key_,
                            MacKey(schedule, hello.open_, keys::Direction::kToDestination));
   if (!CheckProof(hello.peer_key_, hello.transcript_, open)) return BadHello();
-  SEALIFT_ASSIGN_OR_RETURN(const keys::SecretBytes own_key,
+  SEALIFT_ASSIGN_OR_RETURN(hello.own_key_,
                            MacKey(schedule, hello.open_, keys::Direction::kToSource));
+  return hello;
+}
+
+absl::StatusOr<Bytes> HelloAcceptor::Reply(keys::RandomSource& random,
+                                           std::uint64_t next_expected) {
   std::array<std::byte, kHelloRandomSize> fresh{};
   SEALIFT_RETURN_IF_ERROR(random.Fill(fresh));
-  hello.reply_ = Prefix(HelloKind::kReply, hello.open_);
-  base::Append(hello.reply_, fresh);
-  base::AppendBig(hello.reply_, next_expected);
-  Prove(own_key, hello.transcript_, hello.reply_);
-  return hello;
+  Bytes message = Prefix(HelloKind::kReply, open_);
+  base::Append(message, fresh);
+  base::AppendBig(message, next_expected);
+  Prove(own_key_, transcript_, message);
+  return message;
 }
 
 absl::Status HelloAcceptor::Finish(ByteSpan finish) {

@@ -75,31 +75,30 @@ class HelloConnector {
   base::Bytes transcript_;
 };
 
-// HelloAcceptor is the destination's half.
+// HelloAcceptor is the destination's half. One object per connection.
 class HelloAcceptor {
  public:
   // Create checks the proof of an opening message whose id, stream and generation the caller has
   // found acceptable.
   [[nodiscard]] static absl::StatusOr<HelloAcceptor> Create(const keys::KeySchedule& schedule,
-                                                            keys::RandomSource& random,
-                                                            base::ByteSpan open,
-                                                            std::uint64_t next_expected);
-  // Reply is the message to send.
-  [[nodiscard]] base::ByteSpan Reply() const { return reply_; }
+                                                            base::ByteSpan open);
+  // Reply returns the message to send. `next_expected` is the next sequence this side expects from
+  // the peer, so nothing may be taken from an older connection of the stream any more.
+  [[nodiscard]] absl::StatusOr<base::Bytes> Reply(keys::RandomSource& random,
+                                                  std::uint64_t next_expected);
   // Finish checks the last message (kHelloFinishSize bytes). Only after it is the connection the
-  // peer's.
+  // peer's, and peer_next_expected() known.
   [[nodiscard]] absl::Status Finish(base::ByteSpan finish);
   [[nodiscard]] std::uint64_t peer_next_expected() const { return peer_next_expected_; }
-  [[nodiscard]] const HelloOpen& open() const { return open_; }
 
  private:
   HelloAcceptor() = default;
 
   HelloOpen open_;
   std::uint64_t peer_next_expected_ = 0;
+  keys::SecretBytes own_key_;
   keys::SecretBytes peer_key_;
   base::Bytes transcript_;
-  base::Bytes reply_;
 };
 
 }  // namespace sealift::transport

@@ -73,10 +73,11 @@ void Stream::Detach() {
   written_of_record_ = 0;
   receive_begin_ = 0;
   receive_end_ = 0;
-  unacknowledged_payload_ = 0;
+  unacknowledged_records_ = 0;
+  failure_ = absl::OkStatus();
 }
 
-bool Stream::HasRoom() const { return !final_sent_ && retained_bytes_ < kMaxRetainedBytes; }
+bool Stream::HasRoom() const { return !final_sent_ && retained_.size() < kMaxRetainedRecords; }
 
 MutableByteSpan Stream::PayloadBuffer() {
   return MutableByteSpan(payload_buffer_).subspan(record::kHeaderSize, record::kPreferredPayload);
@@ -87,7 +88,6 @@ absl::Status Stream::Send(RecordType type, std::size_t size) {
   SEALIFT_ASSIGN_OR_RETURN(const std::size_t sealed,
                            sealer_.Seal(type, PayloadBuffer().first(size), payload_buffer_));
   retained_.push_back({std::exchange(payload_buffer_, TakeBuffer()), sealed});
-  retained_bytes_ += sealed;
   final_sent_ = type == RecordType::kFinal;
   return absl::OkStatus();
 }
@@ -101,7 +101,6 @@ Bytes Stream::TakeBuffer() {
 
 void Stream::ReleaseBefore(std::uint64_t sequence) {
   for (; first_retained_ < sequence; ++first_retained_) {
-    retained_bytes_ -= retained_.front().size;
     spare_buffers_.push_back(std::move(retained_.front().bytes));
     retained_.pop_front();
   }
@@ -185,9 +184,8 @@ absl::StatusOr<std::optional<Delivery>> Stream::Next() {
     if (opened.verdict == Verdict::kNeedMore) return std::nullopt;
     receive_begin_ += opened.size;
     if (opened.type == RecordType::kAcknowledgement) continue;
-    unacknowledged_payload_ += opened.payload.size();
-    if (opened.type != RecordType::kData || unacknowledged_payload_ >= kAcknowledgeEvery) {
-      unacknowledged_payload_ = 0;
+    if (++unacknowledged_records_ == kAcknowledgeEvery || opened.type != RecordType::kData) {
+      unacknowledged_records_ = 0;
       acknowledgement_due_ = true;
     }
     return Delivery{opened.type, opened.payload};

@@ -3,9 +3,8 @@
 //
 // A Stream does no I/O. Its owner moves bytes between it and a socket:
 //
-//   channel --> PayloadBuffer/Send --> [sealed, retained until acknowledged] --> Outgoing/Sent -->
-//   socket channel <-- Next               <-- [opened in place]      <-- ReceiveBuffer/Received <--
-//   socket
+//   channel -> PayloadBuffer/Send -> [sealed, kept until acknowledged] -> Outgoing/Sent -> socket
+//   channel <- Next               <- [opened in place]         <- ReceiveBuffer/Received <- socket
 //
 // When a connection is lost the owner detaches it, and attaches the next one with what the peer
 // says it has received: everything after that is sent again, byte for byte. Acknowledgements belong
@@ -28,15 +27,18 @@
 
 namespace sealift::transport {
 
+// ---- Dictated by the protocol ----
+
+// Records kept for resending at most, per stream and direction; the sender waits at the limit. Each
+// takes a buffer of kPreferredPayload, 4 MiB in all: small, so that QEMU's own bandwidth estimate,
+// which counts bytes into its local socket, stays true.
+inline constexpr std::size_t kMaxRetainedRecords = 64;
+// Received data records after which an acknowledgement is due, whatever their size: a sender at its
+// limit waits for it. Control and final records are acknowledged at once.
+inline constexpr std::size_t kAcknowledgeEvery = 8;
+
 // ---- Chosen by us ----
 
-// Sealed bytes kept for resending at most, per stream and direction; the sender waits at the limit.
-// Small, so that QEMU's own bandwidth estimate, which counts bytes into its local socket, stays
-// true.
-inline constexpr std::size_t kMaxRetainedBytes = 4U << 20;
-// Received payload bytes after which an acknowledgement is due. Control and final records are
-// acknowledged at once.
-inline constexpr std::size_t kAcknowledgeEvery = 512U << 10;
 inline constexpr std::size_t kReceiveBufferSize = 1U << 20;
 
 // StreamOptions of one stream at one end.
@@ -47,7 +49,8 @@ struct StreamOptions {
   keys::Protection protection = keys::Protection::kSealed;
 };
 
-// Delivery is one record for the owner. `payload` is valid until the next call on the stream.
+// Delivery is one record for the owner. `payload` is valid until the next ReceiveBuffer(), also
+// when the connection is lost before.
 struct Delivery {
   record::RecordType type{};
   base::ByteSpan payload;
@@ -64,7 +67,8 @@ class Stream {
   // said; a number that we never sent, or that it acknowledged before and now takes back, is an
   // error and nothing changes.
   [[nodiscard]] absl::Status Attach(std::uint32_t generation, std::uint64_t peer_next_expected);
-  // Detach ends the connection; what was not acknowledged stays.
+  // Detach ends the connection; what was not acknowledged stays, what was not opened is forgotten
+  // (the peer sends it again).
   void Detach();
 
   // -- Sending
@@ -125,7 +129,6 @@ class Stream {
   std::deque<Retained> retained_;
   std::uint64_t first_retained_ = 0;
   std::uint64_t next_to_write_ = 0;
-  std::size_t retained_bytes_ = 0;
   std::size_t written_of_record_ = 0;  // of record next_to_write_
   base::Bytes payload_buffer_;
   std::vector<base::Bytes> spare_buffers_;
@@ -134,7 +137,7 @@ class Stream {
   base::Bytes receive_buffer_;
   std::size_t receive_begin_ = 0;
   std::size_t receive_end_ = 0;
-  std::size_t unacknowledged_payload_ = 0;
+  std::size_t unacknowledged_records_ = 0;
 
   // Exist while a connection is attached.
   std::optional<record::AcknowledgementSealer> acknowledgement_sealer_;
