@@ -44,7 +44,7 @@ void AddSettings(CLI::App& app, Settings& settings) {
             "Format of what is printed on stdout")
       ->envname("SEALIFT_OUTPUT");
   app.add_option("--timeout", settings.timeout_s,
-                 "Longest wait for an answer of the controller; 60 unless told")
+                 "Longest wait for an answer of the controller (default: 60)")
       ->check(CLI::Range(1U, 86400U).description(""))
       ->type_name("SECONDS")
       ->envname("SEALIFT_TIMEOUT");
@@ -125,9 +125,9 @@ CommandLine::CommandLine()
 }
 
 int RunCommandLine(int argc, const char* const* argv) {
-  Interrupts interrupts;
   rpc::RequireTls13();
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // errors are told by us, once
+  Interrupts interrupts;
   CommandLine line;
   try {
     line.app.parse(argc, argv);

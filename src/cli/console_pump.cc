@@ -40,7 +40,9 @@ class Pump {
   ConsoleEnd Run() {
     std::thread writer([this] { CopyOutput(); });
     const ConsoleEnd end = CopyInput();
-    stream_.leave();
+    // A stream that ended by itself has a status worth reading; leaving would replace it by a
+    // cancellation.
+    if (end != ConsoleEnd::kServer) stream_.leave();
     writer.join();
     return end;
   }

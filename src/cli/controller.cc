@@ -14,8 +14,10 @@ namespace {
 
 constexpr std::chrono::seconds kConnectTimeout{10};
 
-// gRPC's own text for a deadline that passed on this side; the controller's say what it waited for.
+// gRPC's own texts, for a deadline that passed on this side and for a call that a server dropped as
+// it went away. The controller's own errors say more.
 constexpr std::string_view kGrpcDeadlineText = "Deadline Exceeded";
+constexpr std::string_view kGrpcCancelledText = "CANCELLED";
 
 // CheckIdentity finds what is wrong with the context before the controller is bothered; gRPC would
 // only say that a handshake failed.
@@ -32,6 +34,27 @@ absl::StatusOr<pki::CertificateInfo> CheckIdentity(const Context& context, base:
   }
   SEALIFT_RETURN_IF_ERROR(pki::CheckValidity(certificate, now));
   return certificate;
+}
+
+// CauseOf leaves of gRPC's text what went wrong: "failed to connect to all addresses; last error:
+// UNKNOWN: ipv4:192.0.2.1:7430: Failed to connect to remote host: Connection refused" becomes its
+// last sentence.
+std::string_view CauseOf(std::string_view text) {
+  constexpr std::string_view kLast = "last error: ";
+  constexpr std::string_view kUnknown = "UNKNOWN: ";
+  if (const std::size_t at = text.rfind(kLast); at != std::string_view::npos) {
+    text.remove_prefix(at + kLast.size());
+  }
+  if (text.starts_with(kUnknown)) text.remove_prefix(kUnknown.size());
+  if (text.starts_with("ipv4:") || text.starts_with("ipv6:")) {
+    text.remove_prefix(std::min(text.find(": "), text.size() - 2) + 2);
+  }
+  return text;
+}
+
+bool IsTlsError(std::string_view cause) {
+  return cause.find("handshake") != std::string_view::npos ||
+         cause.find("verif") != std::string_view::npos;
 }
 
 bool Decided(grpc_connectivity_state state) {
@@ -116,20 +139,35 @@ absl::Status Controller::RenewCertificate(const pki::Identity& identity) {
 absl::Status Controller::Explain(const grpc::Status& status) const {
   const absl::Status error = rpc::FromGrpc(status);
   if (absl::IsUnavailable(error) && channel_->GetState(false) != GRPC_CHANNEL_READY) {
-    return Unreachable(status.error_message());
+    return Unreachable(CauseOf(status.error_message()));
   }
   if (absl::IsDeadlineExceeded(error) && status.error_message() == kGrpcDeadlineText) {
     return absl::DeadlineExceededError(fmt::format(
         "the controller at {} did not answer within {} s (--timeout)", address_, timeout_.count()));
   }
+  if (absl::IsCancelled(error) && status.error_message() == kGrpcCancelledText) {
+    return Unreachable("it ended the call, as it does when it is being stopped");
+  }
+  if (absl::IsUnimplemented(error) && status.error_message().empty()) {
+    return absl::UnimplementedError(
+        fmt::format("the server at {} does not know this call: it is not the controller's port for "
+                    "operators ({} unless configured), or has another version",
+                    address_, rpc::kControllerPort));
+  }
   return error;
 }
 
-absl::Status Controller::Unreachable(std::string_view why) const {
+absl::Status Controller::Unreachable(std::string_view cause) const {
+  if (IsTlsError(cause)) {
+    return absl::UnavailableError(fmt::format(
+        "the server at {} is not the controller of context file {}: {}. Name the context "
+        "file of that controller with --context, or check the address",
+        address_, context_path_, cause));
+  }
   return absl::UnavailableError(
-      fmt::format("the controller at {} cannot be reached: {}. The address is from {}; check that "
-                  "sealift-controllerd runs there and that this is its context file",
-                  address_, why, context_path_));
+      fmt::format("the controller at {} (context file {}) cannot be reached: {}. Check that "
+                  "sealift-controllerd runs there and that the address is right",
+                  address_, context_path_, cause));
 }
 
 }  // namespace sealift::cli

@@ -71,7 +71,7 @@ class Controller {
   [[nodiscard]] absl::Status Open();
   [[nodiscard]] absl::Status WaitUntilConnected();
   [[nodiscard]] absl::Status RenewCertificate(const pki::Identity& identity);
-  [[nodiscard]] absl::Status Unreachable(std::string_view why) const;
+  [[nodiscard]] absl::Status Unreachable(std::string_view cause) const;
 
   std::string context_path_;
   Context context_;

@@ -84,7 +84,7 @@ void AddEventsCommand(CLI::App& root, Action& chosen) {
       ->type_name("NUMBER");
   verb.add_option_function<std::uint32_t>(
           "--limit", [&to = request](std::uint32_t limit) { to.set_limit(limit); },
-          "The newest of them, at most so many; 1000 unless told")
+          "The newest of them, at most so many (default: 1000)")
       ->type_name("N");
 }
 

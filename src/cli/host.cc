@@ -101,8 +101,7 @@ absl::StatusOr<ExitCode> ShowHost(Session& session, const v1::GetHostRequest& re
 absl::StatusOr<ExitCode> RemoveHost(Session& session, const v1::RemoveHostRequest& request) {
   SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
   SEALIFT_RETURN_IF_ERROR(controller->Call(&HostStub::Remove, request).status());
-  session.output().Note(
-      fmt::format("host {} is removed, its certificate is revoked", request.name()));
+  session.output().Note(fmt::format("host {} is removed", request.name()));
   return ExitCode::kDone;
 }
 
@@ -118,7 +117,7 @@ void AddAddVerb(CLI::App& host, Action& chosen) {
   verb.add_option_function<std::uint32_t>(
           "--token-lifetime",
           [&to = request](std::uint32_t seconds) { to.set_token_lifetime_s(seconds); },
-          "How long the token can be used; one hour unless told")
+          "How long the token can be used (default: 3600)")
       ->type_name("SECONDS");
   verb.add_flag_callback(
       "--renew-token", [&to = request] { to.set_renew_token(true); },

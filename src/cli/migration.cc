@@ -110,7 +110,7 @@ void AddListVerb(CLI::App& migration, Action& chosen) {
   verb.add_option("--vm", *request.mutable_vm(), "Only those of this VM")->type_name(kVmType);
   verb.add_option_function<std::uint32_t>(
           "--limit", [&to = request](std::uint32_t limit) { to.set_limit(limit); },
-          "How many at most; 100 unless told")
+          "How many at most (default: 100)")
       ->type_name("N");
 }
 

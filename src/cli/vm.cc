@@ -146,7 +146,7 @@ void AddStopVerb(CLI::App& vm, Action& chosen) {
       "--force", [&to = request] { to.set_force(true); }, "End it at once, as pulling the plug");
   verb.add_option_function<std::uint32_t>(
           "--timeout", [&to = request](std::uint32_t seconds) { to.set_timeout_s(seconds); },
-          "How long to wait for the guest; 60 unless told")
+          "How long to wait for the guest (default: 60)")
       ->check(CLI::Range(1U, 86400U).description(""))
       ->type_name("SECONDS");
 }

@@ -94,7 +94,7 @@ void AddVmConsoleVerb(CLI::App& vm, Action& chosen) {
   AddVmName(verb, arguments.name);
   verb.add_option("--linger", arguments.linger_s,
                   "When the input is not a terminal: leave after its end once the guest has been "
-                  "silent for this long; 2 unless told, 0 stays until the guest ends it")
+                  "silent for this long (default: 2; 0: stay until the guest ends it)")
       ->check(CLI::Range(0.0, 86400.0).description(""))
       ->type_name("SECONDS");
 }

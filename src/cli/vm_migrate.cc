@@ -66,7 +66,7 @@ void AddVmMigrateVerb(CLI::App& vm, Action& chosen) {
       ->type_name(kHostType);
   verb.add_option_function<std::uint32_t>(
           "--streams", [&to = arguments.request](std::uint32_t n) { to.set_streams(n); },
-          "Connections that carry the data; the controller chooses unless told")
+          "Connections that carry the data (default: the controller chooses)")
       ->check(CLI::Range(1U, 64U).description(""))
       ->type_name("N");
   verb.add_flag("--detach", arguments.detach, "Print the id of the migration and do not wait");

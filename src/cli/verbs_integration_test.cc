@@ -1,0 +1,216 @@
+// The verbs that ask and get one answer, and the completion of them.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <nlohmann/json.hpp>
+
+#include "cli/testing_cli.h"
+
+namespace sealift::cli {
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+// ---- Hosts ----
+
+TEST_F(CliTest, AddingAHostPrintsTheCommandThatJoinsIt) {
+  script().add_host = [](const v1::AddHostRequest& request, v1::AddHostResponse& response) {
+    EXPECT_EQ(request.name(), "b");
+    EXPECT_EQ(request.address(), "192.0.2.2");
+    EXPECT_EQ(request.token_lifetime_s(), 60U);
+    response.mutable_host()->set_name("b");
+    response.set_token("sealift1.x");
+    response.set_join_command("sealift-agentd join --controller c:7431 --token sealift1.x");
+    return grpc::Status::OK;
+  };
+  const std::vector<std::string> add = {
+      "host", "add", "b", "--address", "192.0.2.2", "--token-lifetime", "60"};
+  const Result result = Run(add);
+  EXPECT_EQ(result.out, "sealift-agentd join --controller c:7431 --token sealift1.x\n");
+  EXPECT_THAT(result.err, HasSubstr("host b can join"));
+  std::vector<std::string> add_json = add;
+  add_json.insert(add_json.end(), {"-o", "json"});
+  EXPECT_EQ(json::parse(Run(add_json).out)["token"], "sealift1.x");
+}
+
+TEST_F(CliTest, ListsHostsInEveryFormat) {
+  script().list_hosts = [](const auto&, v1::ListHostsResponse& response) {
+    v1::Host& host = *response.add_hosts();
+    host.set_name("a");
+    host.set_state(v1::HOST_STATE_READY);
+    host.mutable_capabilities()->set_memory_bytes(8ULL << 30);
+    return grpc::Status::OK;
+  };
+  EXPECT_THAT(Run({"host", "list"}).out, AllOf(StartsWith("NAME"), HasSubstr("0 B of 8 GiB free")));
+  EXPECT_EQ(json::parse(Run({"host", "list", "-o", "json"}).out)[0]["state"], "ready");
+  EXPECT_THAT(Run({"host", "list", "-o", "yaml"}).out, StartsWith("- name: a\n"));
+}
+
+// ---- VMs ----
+
+TEST_F(CliTest, CreatesAVmFromAFileOrStdin) {
+  v1::CreateVmRequest seen;
+  script().create_vm = [&](const v1::CreateVmRequest& request, v1::Vm& vm) {
+    seen = request;
+    vm.set_name("web1");
+    vm.set_host("a");
+    vm.set_state(v1::VM_STATE_RUNNING);
+    return grpc::Status::OK;
+  };
+  const std::string file = WriteFile("web1.yaml", "name: web1\n");
+  const Result result = Run({"vm", "create", file, "--host", "a", "--start"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.err, "VM web1 is running on a\n");
+  EXPECT_EQ(seen.definition_yaml(), "name: web1\n");
+  EXPECT_EQ(seen.host(), "a");
+  EXPECT_TRUE(seen.start());
+  EXPECT_EQ(Run({"vm", "create", "-"}, "name: x\n").exit_code, 0);
+  EXPECT_EQ(seen.definition_yaml(), "name: x\n");
+  EXPECT_FALSE(seen.start());
+}
+
+TEST_F(CliTest, ErrorsInADefinitionNameFileAndLine) {
+  script().create_vm = [](const auto&, auto&) {
+    return Error(grpc::StatusCode::INVALID_ARGUMENT, "line 4: memory: '12 parsecs' is not a size");
+  };
+  const std::string file = WriteFile("web1.yaml", "x\n");
+  const Result result = Run({"vm", "create", file});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(result.err, "sealift: " + file + ":4: memory: '12 parsecs' is not a size\n");
+}
+
+TEST_F(CliTest, ADefinitionThatIsNotThereIsWrongUsage) {
+  const Result result = Run({"vm", "create", "/none.yaml"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("/none.yaml"));
+}
+
+TEST_F(CliTest, StopsAVmWithTheGuestsOwnTimeout) {
+  v1::StopVmRequest seen;
+  script().stop_vm = [&](const v1::StopVmRequest& request, v1::Vm& vm) {
+    seen = request;
+    vm.set_name(request.name());
+    vm.set_state(v1::VM_STATE_STOPPED);
+    return grpc::Status::OK;
+  };
+  EXPECT_EQ(Run({"vm", "stop", "web1", "--timeout", "7"}).exit_code, 0);
+  EXPECT_EQ(seen.timeout_s(), 7U);
+  EXPECT_FALSE(seen.force());
+  EXPECT_EQ(Run({"--timeout", "9", "vm", "stop", "web1", "--force"}).exit_code, 0);
+  EXPECT_EQ(seen.timeout_s(), 0U);
+  EXPECT_TRUE(seen.force());
+}
+
+TEST_F(CliTest, SetsTheEncryptionMode) {
+  script().set_vm = [](const v1::SetVmRequest& request, v1::Vm& vm) {
+    vm.set_name(request.name());
+    vm.set_encryption(request.encryption());
+    return grpc::Status::OK;
+  };
+  EXPECT_EQ(Run({"vm", "set", "web1", "--encryption", "required"}).err,
+            "VM web1: encryption of migrations is required\n");
+}
+
+TEST_F(CliTest, AsksAPersonBeforeDeleting) {
+  std::atomic<int> deleted = 0;
+  script().delete_vm = [&](const auto&, auto&) {
+    ++deleted;
+    return grpc::Status::OK;
+  };
+  EXPECT_EQ(Run({"vm", "delete", "web1"}).exit_code, 0);  // no terminal: not asked
+  EXPECT_EQ(deleted, 1);
+  const auto no = Start({"vm", "delete", "web1"}, Child::Wiring::kTerminal);
+  ASSERT_TRUE(no->WaitForOut("Delete VM web1?"));
+  no->Type("\n");
+  EXPECT_EQ(no->Wait().exit_code, 7);
+  EXPECT_EQ(deleted, 1);
+  const auto yes = Start({"vm", "delete", "web1"}, Child::Wiring::kTerminal);
+  ASSERT_TRUE(yes->WaitForOut("Delete VM web1?"));
+  yes->Type("y\n");
+  EXPECT_EQ(yes->Wait().exit_code, 0);
+  EXPECT_EQ(deleted, 2);
+  EXPECT_THAT(Start({"vm", "delete", "web1", "--yes"}, Child::Wiring::kTerminal)->Wait().out,
+              Not(HasSubstr("?")));
+}
+
+// ---- The rest ----
+
+TEST_F(CliTest, VersionAsksTheController) {
+  const json version = json::parse(Run({"version", "-o", "json"}).out);
+  EXPECT_EQ(version["controller"]["controller_version"], "9.8.7");
+  EXPECT_THAT(version["controller"]["identity"], HasSubstr("/operator/admin"));
+  EXPECT_THAT(Run({"version"}).out, HasSubstr("9.8.7 (API 1) at 127.0.0.1:"));
+}
+
+TEST_F(CliTest, VersionWorksWithoutAController) {
+  controller_.Stop();
+  const Result unreachable = Run({"version"});
+  EXPECT_EQ(unreachable.exit_code, 3);
+  EXPECT_THAT(unreachable.out, StartsWith("sealift  "));
+  EXPECT_EQ(Run({"version", "--client"}).exit_code, 0);
+  environment_.erase("SEALIFT_CONTEXT");
+  const Result alone = Run({"version", "-o", "json"});
+  EXPECT_EQ(alone.exit_code, 0);
+  EXPECT_TRUE(json::parse(alone.out)["controller"].is_null());
+}
+
+TEST_F(CliTest, AResultThatCannotBeWrittenIsAnError) {
+  script().list_vms = [](const auto&, auto&) { return grpc::Status::OK; };
+  Child child("/bin/sh", {"-c", "exec sealift vm list >/dev/full"}, environment_,
+              Child::Wiring::kPipes);
+  EXPECT_EQ(child.Wait().exit_code, 1);
+}
+
+class BashCompletionTest : public CliTest {
+ protected:
+  // Complete gives what bash offers for the last word of a line.
+  std::string Complete(const std::string& words) const {
+    const std::string script = fmt::format(
+        "source <(sealift completion bash)\n"
+        "COMP_WORDS=({}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n_sealift\necho "
+        "\"${{COMPREPLY[*]}}\"",
+        words);
+    Child child("/bin/bash", {"-c", script}, environment_, Child::Wiring::kPipes);
+    const Result result = child.Wait();
+    EXPECT_EQ(result.err, "");
+    return result.out;
+  }
+};
+
+TEST_F(BashCompletionTest, OffersNounsVerbsAndOptions) {
+  EXPECT_EQ(Complete("sealift h"), "host\n");
+  EXPECT_EQ(Complete("sealift vm st"), "start stop\n");
+  EXPECT_EQ(Complete("sealift vm migrate --str"), "--streams\n");
+  EXPECT_EQ(Complete("sealift vm list --con"), "--context --controller\n");
+  EXPECT_EQ(Complete("sealift --context /x vm sh"), "show\n");
+}
+
+TEST_F(BashCompletionTest, OffersValues) {
+  EXPECT_EQ(Complete("sealift vm set web1 --encryption re"), "required\n");
+  EXPECT_EQ(Complete("sealift vm list -o ''"), "table json yaml\n");
+  EXPECT_EQ(Complete("sealift vm create " + folder_ + "/context"), context_path_ + "\n");
+  EXPECT_EQ(Complete("sealift vm migrate --streams ''"), "\n");
+}
+
+TEST_F(BashCompletionTest, OffersTheNamesThatTheControllerKnows) {
+  script().list_vms = [](const auto&, v1::ListVmsResponse& response) {
+    response.add_vms()->set_name("web1");
+    response.add_vms()->set_name("db1");
+    return grpc::Status::OK;
+  };
+  script().list_hosts = [](const auto&, v1::ListHostsResponse& response) {
+    response.add_hosts()->set_name("b");
+    return grpc::Status::OK;
+  };
+  EXPECT_EQ(Complete("sealift vm start w"), "web1\n");
+  EXPECT_EQ(Complete("sealift vm migrate web1 --to ''"), "b\n");
+}
+
+}  // namespace
+}  // namespace sealift::cli
