@@ -376,7 +376,7 @@ grpc::Status FakeAgent::MakeCertificateRequest(grpc::ServerContext*,
   const std::lock_guard lock(mutex_);
   // What a request asks for is ignored: the controller names the host.
   const auto key = pki::GeneratePrivateKey();
-  const auto request = pki::MakeRequest(*key, {"other.sealift", pki::Role::kOperator, "mallory"});
+  const auto request = pki::MakeRequest(*key, {"elsewhere", pki::Role::kOperator, "mallory"});
   response->set_certificate_request_pem(*request);
   return Enter("MakeCertificateRequest");
 }

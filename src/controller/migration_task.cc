@@ -98,7 +98,7 @@ MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow ro
 void MigrationTask::Run(const std::stop_token& stop) {
   const absl::Status started = Start();
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) return Abort(started, stop);
-  if (!started.ok()) failure_ = base::MessageOf(started);
+  if (!started.ok()) start_error_ = base::MessageOf(started);
   Follow(stop);
 }
 
@@ -179,7 +179,7 @@ void MigrationTask::Judge(const absl::Status& watched) {
 
 // The source was never told to start, and nobody has the key any more.
 void MigrationTask::CancelOrphan() {
-  if (failure_.empty()) failure_ = kRestarted;
+  failure_ = start_error_.empty() ? kRestarted : start_error_;
   const auto source = parts_.agents.Connection(source_);
   if (!source.ok()) return;
   const absl::Status cancelled =

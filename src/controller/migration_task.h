@@ -99,7 +99,8 @@ class MigrationTask {
   Started started_ = Started::kUnknown;
   std::optional<v1::AgentMigration> heard_;  // the last view of the source in the present watch
   std::optional<base::Duration> committed_since_;
-  std::string failure_;  // why we had the source cancel what it was never told to start
+  std::string start_error_;  // why it may not have been told to
+  std::string failure_;      // why we had the source cancel what it was never told to start
 };
 
 }  // namespace sealift::controller

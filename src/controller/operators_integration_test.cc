@@ -114,7 +114,7 @@ TEST_F(OperatorsTest, RenewsTheCallersOwnCertificateWhateverTheRequestSays) {
   const std::string key = *pki::GeneratePrivateKey();
   v1::RenewCertificateRequest request;
   request.set_certificate_request_pem(
-      *pki::MakeRequest(key, {"other.sealift", pki::Role::kController, ""}));
+      *pki::MakeRequest(key, {"elsewhere", pki::Role::kController, ""}));
   v1::RenewCertificateResponse response;
   ShortCall call;
   ASSERT_TRUE(controller_.admin().session->RenewCertificate(&call, request, &response).ok());

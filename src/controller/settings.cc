@@ -15,9 +15,9 @@ struct Key {
   const char* name;
   std::string Settings::*member;
 };
-constexpr std::array kKeys{Key{"state-dir", &Settings::state_dir}, Key{"listen", &Settings::listen},
-                           Key{"enrolment-listen", &Settings::enrolment_listen},
-                           Key{"log-level", &Settings::log_level}};
+constexpr std::array kKeys{Key{"state_dir", &Settings::state_dir}, Key{"listen", &Settings::listen},
+                           Key{"enrolment_listen", &Settings::enrolment_listen},
+                           Key{"log_level", &Settings::log_level}};
 
 absl::Status At(const std::string& file, const YAML::Mark& mark, const std::string& what) {
   return absl::InvalidArgumentError(fmt::format("{}: line {}: {}", file, mark.line + 1, what));
@@ -29,14 +29,14 @@ absl::Status ApplyOne(const std::string& file, const YAML::Node& key, const YAML
   for (const Key& known : kKeys) {
     if (name != known.name) continue;
     if (!value.IsScalar() || value.Scalar().empty()) {
-      return At(file, value.Mark(), fmt::format("{}: give one value", name));
+      return At(file, key.Mark(), fmt::format("{}: give one value", name));
     }
     settings.*known.member = value.Scalar();
     return absl::OkStatus();
   }
   return At(
       file, key.Mark(),
-      fmt::format("unknown key '{}': known are state-dir, listen, enrolment-listen, log-level",
+      fmt::format("unknown key '{}': known are state_dir, listen, enrolment_listen, log_level",
                   name));
 }
 

@@ -21,8 +21,8 @@ struct Settings {
   bool operator==(const Settings&) const = default;
 };
 
-// ApplySettingsYaml overwrites what the YAML text names: state-dir, listen, enrolment-listen,
-// log-level. INVALID_ARGUMENT with file, line and key for anything else; `settings` is then
+// ApplySettingsYaml overwrites what the YAML text names: state_dir, listen, enrolment_listen,
+// log_level. INVALID_ARGUMENT with file, line and key for anything else; `settings` is then
 // unspecified.
 [[nodiscard]] absl::Status ApplySettingsYaml(const std::string& file, const std::string& yaml,
                                              Settings& settings);

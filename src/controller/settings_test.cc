@@ -13,8 +13,8 @@ using ::testing::HasSubstr;
 TEST(SettingsTest, ReadsEveryKey) {
   Settings settings;
   ASSERT_TRUE(ApplySettingsYaml("c.yaml",
-                                "state-dir: /s\nlisten: 127.0.0.1:1\nenrolment-listen: '[::1]:2'\n"
-                                "log-level: debug\n",
+                                "state_dir: /s\nlisten: 127.0.0.1:1\nenrolment_listen: '[::1]:2'\n"
+                                "log_level: debug\n",
                                 settings)
                   .ok());
   EXPECT_EQ(settings, (Settings{"/s", "127.0.0.1:1", "[::1]:2", "debug"}));
@@ -41,7 +41,7 @@ TEST_P(BadSettingsTest, NamesFileAndLine) {
 
 INSTANTIATE_TEST_SUITE_P(
     Every, BadSettingsTest,
-    ::testing::Values(Bad{"log-level: info\nlissen: x\n", "line 2: unknown key 'lissen'"},
+    ::testing::Values(Bad{"log_level: info\nlissen: x\n", "line 2: unknown key 'lissen'"},
                       Bad{"listen: [a, b]\n", "line 1: listen"}, Bad{"listen:\n", "line 1: listen"},
                       Bad{"- listen\n", "line 1"}, Bad{"a: b\n\"x", "line"}));
 
