@@ -254,6 +254,8 @@ void MigrationTask::Complete() {
 }
 
 void MigrationTask::EndAtSource(v1::MigrationPhase phase, const std::string& detail) {
+  // So that the VM is seen running there as soon as the migration has ended.
+  parts_.agents.Refresh(source_);
   const bool ours = !failure_.empty();
   const v1::MigrationPhase end = ours ? v1::MIGRATION_PHASE_FAILED : phase;
   const absl::Status ended = record_.End(end, ours ? failure_ : detail);
