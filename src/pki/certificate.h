@@ -54,7 +54,8 @@ struct CertificateInfo {
 // WipeKey overwrites the text of a private key and empties it.
 void WipeKey(std::string& key_pem);
 
-// CertificateAuthority signs. One per installation; the key stays in its file. Thread-safe.
+// CertificateAuthority signs. One per installation; the key stays in its file. It keeps a reference
+// to the clock, which must outlive it. Thread-safe.
 class CertificateAuthority {
  public:
   // Create makes a new one with a random trust domain.
@@ -62,6 +63,8 @@ class CertificateAuthority {
       const base::Clock& clock);
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<CertificateAuthority>> Load(
       const std::string& certificate_pem, const std::string& key_pem, const base::Clock& clock);
+  static void Create(const base::Clock&&) = delete;
+  static void Load(const std::string&, const std::string&, const base::Clock&&) = delete;
   virtual ~CertificateAuthority() = default;
 
   // Issue checks the request's signature and signs it for exactly `identity`; what the request asks

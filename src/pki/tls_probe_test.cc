@@ -32,7 +32,8 @@ class TlsServer {
 
  private:
   void ServeOne(int version) {
-    const auto authority = *CertificateAuthority::Create(base::SystemClock());
+    const base::SystemClock clock;
+    const auto authority = *CertificateAuthority::Create(clock);
     const Identity identity{authority->trust_domain(), Role::kHost, "a"};
     const std::string key_pem = *GeneratePrivateKey();
     const KeyPtr key = *ParsePrivateKey(key_pem);

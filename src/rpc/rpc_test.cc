@@ -246,6 +246,28 @@ TEST_F(RpcTest, AClientRefusesAServerOfAnotherName) {
   EXPECT_EQ(session_.calls, 0);
 }
 
+TEST_F(RpcTest, AClientMayRefuseACertificateOfTheServer) {
+  const auto server = ServeOperators();
+  const CredentialFiles files = site_.Enrol("client.pem", site_.Operator("admin"));
+  const std::string serial =
+      pki::ReadCertificate(*base::ReadFile(site_.folder() + "/controller.pem"))->serial;
+  const auto all_but = [](const std::string& refused) {
+    return [refused](const Peer& peer) {
+      return peer.certificate_serial == refused ? absl::PermissionDeniedError("it is revoked")
+                                                : absl::OkStatus();
+    };
+  };
+  EXPECT_TRUE(GetInfo(ChannelTo(*server, MakeChannelCredentials(files, site_.Controller(),
+                                                                all_but("another"))))
+                  .ok());
+  const absl::Status status =
+      GetInfo(
+          ChannelTo(*server, MakeChannelCredentials(files, site_.Controller(), all_but(serial))))
+          .status();
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+  EXPECT_THAT(base::MessageOf(status), HasSubstr("it is revoked"));
+}
+
 TEST_F(RpcTest, AClientRefusesAServerOfAnotherAuthority) {
   TestInstallation other;
   const CredentialFiles imposter = other.Enrol("controller.pem", other.Controller());
