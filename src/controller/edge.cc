@@ -9,14 +9,15 @@ namespace sealift::controller {
 
 rpc::Admit RefuseRevoked(store::Store& store) {
   return [&store](const rpc::Peer& peer) -> absl::Status {
-    const auto revoked = store.IsRevoked(peer.certificate_serial);
-    if (revoked.ok() && !*revoked) return absl::OkStatus();
-    const std::string caller = peer.identity.ToUri();
-    LogRefusal(
-        caller, "connect",
-        revoked.ok() ? absl::PermissionDeniedError("certificate revoked") : revoked.status());
-    return absl::PermissionDeniedError(fmt::format(
-        "the certificate of {} is revoked: ask an administrator for a new one", caller));
+    SEALIFT_ASSIGN_OR_RETURN(const bool revoked, store.IsRevoked(peer.certificate_serial));
+    if (!revoked) return absl::OkStatus();
+    const absl::Status refusal = absl::PermissionDeniedError(
+        fmt::format("the certificate of {} is revoked: {}", peer.identity.ToUri(),
+                    peer.identity.role == pki::Role::kHost
+                        ? "let the host join again with sealift host add NAME --renew-token"
+                        : "ask an administrator for a new one"));
+    spdlog::warn("peer refused: {}", base::MessageOf(refusal));
+    return refusal;
   };
 }
 

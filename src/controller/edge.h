@@ -15,7 +15,7 @@
 namespace sealift::controller {
 
 // RefuseRevoked is the last word on a peer, caller or agent: PERMISSION_DENIED for a revoked
-// certificate, and when the store cannot tell. The store outlives it.
+// certificate, the store's error when that cannot tell. The store outlives it.
 [[nodiscard]] rpc::Admit RefuseRevoked(store::Store& store);
 
 // LogRefusal writes who was refused what, and why, to the log.

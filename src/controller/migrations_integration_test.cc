@@ -250,7 +250,7 @@ TEST_F(MigrationsTest, ADestinationThatHasReceivedEverythingIsToldOfTheAbort) {
 
 TEST_F(MigrationsTest, KeepsAskingASourceThatIsAway) {
   const v1::Migration migration = Copying();
-  a_.Stop();
+  controller_.Lose("a", a_);
   const v1::Migration waiting = AwaitDetail(migration, "waiting for host a");
   EXPECT_EQ(waiting.progress().phase(), v1::MIGRATION_PHASE_COPYING);
   EXPECT_EQ(waiting.running_on(), "a");
@@ -266,7 +266,7 @@ TEST_F(MigrationsTest, ASourceLostAfterItsCommitIsFinishedByTheController) {
   const v1::Migration migration = Copying();
   a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
   Await(migration, v1::MIGRATION_PHASE_COMMITTED);
-  a_.Stop();
+  controller_.Lose("a", a_);
   ASSERT_TRUE(b_.WaitFor("TellDecision"));
   EXPECT_EQ(Await(migration, v1::MIGRATION_PHASE_COMPLETED).running_on(), "b");
   ExpectMoved(migration);
@@ -285,7 +285,7 @@ TEST_F(MigrationsTest, ASourceStuckAfterItsCommitIsHelped) {
 
 TEST_F(MigrationsTest, ADestinationThatHasTheGuestEndsTheWaitForALostSource) {
   const v1::Migration migration = Copying();
-  a_.Stop();
+  controller_.Lose("a", a_);
   AwaitDetail(migration, "waiting for host a");
   b_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
   Await(migration, v1::MIGRATION_PHASE_COMPLETED);

@@ -111,12 +111,22 @@ void TestController::Join(const std::string& name, FakeAgent& agent) {
   Reconnect(name, agent);
 }
 
+void TestController::Lose(const std::string& name, FakeAgent& agent) {
+  const std::int64_t before = LastEvent();
+  agent.Stop();
+  SEALIFT_CHECK(AwaitEvent("host.unreachable", "host/" + name, before) != 0);
+}
+
 void TestController::Reconnect(const std::string& name, FakeAgent& agent) {
-  const std::vector<v1::Event> before = Events();
+  const std::int64_t before = LastEvent();
   const auto address = base::ParseHostPort(AddressOf(name), 0);
   agent.Serve({fmt::format("{}/{}.pem", folder_, name), ca_file_}, trust_domain(), address->port);
-  SEALIFT_CHECK(
-      AwaitEvent("host.ready", "host/" + name, before.empty() ? 0 : before.back().number()) != 0);
+  SEALIFT_CHECK(AwaitEvent("host.ready", "host/" + name, before) != 0);
+}
+
+std::int64_t TestController::LastEvent() {
+  const std::vector<v1::Event> events = Events();
+  return events.empty() ? 0 : events.back().number();
 }
 
 std::vector<v1::Event> TestController::Events() {

@@ -62,12 +62,15 @@ class TestController {
                                    rpc::CredentialFiles* files = nullptr);
   // Join adds a host, enrols it, serves its agent and waits until the controller has heard it.
   void Join(const std::string& name, FakeAgent& agent);
+  // Lose ends an agent and waits until the controller has noticed.
+  void Lose(const std::string& name, FakeAgent& agent);
   // Reconnect serves an agent again at its address and waits until the controller has heard it.
   void Reconnect(const std::string& name, FakeAgent& agent);
 
   // Events gives all so far; AwaitEvent blocks until one of `type` about `subject` comes after
   // number `after`, and returns its number (0 after 20 s).
   [[nodiscard]] std::vector<v1::Event> Events();
+  [[nodiscard]] std::int64_t LastEvent();
   [[nodiscard]] bool HasEvent(const std::string& type, const std::string& subject);
   [[nodiscard]] std::int64_t AwaitEvent(const std::string& type, const std::string& subject,
                                         std::int64_t after = 0);
