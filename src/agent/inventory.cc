@@ -2,9 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
-#include <system_error>
 #include <utility>
 
 #include "base/file.h"
@@ -14,8 +12,6 @@ namespace sealift::agent {
 namespace {
 
 using nlohmann::json;
-
-constexpr char kSuffix[] = ".json";
 
 }  // namespace
 
@@ -51,34 +47,22 @@ absl::StatusOr<VmRecord> DecodeVmRecord(const std::string& text) {
 
 Inventory::Inventory(std::string folder) : folder_(std::move(folder)) {}
 
-std::string Inventory::PathOf(const std::string& name) const {
-  return fmt::format("{}/{}{}", folder_, name, kSuffix);
-}
-
 absl::StatusOr<std::vector<VmRecord>> Inventory::Load() const {
-  SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(folder_, 0700));
+  SEALIFT_ASSIGN_OR_RETURN(const auto texts, folder_.Load());
   std::vector<VmRecord> records;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
-    if (entry.path().extension() != kSuffix) continue;
-    SEALIFT_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(entry.path().string()));
-    absl::StatusOr<VmRecord> record = DecodeVmRecord(text);
-    if (!record.ok()) {
-      return base::Annotate(record.status(), fmt::format("read {}", entry.path().string()));
-    }
+  for (const RecordFolder::Text& text : texts) {
+    absl::StatusOr<VmRecord> record = DecodeVmRecord(text.content);
+    if (!record.ok()) return base::Annotate(record.status(), text.path);
     records.push_back(*std::move(record));
   }
-  if (error) return base::ErrnoStatus(fmt::format("list {}", folder_), error.value());
   return records;
 }
 
 absl::Status Inventory::Put(const VmRecord& record) const {
-  return base::WriteFileDurably(PathOf(record.definition.name), EncodeVmRecord(record));
+  return folder_.Put(record.definition.name, EncodeVmRecord(record));
 }
 
-absl::Status Inventory::Remove(const std::string& name) const {
-  return base::RemoveFileDurably(PathOf(name));
-}
+absl::Status Inventory::Remove(const std::string& name) const { return folder_.Remove(name); }
 
 absl::StatusOr<std::string> ReadBootId() {
   SEALIFT_ASSIGN_OR_RETURN(std::string id, base::ReadFile("/proc/sys/kernel/random/boot_id"));

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/record_folder.h"
 #include "hypervisor/vm_definition.h"
 #include "policy/encryption.h"
 
@@ -22,7 +23,7 @@ struct VmRecord {
   std::string boot_id;
 };
 
-// Inventory reads and writes the records. Not thread-safe; its owner locks.
+// Inventory reads and writes the records. Its owner locks.
 class Inventory {
  public:
   explicit Inventory(std::string folder);
@@ -30,14 +31,11 @@ class Inventory {
   // Load reads every record. A damaged file is an error that names it: VMs are not forgotten
   // silently.
   [[nodiscard]] absl::StatusOr<std::vector<VmRecord>> Load() const;
-  // Put writes one record durably.
   [[nodiscard]] absl::Status Put(const VmRecord& record) const;
   [[nodiscard]] absl::Status Remove(const std::string& name) const;
 
  private:
-  [[nodiscard]] std::string PathOf(const std::string& name) const;
-
-  const std::string folder_;
+  const RecordFolder folder_;
 };
 
 // EncodeVmRecord and DecodeVmRecord are the file's content.

@@ -80,7 +80,7 @@ MigrationView LiveMigration::View() const {
 
 bool LiveMigration::Ended() const { return migration::IsFinal(board_->Look().phase); }
 
-void LiveMigration::PostEnd(PhaseName phase, const std::string& detail) {
+void LiveMigration::PostPhase(PhaseName phase, const std::string& detail) {
   board_->Post([&](Snapshot& snapshot) {
     snapshot.phase = phase;
     snapshot.detail = detail;
@@ -204,7 +204,7 @@ void LiveMigration::Undo(const std::string& why) {
     if (!removed.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(removed));
   }
   vm_.reset();
-  PostEnd(PhaseName::kCancelled, why);
+  PostPhase(PhaseName::kCancelled, why);
 }
 
 // ---- Running
@@ -268,15 +268,16 @@ void LiveMigration::Recover() {
 }
 
 void LiveMigration::RecoverSource() {
-  if (record_.step == LedgerStep::kReleased) return PostEnd(PhaseName::kCompleted, "");
-  if (record_.step == LedgerStep::kResumed) return PostEnd(PhaseName::kFailed, kRestarted);
+  if (record_.step == LedgerStep::kReleased) return PostPhase(PhaseName::kCompleted, "");
+  if (record_.step == LedgerStep::kResumed) return PostPhase(PhaseName::kFailed, kRestarted);
   vm_ = parts_.vms.Hold(record_.vm, record_.id);
   const bool committed = record_.step == LedgerStep::kCommitted;
   if (vm_ == nullptr && !committed) {
     parts_.vms.Return(record_.vm);
-    return PostEnd(PhaseName::kFailed, kRestarted);
+    return PostPhase(PhaseName::kFailed, kRestarted);
   }
   if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
+  PostPhase(committed ? PhaseName::kCommitted : PhaseName::kCopying, kRestarted);
   // A copy without a mover rolls itself back.
   thread_ = std::thread([this, committed] {
     if (committed) {
@@ -288,10 +289,10 @@ void LiveMigration::RecoverSource() {
 }
 
 void LiveMigration::RecoverDestination() {
-  if (record_.step == LedgerStep::kDropped) return PostEnd(PhaseName::kFailed, kRestarted);
+  if (record_.step == LedgerStep::kDropped) return PostPhase(PhaseName::kFailed, kRestarted);
   if (record_.step == LedgerStep::kOwned) {
     const absl::Status running = parts_.vms.ContinueIfPaused(record_.vm);
-    return PostEnd(PhaseName::kCompleted, running.ok() ? "" : base::MessageOf(running));
+    return PostPhase(PhaseName::kCompleted, running.ok() ? "" : base::MessageOf(running));
   }
   const absl::StatusOr<hypervisor::VmDefinition> definition =
       hypervisor::ParseVmDefinition(record_.definition_yaml);
@@ -300,8 +301,9 @@ void LiveMigration::RecoverDestination() {
     if (vm.ok()) vm_ = *std::move(vm);
   }
   const bool ready = record_.step == LedgerStep::kReady;
-  if (vm_ == nullptr && !ready) return PostEnd(PhaseName::kFailed, kRestarted);
+  if (vm_ == nullptr && !ready) return PostPhase(PhaseName::kFailed, kRestarted);
   if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
+  PostPhase(ready ? PhaseName::kSwitching : PhaseName::kCopying, kRestarted);
   thread_ = std::thread([this, ready] {
     if (ready) {
       RunDestination(migration::Ready{});
@@ -327,7 +329,7 @@ void LiveMigration::AwaitDecisionWithoutProcess() {
                                            : ours ? LedgerStep::kOwned
                                                   : LedgerStep::kDropped);
     const std::string detail = written.ok() ? "its process is gone" : base::MessageOf(written);
-    PostEnd(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, detail);
+    PostPhase(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, detail);
   });
 }
 

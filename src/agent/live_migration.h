@@ -86,7 +86,7 @@ class LiveMigration {
   void RecoverSource();
   void RecoverDestination();
   void AwaitDecisionWithoutProcess();
-  void PostEnd(migration::PhaseName phase, const std::string& detail);
+  void PostPhase(migration::PhaseName phase, const std::string& detail);
   [[nodiscard]] bool Ended() const;
   [[nodiscard]] absl::Status WriteStep(migration::LedgerStep step);
   [[nodiscard]] absl::Status Own();

@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <filesystem>
 #include <nlohmann/json.hpp>
-#include <system_error>
 #include <utility>
 
 #include "base/file.h"
@@ -16,8 +14,6 @@ namespace {
 
 using migration::LedgerStep;
 using nlohmann::json;
-
-constexpr char kSuffix[] = ".json";
 
 struct StepWord {
   LedgerStep step;
@@ -84,33 +80,21 @@ absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text) {
 
 MigrationLog::MigrationLog(std::string folder) : folder_(std::move(folder)) {}
 
-std::string MigrationLog::PathOf(const std::string& id) const {
-  return fmt::format("{}/{}{}", folder_, id, kSuffix);
-}
-
 absl::StatusOr<std::vector<MigrationRecord>> MigrationLog::Load() const {
-  SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(folder_, 0700));
+  SEALIFT_ASSIGN_OR_RETURN(const auto texts, folder_.Load());
   std::vector<MigrationRecord> records;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
-    if (entry.path().extension() != kSuffix) continue;
-    SEALIFT_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(entry.path().string()));
-    absl::StatusOr<MigrationRecord> record = DecodeMigrationRecord(text);
-    if (!record.ok()) {
-      return base::Annotate(record.status(), fmt::format("read {}", entry.path().string()));
-    }
+  for (const RecordFolder::Text& text : texts) {
+    absl::StatusOr<MigrationRecord> record = DecodeMigrationRecord(text.content);
+    if (!record.ok()) return base::Annotate(record.status(), text.path);
     records.push_back(*std::move(record));
   }
-  if (error) return base::ErrnoStatus(fmt::format("list {}", folder_), error.value());
   return records;
 }
 
 absl::Status MigrationLog::Put(const MigrationRecord& record) const {
-  return base::WriteFileDurably(PathOf(record.id), EncodeMigrationRecord(record));
+  return folder_.Put(record.id, EncodeMigrationRecord(record));
 }
 
-absl::Status MigrationLog::Remove(const std::string& id) const {
-  return base::RemoveFileDurably(PathOf(id));
-}
+absl::Status MigrationLog::Remove(const std::string& id) const { return folder_.Remove(id); }
 
 }  // namespace sealift::agent

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/record_folder.h"
 #include "migration/environment.h"
 #include "qemu/qemu_process.h"
 
@@ -30,19 +31,17 @@ struct MigrationRecord {
 [[nodiscard]] std::string EncodeMigrationRecord(const MigrationRecord& record);
 [[nodiscard]] absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text);
 
-// MigrationLog is the folder of records. Not thread-safe per record; different records may be
-// written at once.
+// MigrationLog reads and writes the records.
 class MigrationLog {
  public:
   explicit MigrationLog(std::string folder);
+  // Load fails on a damaged record, naming its file.
   [[nodiscard]] absl::StatusOr<std::vector<MigrationRecord>> Load() const;
   [[nodiscard]] absl::Status Put(const MigrationRecord& record) const;
   [[nodiscard]] absl::Status Remove(const std::string& id) const;
 
  private:
-  [[nodiscard]] std::string PathOf(const std::string& id) const;
-
-  const std::string folder_;
+  const RecordFolder folder_;
 };
 
 }  // namespace sealift::agent

@@ -56,6 +56,10 @@ VmKeeper::~VmKeeper() {
     const std::lock_guard lock(mutex_);
     entries.swap(entries_);
   }
+  // The processes live on; what happens to them is not ours to hear any more.
+  for (auto& [name, entry] : entries) {
+    if (entry.vm != nullptr) entry.vm->OnExit([](Exit /*how*/) {});
+  }
 }
 
 absl::Status VmKeeper::Recover() {

@@ -1,0 +1,155 @@
+#include "agent/vm_keeper.h"
+
+#include "agent/testing.h"
+#include "base/status.h"
+
+namespace sealift::agent {
+namespace {
+
+using hypervisor::Exit;
+
+class VmKeeperTest : public AgentFixture {
+ protected:
+  void SetUp() override {
+    AgentFixture::SetUp();
+    inventory_ = std::make_unique<Inventory>(folder_);
+    keeper_ = std::make_unique<VmKeeper>(hypervisor_, *inventory_, "boot-1");
+  }
+  // A new agent on the same host.
+  void Restart(const std::string& boot_id) {
+    keeper_ = std::make_unique<VmKeeper>(hypervisor_, *inventory_, boot_id);
+    ASSERT_TRUE(keeper_->Recover().ok());
+  }
+  void PutAndStart() {
+    ASSERT_TRUE(keeper_->Put(Record()).ok());
+    ASSERT_TRUE(keeper_->Start("web1").ok());
+  }
+  [[nodiscard]] VmStatus Status() { return keeper_->Get("web1")->status; }
+  void WaitForStatus(VmStatus status) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (Status() != status && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(Status(), status);
+  }
+
+  hypervisor::FakeHypervisor hypervisor_{"/nowhere"};
+  std::unique_ptr<Inventory> inventory_;
+  std::unique_ptr<VmKeeper> keeper_;
+};
+
+TEST_F(VmKeeperTest, StartsOnceAndStops) {
+  PutAndStart();
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+  EXPECT_EQ(keeper_->Start("web1").status().code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(keeper_->ForceOff("web1").ok());
+  EXPECT_EQ(Status(), VmStatus::kStopped);
+  EXPECT_EQ(keeper_->ForceOff("web1").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(keeper_->Forget("web1").ok());
+  EXPECT_EQ(keeper_->Get("web1").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(VmKeeperTest, ARunningVmIsNotForgotten) {
+  PutAndStart();
+  EXPECT_EQ(keeper_->Forget("web1").code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(VmKeeperTest, AGuestThatIgnoresThePowerButtonIsATimeout) {
+  PutAndStart();
+  hypervisor_.Find("web1")->FailCall("PowerDown", absl::OkStatus());
+  const auto stopped = keeper_->PowerDown("web1", std::chrono::seconds(0));
+  // The fake powers off by itself or not; either way the answer says which.
+  if (stopped.ok()) {
+    EXPECT_EQ(stopped->status, VmStatus::kStopped);
+  } else {
+    EXPECT_NE(base::MessageOf(stopped.status()).find("--force"), std::string::npos);
+  }
+}
+
+TEST_F(VmKeeperTest, ADeadProcessIsACrash) {
+  PutAndStart();
+  hypervisor_.Find("web1")->Die(Exit::kCrashed);
+  WaitForStatus(VmStatus::kCrashed);
+  EXPECT_TRUE(keeper_->Start("web1").ok());
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+}
+
+TEST_F(VmKeeperTest, AnEpochDoesNotGoBack) {
+  ASSERT_TRUE(keeper_->Put(Record()).ok());
+  VmRecord older = Record();
+  older.epoch = 2;
+  EXPECT_EQ(keeper_->Put(older).status().code(), absl::StatusCode::kAborted);
+}
+
+TEST_F(VmKeeperTest, ARestartAdoptsWhatRuns) {
+  PutAndStart();
+  Restart("boot-1");
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+}
+
+TEST_F(VmKeeperTest, AProcessLostWhileTheAgentWasAwayIsACrash) {
+  PutAndStart();
+  keeper_.reset();
+  hypervisor_.Find("web1")->Die(Exit::kCrashed);
+  Restart("boot-1");
+  EXPECT_EQ(Status(), VmStatus::kCrashed);
+}
+
+TEST_F(VmKeeperTest, AfterARebootOnlyAutostartStarts) {
+  PutAndStart();
+  VmRecord automatic = Record("auto");
+  automatic.definition.autostart = true;
+  ASSERT_TRUE(keeper_->Put(automatic).ok());
+  ASSERT_TRUE(keeper_->Start("auto").ok());
+  VmRecord off = Record("off");
+  off.definition.autostart = true;
+  ASSERT_TRUE(keeper_->Put(off).ok());
+  keeper_.reset();
+  hypervisor_.Find("web1")->Die(Exit::kCrashed);
+  hypervisor_.Find("auto")->Die(Exit::kCrashed);
+  Restart("boot-2");
+  keeper_->Autostart();
+  EXPECT_EQ(Status(), VmStatus::kStopped);
+  EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kRunning);
+  EXPECT_EQ(keeper_->Get("off")->status, VmStatus::kStopped) << "it was off before the reboot";
+}
+
+TEST_F(VmKeeperTest, ALentVmIsLeftAlone) {
+  PutAndStart();
+  ASSERT_TRUE(keeper_->Lend("web1", "m1").ok());
+  EXPECT_EQ(Status(), VmStatus::kMigrating);
+  const absl::Status refused = keeper_->ForceOff("web1").status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(base::MessageOf(refused).find("m1"), std::string::npos);
+  EXPECT_FALSE(keeper_->Lend("web1", "m2").ok());
+  keeper_->Return("web1");
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+}
+
+TEST_F(VmKeeperTest, AStoppedVmIsNotLent) {
+  ASSERT_TRUE(keeper_->Put(Record()).ok());
+  EXPECT_EQ(keeper_->Lend("web1", "m1").status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(VmKeeperTest, AReleasedVmIsGoneAlsoAfterARestart) {
+  PutAndStart();
+  ASSERT_TRUE(keeper_->Lend("web1", "m1").ok());
+  ASSERT_TRUE(keeper_->Release("web1").ok());
+  ASSERT_TRUE(keeper_->Release("web1").ok());
+  Restart("boot-1");
+  EXPECT_FALSE(keeper_->Has("web1"));
+}
+
+TEST_F(VmKeeperTest, AnArrivedVmIsOwnedUnderItsNewEpoch) {
+  auto vm = hypervisor_.Start(Record().definition, hypervisor::StartMode::kIncoming);
+  ASSERT_TRUE(vm.ok());
+  VmRecord record = Record();
+  record.epoch = 4;
+  ASSERT_TRUE(keeper_->Own(record, *vm).ok());
+  EXPECT_EQ(keeper_->Get("web1")->epoch, 4U);
+  Restart("boot-1");
+  EXPECT_EQ(keeper_->Get("web1")->epoch, 4U);
+}
+
+}  // namespace
+}  // namespace sealift::agent
