@@ -22,7 +22,7 @@ rpc::Admit RefuseRevoked(store::Store& store) {
 }
 
 void LogRefusal(const std::string& caller, std::string_view method, const absl::Status& status) {
-  spdlog::warn("{} refused to {}: {}", method, caller, base::MessageOf(status));
+  spdlog::warn("{} by {} was not done: {}", method, caller, base::MessageOf(status));
 }
 
 }  // namespace sealift::controller
