@@ -1,15 +1,13 @@
 #include "hypervisor/vm_definition.h"
 
 #include <fmt/format.h>
-#include <yaml-cpp/yaml.h>
 
-#include <algorithm>
 #include <charconv>
 #include <set>
-#include <span>
 
 #include "base/status.h"
 #include "hypervisor/definition_syntax.h"
+#include "hypervisor/yaml_reader.h"
 
 namespace sealift::hypervisor {
 namespace {
@@ -17,154 +15,8 @@ namespace {
 constexpr std::uint64_t kMebibyte = 1ULL << 20;
 constexpr std::uint64_t kGibibyte = 1ULL << 30;
 
-// A YAML node with the key path that leads to it, "disks[0].path", and its line: that of the key,
-// because an empty value has none of its own.
-struct Value {
-  YAML::Node node;
-  std::string path;
-  int line;
-};
-
-int LineOf(const YAML::Node& node) { return node.Mark().line + 1; }
-
-// Fail says where: "line 4: memory: TEXT".
-absl::Status Fail(const Value& value, std::string_view text) {
-  return absl::InvalidArgumentError(
-      value.path.empty() ? fmt::format("line {}: {}", value.line, text)
-                         : fmt::format("line {}: {}: {}", value.line, value.path, text));
-}
-
-absl::Status FailWith(const Value& value, const absl::Status& status) {
-  return status.ok() ? status : Fail(value, base::MessageOf(status));
-}
-
-absl::StatusOr<std::string> Scalar(const Value& value) {
-  if (value.node.IsNull()) return Fail(value, "has no value");
-  if (!value.node.IsScalar()) return Fail(value, "must be a single value");
-  if (value.node.Scalar().find('\0') != std::string::npos) return Fail(value, "contains a NUL");
-  return value.node.Scalar();
-}
-
-// ReadText reads a scalar that `check` accepts.
-absl::Status ReadText(const Value& value, absl::Status (*check)(std::string_view),
-                      std::string& out) {
-  SEALIFT_ASSIGN_OR_RETURN(out, Scalar(value));
-  return FailWith(value, check(out));
-}
-
-// ReadParsed reads a scalar through `parse`.
-template <typename T>
-absl::Status ReadParsed(const Value& value, absl::StatusOr<T> (*parse)(std::string_view), T& out) {
-  SEALIFT_ASSIGN_OR_RETURN(const std::string text, Scalar(value));
-  absl::StatusOr<T> parsed = parse(text);
-  if (!parsed.ok()) return FailWith(value, parsed.status());
-  out = *std::move(parsed);
-  return absl::OkStatus();
-}
-
 absl::Status ReadPath(const Value& value, std::string& out) {
   return ReadText(value, CheckPath, out);
-}
-
-absl::Status ReadBool(const Value& value, bool& out) {
-  SEALIFT_ASSIGN_OR_RETURN(const std::string text, Scalar(value));
-  if (text != "true" && text != "false") {
-    return Fail(value, fmt::format("'{}' is neither true nor false", text));
-  }
-  out = text == "true";
-  return absl::OkStatus();
-}
-
-// ReadChoice reads one of a few words; `Choice` pairs a word with its value.
-template <typename T>
-struct Choice {
-  std::string_view word;
-  T value;
-};
-template <typename T>
-absl::Status ReadChoice(const Value& value, std::span<const Choice<T>> choices, T& out) {
-  SEALIFT_ASSIGN_OR_RETURN(const std::string text, Scalar(value));
-  std::string words;
-  for (const Choice<T>& choice : choices) {
-    if (choice.word == text) {
-      out = choice.value;
-      return absl::OkStatus();
-    }
-    words += fmt::format("{}{}", words.empty() ? "" : ", ", choice.word);
-  }
-  return Fail(value, fmt::format("'{}' is none of {}", text, words));
-}
-
-enum class Presence { kRequired, kOptional };
-
-// Key is one key of a YAML map: how to read it into a T.
-template <typename T>
-struct Key {
-  std::string_view name;
-  Presence presence;
-  absl::Status (*read)(const Value&, T&);
-};
-
-template <typename T>
-absl::StatusOr<const Key<T>*> FindKey(const Value& key_value, const std::string& name,
-                                      std::span<const Key<T>> keys) {
-  const auto found = std::ranges::find(keys, name, &Key<T>::name);
-  if (found != keys.end()) return &*found;
-  std::vector<std::string_view> names;
-  for (const Key<T>& key : keys) names.push_back(key.name);
-  const std::string_view nearest = NearestName(name, names);
-  return Fail(key_value,
-              nearest.empty()
-                  ? fmt::format("unknown key '{}' (known: {})", name, fmt::join(names, ", "))
-                  : fmt::format("unknown key '{}': did you mean '{}'?", name, nearest));
-}
-
-template <typename T>
-absl::Status CheckRequired(const Value& map, std::span<const Key<T>> keys,
-                           const std::set<std::string, std::less<>>& seen) {
-  for (const Key<T>& key : keys) {
-    if (key.presence == Presence::kRequired && !seen.contains(key.name)) {
-      return Fail(map, fmt::format("{} is missing", key.name));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// ReadMap reads a map that may have `keys`, each at most once.
-template <typename T>
-absl::Status ReadMap(const Value& map, std::span<const Key<T>> keys, T& out) {
-  if (!map.node.IsMap()) return Fail(map, "must be a list of 'key: value' lines");
-  std::set<std::string, std::less<>> seen;
-  for (const auto& pair : map.node) {
-    const Value key_value{pair.first, map.path, LineOf(pair.first)};
-    SEALIFT_ASSIGN_OR_RETURN(const std::string name, Scalar(key_value));
-    SEALIFT_ASSIGN_OR_RETURN(const Key<T>* key, FindKey(key_value, name, keys));
-    if (!seen.insert(name).second) {
-      return Fail(key_value, fmt::format("the key '{}' is there twice", name));
-    }
-    const Value value{pair.second, map.path.empty() ? name : fmt::format("{}.{}", map.path, name),
-                      key_value.line};
-    SEALIFT_RETURN_IF_ERROR(key->read(value, out));
-  }
-  return CheckRequired(map, keys, seen);
-}
-
-// ReadList reads a list of at most `limit` values.
-template <typename T>
-absl::Status ReadList(const Value& list, std::size_t limit, absl::Status (*read)(const Value&, T&),
-                      std::vector<T>& out) {
-  if (!list.node.IsSequence()) return Fail(list, "must be a list");
-  if (list.node.size() > limit) {
-    return Fail(list,
-                fmt::format("has {} entries, at most {} are possible", list.node.size(), limit));
-  }
-  for (const YAML::Node& node : list.node) {
-    T entry{};
-    SEALIFT_RETURN_IF_ERROR(
-        read({node, fmt::format("{}[{}]", list.path, out.size()), LineOf(node)}, entry));
-    out.push_back(std::move(entry));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status ReadDiskFormat(const Value& value, Disk& disk) {
@@ -293,16 +145,12 @@ absl::Status CheckTogether(const Value& root, const VmDefinition& vm) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<VmDefinition> ReadDefinition(std::string_view yaml) {
-  const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(yaml));
-  if (documents.size() != 1) {
-    return absl::InvalidArgumentError(
-        fmt::format("expected one YAML document, found {}", documents.size()));
-  }
+absl::StatusOr<VmDefinition> ReadDefinition(const std::string& yaml) {
+  SEALIFT_ASSIGN_OR_RETURN(const YAML::Node document, LoadYaml(yaml));
   VmDefinition vm;
   vm.machine = kDefaultMachine;
   vm.cpu_model = kDefaultCpuModel;
-  const Value root{documents.front(), "", LineOf(documents.front())};
+  const Value root{document, "", LineOf(document)};
   SEALIFT_RETURN_IF_ERROR(ReadMap<VmDefinition>(root, kVmKeys, vm));
   SEALIFT_RETURN_IF_ERROR(CheckTogether(root, vm));
   return vm;
@@ -355,7 +203,7 @@ absl::StatusOr<VmDefinition> ParseVmDefinition(std::string_view yaml) {
   }
   if (!IsUtf8(yaml)) return absl::InvalidArgumentError("a VM definition must be UTF-8 text");
   try {
-    return ReadDefinition(yaml);
+    return ReadDefinition(std::string(yaml));
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(
         fmt::format("line {}: not valid YAML: {}", error.mark.line + 1, error.msg));

@@ -204,9 +204,10 @@ TEST(VmDefinition, TurnsSyntaxErrorsIntoAStatusWithTheLine) {
   EXPECT_THAT(ErrorOf("disks: [\n"), HasSubstr("not valid YAML"));
   EXPECT_THAT(ErrorOf("append: \"unfinished"), HasSubstr("not valid YAML"));
   EXPECT_THAT(ErrorOf("machine: *nowhere\n"), HasSubstr("line 3: not valid YAML"));
-  EXPECT_THAT(ErrorOf("---\nname: b\n"), HasSubstr("one YAML document"));
+  EXPECT_THAT(ErrorOf("---\nname: b\n"), HasSubstr("text after the end of the YAML document"));
   EXPECT_THAT(ErrorOf(std::string("append: a\xff\n")), HasSubstr("UTF-8"));
   EXPECT_THAT(ErrorOf(std::string(100'000, '\n')), HasSubstr("larger than 65536"));
+  EXPECT_FALSE(ParseVmDefinition("{name: a, memory: 1GiB} ,").ok());
   EXPECT_FALSE(ParseVmDefinition("").ok());
   EXPECT_FALSE(ParseVmDefinition("- a\n- b\n").ok());
   EXPECT_FALSE(ParseVmDefinition(std::string(5000, '[')).ok());

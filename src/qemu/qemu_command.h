@@ -30,9 +30,9 @@ struct CommandInput {
   hypervisor::Accelerator accelerator = hypervisor::Accelerator::kTcg;  // decided: not kAuto
   int qmp_fd = -1;                                                      // listening socket
   int console_fd = -1;                                                  // listening socket
-  std::string console_log;
-  std::vector<DiskBackend> disks;  // one for each disk of the definition
-  std::vector<int> tap_fds;        // one for each NIC of the definition; -1 for a user NIC
+  std::string console_log{};
+  std::vector<DiskBackend> disks{};  // one for each disk of the definition
+  std::vector<int> tap_fds{};        // one for each NIC of the definition; -1 for a user NIC
 };
 
 // QemuArguments gives the arguments without the program's name. The VM always starts stopped (-S):

@@ -116,12 +116,13 @@ class QemuHypervisorTest : public ::testing::Test {
 
   // Starts a migration from `source` to a new process on host B up to pre-switchover and returns
   // that.
-  std::shared_ptr<Vm> MigrateUpToSwitchover(const std::shared_ptr<Vm>& source) {
+  std::shared_ptr<Vm> MigrateUpToSwitchover(const std::shared_ptr<Vm>& source,
+                                            const MigrationParameters& parameters = {}) {
     const std::shared_ptr<Vm> target = Start(host_b_, source->definition(), StartMode::kIncoming);
     EXPECT_EQ(target->State().value(), RunState::kIncoming);
     const std::string path = host_b_->MigrationSocketPath(source->definition(), "in");
-    EXPECT_TRUE(target->StartIncoming(path, kParameters).ok());
-    const absl::Status started = source->StartOutgoing(path, kParameters);
+    EXPECT_TRUE(target->StartIncoming(path, parameters).ok());
+    const absl::Status started = source->StartOutgoing(path, parameters);
     EXPECT_TRUE(started.ok()) << started;
     EXPECT_EQ(WaitFor(*source, MigrationState::kPreSwitchover), MigrationState::kPreSwitchover);
     return target;
@@ -166,7 +167,7 @@ class QemuHypervisorTest : public ::testing::Test {
     return false;
   }
 
-  static constexpr MigrationParameters kParameters{.multifd_channels = 2};
+  static constexpr MigrationParameters kParameters{};
   static inline TestFolder* folder_ = nullptr;
   static inline QemuHypervisor* host_a_ = nullptr;
   static inline QemuHypervisor* host_b_ = nullptr;
@@ -203,6 +204,7 @@ TEST_F(QemuHypervisorTest, RunsAGuestUnprivilegedAndQuits) {
 TEST_F(QemuHypervisorTest, KeepsTheConsoleLog) {
   const auto vm = Boot(Definition());
   EXPECT_TRUE(Echoes(*vm));
+  EXPECT_TRUE(Echoes(*vm));  // QEMU writes the log after the socket: now the first byte is there
   const std::string log = *folder_ / "a/" + vm->definition().name + "/console.log";
   EXPECT_THAT(base::ReadFile(log).value_or(""), HasSubstr("e"));
 }
@@ -353,6 +355,16 @@ TEST_F(QemuHypervisorTest, MovesAGuest) {
   EXPECT_EQ(target->State().value(), RunState::kRunning);
 }
 
+TEST_F(QemuHypervisorTest, MovesWithAnyNumberOfChannels) {
+  for (const unsigned channels : {0U, 3U}) {
+    const auto source = Boot(Definition());
+    const auto target = MigrateUpToSwitchover(source, {.multifd_channels = channels});
+    ASSERT_TRUE(source->ContinueSwitchover().ok());
+    EXPECT_TRUE(target->WaitIncoming(kPatience).ok());
+    EXPECT_EQ(WaitFor(*source, MigrationState::kCompleted), MigrationState::kCompleted);
+  }
+}
+
 TEST_F(QemuHypervisorTest, CancelsInPreSwitchoverAndMovesLater) {
   const auto source = Boot(Definition());
   const auto target = MigrateUpToSwitchover(source);
@@ -445,6 +457,7 @@ TEST_F(QemuHypervisorTest, TheSourceGoesOnWhenTheTargetDiesInPreSwitchover) {
   EXPECT_TRUE(Echoes(*source));
 }
 
+// The reason for kSafeMultifdChannels.
 TEST_F(QemuHypervisorTest, TheSourceGoesOnWhenTheTargetDiesDuringTheSwitch) {
   const auto source = Boot(Definition());
   const auto target = MigrateUpToSwitchover(source);
@@ -475,16 +488,17 @@ TEST_F(QemuHypervisorTest, ATargetWhoseSourceDiesReportsIt) {
   EXPECT_EQ(target->State().value(), RunState::kGone);
 }
 
+// QEMU 7.2 refuses it on the first multifd channel; the target does not notice and goes on waiting.
 TEST_F(QemuHypervisorTest, RefusesAMigrationIntoAnotherVm) {
   const auto source = Boot(Definition());
   const auto other = Start(host_b_, Definition(), StartMode::kIncoming);
   const std::string path = host_b_->MigrationSocketPath(other->definition(), "in");
   ASSERT_TRUE(other->StartIncoming(path, kParameters).ok());
   ASSERT_TRUE(source->StartOutgoing(path, kParameters).ok());
-  EXPECT_TRUE(absl::IsUnavailable(other->WaitIncoming(kPatience)));
   EXPECT_EQ(WaitFor(*source, MigrationState::kFailed), MigrationState::kFailed);
   EXPECT_TRUE(source->CancelOutgoing().ok());
   EXPECT_EQ(source->State().value(), RunState::kRunning);
+  EXPECT_FALSE(other->WaitIncoming(std::chrono::milliseconds(50)).ok());
 }
 
 TEST_F(QemuHypervisorTest, AnIncomingThatDoesNotComeTimesOut) {
