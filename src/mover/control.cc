@@ -103,7 +103,8 @@ struct Encoder {
   }
   json operator()(const Ended& /*m*/) const { return {{"type", "ended"}}; }
   json operator()(const Failed& m) const {
-    return {{"type", "failed"}, {"reason", m.reason.substr(0, kMaxText)}};
+    // A byte that is no UTF-8 becomes three.
+    return {{"type", "failed"}, {"reason", m.reason.substr(0, kMaxText / 3)}};
   }
 
   static json ForStream(const char* type, std::uint16_t stream, std::uint32_t generation) {
