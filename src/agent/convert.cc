@@ -130,6 +130,7 @@ absl::StatusOr<MigrationOrder> FromProto(const v1::MigrationSpec& spec) {
   order.spec.engine =
       spec.engine() == v1::ENGINE_STREAM ? keys::Engine::kStream : keys::Engine::kDirect;
   order.spec.streams = static_cast<std::uint16_t>(spec.streams());
+  SEALIFT_RETURN_IF_ERROR(keys::ValidateSpec(order.spec));
   SEALIFT_ASSIGN_OR_RETURN(order.mode, FromProto(spec.mode()));
   return order;
 }

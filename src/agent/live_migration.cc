@@ -35,8 +35,8 @@ class GoneMover final : public migration::MoverLink {
   void Kill() override {}
 };
 
-void KillMover(const qemu::ProcessId& id) {
-  const absl::StatusOr<qemu::QemuProcess> process = qemu::QemuProcess::Open(id);
+void KillMover(const base::ProcessId& id) {
+  const absl::StatusOr<base::Process> process = base::Process::Open(id);
   if (!process.ok()) return;
   static_cast<void>(process->Send(SIGKILL));
   static_cast<void>(process->WaitGone(std::chrono::seconds(2)));

@@ -17,8 +17,8 @@ class RecoveryTest : public AgentFixture {
  protected:
   void SetUp() override {
     AgentFixture::SetUp();
-    inventory_ = std::make_unique<Inventory>(folder_ + "/vms");
-    log_ = std::make_unique<MigrationLog>(folder_ + "/migrations");
+    inventory_ = std::make_unique<Inventory>(folder_ / "vms");
+    log_ = std::make_unique<MigrationLog>(folder_ / "migrations");
     keeper_ = std::make_unique<VmKeeper>(hypervisor_, *inventory_, "boot-1");
     ASSERT_TRUE(keeper_->Recover().ok());
     ASSERT_TRUE(log_->Load().ok());

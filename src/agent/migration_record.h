@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "agent/record_folder.h"
+#include "base/process.h"
 #include "migration/environment.h"
-#include "qemu/qemu_process.h"
 
 namespace sealift::agent {
 
@@ -25,7 +25,7 @@ struct MigrationRecord {
   std::uint64_t epoch = 0;      // source: of the VM here; destination: once it runs here
   std::string definition_yaml;  // of the VM
   std::string encryption;       // mode of the VM
-  qemu::ProcessId mover;
+  base::ProcessId mover;
 };
 
 [[nodiscard]] std::string EncodeMigrationRecord(const MigrationRecord& record);

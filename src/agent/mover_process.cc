@@ -64,7 +64,7 @@ absl::StatusOr<mover::Offer> ReceiveOffer(int control) {
 
 absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOptions& options) {
   SEALIFT_ASSIGN_OR_RETURN(SocketPair control, MakePair());
-  const qemu::SpawnRequest request{
+  const base::SpawnRequest request{
       .binary = options.binary,
       .arguments = {fmt::format("{}", control.theirs.get())},
       .user = options.user,
@@ -72,8 +72,8 @@ absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOpt
       .log_fd = STDERR_FILENO,
   };
   SEALIFT_ASSIGN_OR_RETURN(
-      qemu::QemuProcess process,
-      qemu::QemuProcess::Spawn(request, [](const auto& /*id*/) { return absl::OkStatus(); }));
+      base::Process process,
+      base::Process::Spawn(request, [](const auto& /*id*/) { return absl::OkStatus(); }));
   control.theirs.reset();
   absl::StatusOr<mover::Offer> offer = ReceiveOffer(control.ours.get());
   if (!offer.ok()) {
@@ -86,7 +86,7 @@ absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOpt
       new MoverProcess(std::move(process), std::move(control.ours), *std::move(offer)));
 }
 
-MoverProcess::MoverProcess(qemu::QemuProcess process, base::UniqueFd control, mover::Offer offer)
+MoverProcess::MoverProcess(base::Process process, base::UniqueFd control, mover::Offer offer)
     : process_(std::move(process)), control_(std::move(control)), offer_(std::move(offer)) {
   reader_ = std::thread([this] { Read(); });
 }

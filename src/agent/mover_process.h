@@ -12,19 +12,19 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/process.h"
 #include "base/socket.h"
+#include "base/system_user.h"
 #include "base/unique_fd.h"
 #include "migration/environment.h"
 #include "mover/control.h"
-#include "qemu/qemu_process.h"
-#include "qemu/qemu_user.h"
 
 namespace sealift::agent {
 
 // MoverOptions of every mover of this agent.
 struct MoverOptions {
   std::string binary;
-  qemu::QemuUser user;
+  base::SystemUser user;
 };
 
 // MoverProcess starts a mover, answers what it asks for, and is its link for the state machines.
@@ -42,7 +42,7 @@ class MoverProcess final : public migration::MoverLink {
 
   [[nodiscard]] const base::Bytes& public_key() const { return offer_.public_key; }
   [[nodiscard]] const std::string& aead_backend() const { return offer_.aead_backend; }
-  [[nodiscard]] const qemu::ProcessId& id() const { return process_.id(); }
+  [[nodiscard]] const base::ProcessId& id() const { return process_.id(); }
 
   // StartSource: QEMU connects to `channel_listener`, the mover's connections go to `destination`.
   [[nodiscard]] absl::Status StartSource(const keys::MigrationSpec& spec, base::Bytes sealed_key,
@@ -64,7 +64,7 @@ class MoverProcess final : public migration::MoverLink {
   void Kill() override;
 
  private:
-  MoverProcess(qemu::QemuProcess process, base::UniqueFd control, mover::Offer offer);
+  MoverProcess(base::Process process, base::UniqueFd control, mover::Offer offer);
   [[nodiscard]] absl::Status Start(mover::Role role, const keys::MigrationSpec& spec,
                                    base::Bytes sealed_key, std::vector<int> fds);
   void Read();
@@ -73,7 +73,7 @@ class MoverProcess final : public migration::MoverLink {
   [[nodiscard]] absl::Status Connect(const mover::Connect& request);
   void SetGone(const absl::Status& why);
 
-  const qemu::QemuProcess process_;
+  const base::Process process_;
   const base::UniqueFd control_;
   const mover::Offer offer_;
   base::UniqueFd

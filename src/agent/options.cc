@@ -110,7 +110,7 @@ absl::StatusOr<MigrationSettings> MakeMigrationSettings(const Config& config,
   if (settings.mover.binary.empty()) {
     SEALIFT_ASSIGN_OR_RETURN(settings.mover.binary, FindMover());
   }
-  SEALIFT_ASSIGN_OR_RETURN(settings.mover.user, qemu::LookUpUser(config.mover_user));
+  SEALIFT_ASSIGN_OR_RETURN(settings.mover.user, base::LookUpUser(config.mover_user));
   settings.self = self.ToUri();
   settings.migration_address = config.migration_address;
   settings.first_port = config.migration_first_port;

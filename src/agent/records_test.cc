@@ -8,7 +8,7 @@ namespace {
 class RecordsTest : public AgentFixture {};
 
 TEST_F(RecordsTest, InventoryKeepsEverything) {
-  const Inventory inventory(folder_ + "/vms");
+  const Inventory inventory(folder_ / "vms");
   ASSERT_TRUE(inventory.Load().ok());
   VmRecord record = Record();
   record.boot_id = "b";
@@ -26,16 +26,16 @@ TEST_F(RecordsTest, InventoryKeepsEverything) {
 }
 
 TEST_F(RecordsTest, ADamagedRecordIsNamedAndNotForgotten) {
-  const Inventory inventory(folder_);
-  ASSERT_TRUE(base::WriteFileDurably(folder_ + "/web1.json", "{\"epoch\": 1}").ok());
+  const Inventory inventory(folder_.path());
+  ASSERT_TRUE(base::WriteFileDurably(folder_ / "web1.json", "{\"epoch\": 1}").ok());
   const absl::Status status = inventory.Load().status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_NE(base::MessageOf(status).find("web1.json"), std::string::npos);
 }
 
 TEST_F(RecordsTest, AnInterruptedWriteIsNotARecord) {
-  const Inventory inventory(folder_);
-  ASSERT_TRUE(base::WriteFileDurably(folder_ + "/web1.json.a1B2c3", "half").ok());
+  const Inventory inventory(folder_.path());
+  ASSERT_TRUE(base::WriteFileDurably(folder_ / "web1.json.a1B2c3", "half").ok());
   EXPECT_TRUE(inventory.Load()->empty());
 }
 

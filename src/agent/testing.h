@@ -8,6 +8,7 @@
 
 #include "agent/inventory.h"
 #include "agent/migration_record.h"
+#include "base/testing.h"
 #include "hypervisor/fake_hypervisor.h"
 
 namespace sealift::agent {
@@ -15,13 +16,6 @@ namespace sealift::agent {
 // A folder of its own, removed afterwards, and VMs without processes.
 class AgentFixture : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = std::filesystem::temp_directory_path() / "sealift-agent-XXXXXX";
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   [[nodiscard]] static VmRecord Record(const std::string& name = "web1") {
     VmRecord record;
     record.definition = *hypervisor::ParseVmDefinition(
@@ -32,7 +26,7 @@ class AgentFixture : public testing::Test {
     return record;
   }
 
-  std::string folder_;
+  const base::TestFolder folder_;
 };
 
 }  // namespace sealift::agent

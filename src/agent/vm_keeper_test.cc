@@ -12,7 +12,7 @@ class VmKeeperTest : public AgentFixture {
  protected:
   void SetUp() override {
     AgentFixture::SetUp();
-    inventory_ = std::make_unique<Inventory>(folder_);
+    inventory_ = std::make_unique<Inventory>(folder_.path());
     keeper_ = std::make_unique<VmKeeper>(hypervisor_, *inventory_, "boot-1");
   }
   // A new agent on the same host.

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/socket.h"
 #include "base/status.h"
+#include "base/testing.h"
 #include "base/unique_fd.h"
 
 namespace sealift::base {
@@ -43,37 +44,30 @@ TEST(Status, ErrnoKeepsItsMeaning) {
 
 class FileTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = std::filesystem::temp_directory_path() / "sealift-base-XXXXXX";
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string folder_;
+  const TestFolder folder_;
 };
 
 TEST_F(FileTest, ReplacesDurablyWithTheModeAsked) {
-  const std::string path = folder_ + "/a";
+  const std::string path = folder_ / "a";
   ASSERT_TRUE(WriteFileDurably(path, "one", 0600).ok());
   ASSERT_TRUE(WriteFileDurably(path, "two", 0640).ok());
   EXPECT_EQ(*ReadFile(path), "two");
   struct stat info {};
   ASSERT_EQ(stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777U, 0640U);
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_.path()), {}), 1);
 }
 
 TEST_F(FileTest, RefusesAFileOverTheLimit) {
-  ASSERT_TRUE(WriteFileDurably(folder_ + "/a", "12345").ok());
-  EXPECT_EQ(ReadFile(folder_ + "/a", 4).status().code(), absl::StatusCode::kResourceExhausted);
+  ASSERT_TRUE(WriteFileDurably(folder_ / "a", "12345").ok());
+  EXPECT_EQ(ReadFile(folder_ / "a", 4).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(FileTest, MakesParentsAndRemovesTwice) {
-  ASSERT_TRUE(MakeDirectories(folder_ + "/x/y").ok());
-  ASSERT_TRUE(WriteFileDurably(folder_ + "/x/y/f", "").ok());
-  EXPECT_TRUE(RemoveFileDurably(folder_ + "/x/y/f").ok());
-  EXPECT_TRUE(RemoveFileDurably(folder_ + "/x/y/f").ok());
+  ASSERT_TRUE(MakeDirectories(folder_ / "x/y").ok());
+  ASSERT_TRUE(WriteFileDurably(folder_ / "x/y/f", "").ok());
+  EXPECT_TRUE(RemoveFileDurably(folder_ / "x/y/f").ok());
+  EXPECT_TRUE(RemoveFileDurably(folder_ / "x/y/f").ok());
 }
 
 TEST(HostPort, ReadsWhatUsersWrite) {

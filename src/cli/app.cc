@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <iostream>
+#include <memory>
 
+#include "cli/command.h"
 #include "cli/completion.h"
+#include "cli/controller.h"
 #include "cli/format.h"
 #include "cli/terminal.h"
 #include "rpc/credentials.h"
@@ -14,6 +18,17 @@
 
 namespace sealift::cli {
 namespace {
+
+// CommandLine is the tree of nouns and verbs and what parsing fills in.
+struct CommandLine {
+  Settings settings;
+  Action action;  // of the verb that was chosen
+  CLI::App app;
+
+  CommandLine();
+  CommandLine(const CommandLine&) = delete;
+  CommandLine& operator=(const CommandLine&) = delete;
+};
 
 // HelpFormatter writes options the way manuals do: "--to HOST".
 class HelpFormatter : public CLI::Formatter {
@@ -40,8 +55,9 @@ void AddSettings(CLI::App& app, Settings& settings) {
                  "Address of the controller in place of the one in the context file")
       ->type_name("HOST:PORT")
       ->envname("SEALIFT_CONTROLLER");
-  AddChoice(app, "-o,--output", {"table", "json", "yaml"}, settings.format,
-            "Format of what is printed on stdout")
+  app.add_option("-o,--output", settings.format, "Format of what is printed on stdout")
+      ->check(CLI::IsMember({"table", "json", "yaml"}).description(""))
+      ->type_name("table|json|yaml")
       ->envname("SEALIFT_OUTPUT");
   app.add_option("--timeout", settings.timeout_s,
                  "Longest wait for an answer of the controller (default: 60)")
@@ -75,8 +91,11 @@ std::string Chosen(const CLI::App& app) {
 
 int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return app.exit(error, std::cout, std::cerr);
-  std::cerr << fmt::format("sealift: {}\n`{} --help` tells more\n", Printable(error.what()),
-                           Chosen(app));
+  // A word that has no place explains what is missing, too.
+  const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+  const std::string what =
+      unknown.empty() ? error.what() : fmt::format("unknown argument '{}'", unknown.front());
+  std::cerr << fmt::format("sealift: {}\n`{} --help` tells more\n", Printable(what), Chosen(app));
   return static_cast<int>(ExitCode::kUsage);
 }
 
@@ -91,17 +110,16 @@ ExitCode RunAction(const CommandLine& line, Interrupts& interrupts) {
   return ExitCodeOf(status);
 }
 
-}  // namespace
-
-void AddCompletionCommand(CLI::App& root, Action& chosen) {
-  CLI::App& completion = AddNoun(root, "completion", "Print a completion script for a shell");
+// In this file because its scripts are made from the parser's own tree.
+void AddCompletionCommand(CLI::App& app, const Noun& root, Action& chosen) {
+  const Noun completion = root.AddNoun("completion", "Print a completion script for a shell");
   const auto add = [&](const char* name, Shell shell, const char* description) {
-    completion.add_subcommand(name, description)->callback([&root, &chosen, shell] {
-      chosen = [&root, shell](Session& session) -> absl::StatusOr<ExitCode> {
-        session.output().PrintText(CompletionScript(root, shell));
+    static_cast<void>(completion.AddVerb(name, description, [&app, &chosen, shell] {
+      chosen = [&app, shell](Session& session) -> absl::StatusOr<ExitCode> {
+        session.output().PrintText(CompletionScript(app, shell));
         return ExitCode::kDone;
       };
-    });
+    }));
   };
   add("bash", Shell::kBash, "For bash: source <(sealift completion bash)");
   add("zsh", Shell::kZsh, "For zsh: source <(sealift completion zsh)");
@@ -116,13 +134,16 @@ CommandLine::CommandLine()
   app.fallthrough();
   app.footer(Footer);
   AddSettings(app, settings);
-  AddHostCommands(app, action);
-  AddVmCommands(app, action);
-  AddMigrationCommands(app, action);
-  AddEventsCommand(app, action);
-  AddVersionCommand(app, action);
-  AddCompletionCommand(app, action);
+  const Noun root(app);
+  AddHostCommands(root, action);
+  AddVmCommands(root, action);
+  AddMigrationCommands(root, action);
+  AddEventsCommand(root, action);
+  AddVersionCommand(root, action);
+  AddCompletionCommand(app, root, action);
 }
+
+}  // namespace
 
 int RunCommandLine(int argc, const char* const* argv) {
   rpc::RequireTls13();

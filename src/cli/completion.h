@@ -2,8 +2,11 @@
 // options.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
+
+namespace CLI {
+class App;
+}  // namespace CLI
 
 namespace sealift::cli {
 

@@ -1,5 +1,7 @@
 #include "cli/completion_tree.h"
 
+#include <CLI/CLI.hpp>
+
 namespace sealift::cli {
 namespace {
 

@@ -1,9 +1,12 @@
 // The command line's own tree of nouns, verbs and options, as completion scripts need it.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
+
+namespace CLI {
+class App;
+}  // namespace CLI
 
 namespace sealift::cli {
 

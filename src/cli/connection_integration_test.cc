@@ -60,7 +60,7 @@ TEST_F(CliTest, WithoutAContextItSaysWhereItLooked) {
   environment_.erase("SEALIFT_CONTEXT");
   const Result result = Run({"vm", "list"});
   EXPECT_EQ(result.exit_code, 2);
-  EXPECT_THAT(result.err, AllOf(HasSubstr(folder_ + "/.config/sealift/context.yaml"),
+  EXPECT_THAT(result.err, AllOf(HasSubstr(folder_ / ".config/sealift/context.yaml"),
                                 HasSubstr("sealift-controllerd init")));
 }
 
@@ -72,8 +72,8 @@ TEST_F(CliTest, TheFlagWinsOverTheEnvironment) {
 
 TEST_F(CliTest, TheUsersFileIsFound) {
   environment_.erase("SEALIFT_CONTEXT");
-  std::filesystem::create_directories(folder_ + "/.config/sealift");
-  std::filesystem::rename(context_path_, folder_ + "/.config/sealift/context.yaml");
+  std::filesystem::create_directories(folder_ / ".config/sealift");
+  std::filesystem::rename(context_path_, folder_ / ".config/sealift/context.yaml");
   script().list_vms = [](const auto&, auto&) { return grpc::Status::OK; };
   EXPECT_EQ(Run({"vm", "list"}).exit_code, 0);
 }
@@ -116,7 +116,7 @@ TEST_F(CliTest, AServerThatNeverAnswersIsUnreachable) {
 }
 
 TEST_F(CliTest, AControllerOfAnotherInstallationIsNotTrusted) {
-  Authority other(folder_ + "/other");
+  Authority other(folder_ / "other");
   UseContext(
       other.MakeContext(controller_.port(), other.MakeIdentity(pki::Role::kOperator, "admin")));
   const Result result = Run({"vm", "list"});
@@ -141,7 +141,7 @@ TEST_F(CliTest, ACallThatTheServerDoesNotKnowIsExplained) {
 }
 
 TEST_F(CliTest, ACertificateOfAnotherCaIsFoundBeforeConnecting) {
-  Authority other(folder_ + "/other");
+  Authority other(folder_ / "other");
   UseContext(authority_.MakeContext(controller_.port(),
                                     other.MakeIdentity(pki::Role::kOperator, "admin")));
   const Result result = Run({"vm", "list"});

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "base/status.h"
+#include "base/testing.h"
 
 namespace sealift::cli {
 namespace {
@@ -19,13 +20,7 @@ using testing::HasSubstr;
 
 class ContextTest : public testing::Test {
  protected:
-  ContextTest() {
-    std::string pattern = testing::TempDir() + "sealift-context-XXXXXX";
-    folder_ = mkdtemp(pattern.data());
-  }
-  ~ContextTest() override { std::filesystem::remove_all(folder_); }
-
-  std::string Path() const { return folder_ + "/context.yaml"; }
+  std::string Path() const { return folder_ / "context.yaml"; }
 
   std::string Write(const std::string& text, mode_t mode = 0600) const {
     std::ofstream(Path()) << text;
@@ -39,7 +34,7 @@ class ContextTest : public testing::Test {
     return base::MessageOf(context.status());
   }
 
-  std::string folder_;
+  const base::TestFolder folder_;
 };
 
 const Context kContext{"192.0.2.1:7430", "abc.sealift",
@@ -94,13 +89,13 @@ TEST_F(ContextTest, NamesTheLineOfASyntaxError) {
 }
 
 TEST_F(ContextTest, RefusesAFolder) {
-  chmod(folder_.c_str(), 0700);
-  EXPECT_TRUE(absl::IsInvalidArgument(ReadContext(folder_).status()));
+  chmod(folder_.path().c_str(), 0700);
+  EXPECT_TRUE(absl::IsInvalidArgument(ReadContext(folder_.path()).status()));
 }
 
 TEST_F(ContextTest, ANamedFileMustExistAndWinsOverTheOthers) {
   Write("");
-  const std::string other = folder_ + "/other.yaml";
+  const std::string other = folder_ / "other.yaml";
   EXPECT_TRUE(absl::IsInvalidArgument(FindContext(other, {Path()}).status()));
   std::ofstream(other) << "";
   EXPECT_EQ(*FindContext(other, {Path()}), other);
@@ -108,7 +103,7 @@ TEST_F(ContextTest, ANamedFileMustExistAndWinsOverTheOthers) {
 
 TEST_F(ContextTest, TheFirstThatExistsIsTaken) {
   Write("");
-  EXPECT_EQ(*FindContext("", {folder_ + "/none", Path(), folder_ + "/last"}), Path());
+  EXPECT_EQ(*FindContext("", {folder_ / "none", Path(), folder_ / "last"}), Path());
   EXPECT_THAT(base::MessageOf(FindContext("", {"/none/a", "/none/b"}).status()),
               HasSubstr("(/none/a, /none/b)"));
 }

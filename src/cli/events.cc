@@ -70,22 +70,21 @@ absl::StatusOr<ExitCode> ShowEvents(Session& session, const v1::ListEventsReques
 
 }  // namespace
 
-void AddEventsCommand(CLI::App& root, Action& chosen) {
+void AddEventsCommand(const Noun& root, Action& chosen) {
   auto [verb, request] = AddVerb(root, chosen, "events", "What happened, oldest first", ShowEvents);
-  verb.add_flag_callback(
+  verb.Flag(
       "-f,--follow", [&to = request] { to.set_follow(true); },
       "Go on with new events until Ctrl-C; with -o json one object per line");
-  verb.add_option("--subject", *request.mutable_subject(),
-                  "Only events about this, such as vm/web1 or host/a")
-      ->type_name("SUBJECT");
-  verb.add_option_function<std::int64_t>(
-          "--after", [&to = request](std::int64_t number) { to.set_after_number(number); },
-          "Only events with a higher number")
-      ->type_name("NUMBER");
-  verb.add_option_function<std::uint32_t>(
-          "--limit", [&to = request](std::uint32_t limit) { to.set_limit(limit); },
-          "The newest of them, at most so many (default: 1000)")
-      ->type_name("N");
+  verb.Text("--subject", "SUBJECT", *request.mutable_subject(),
+            "Only events about this, such as vm/web1 or host/a");
+  verb.Whole(
+      "--after", "NUMBER", kAnyNumber,
+      [&to = request](std::uint64_t n) { to.set_after_number(static_cast<std::int64_t>(n)); },
+      "Only events with a higher number");
+  verb.Whole(
+      "--limit", "N", kAnyCount,
+      [&to = request](std::uint64_t n) { to.set_limit(static_cast<std::uint32_t>(n)); },
+      "The newest of them, at most so many (default: 1000)");
 }
 
 }  // namespace sealift::cli

@@ -105,36 +105,33 @@ absl::StatusOr<ExitCode> RemoveHost(Session& session, const v1::RemoveHostReques
   return ExitCode::kDone;
 }
 
-void AddAddVerb(CLI::App& host, Action& chosen) {
+void AddAddVerb(const Noun& host, Action& chosen) {
   auto [verb, request] =
       AddVerb(host, chosen, "add", "Add a host and print the command that lets it join", AddHost);
-  AddName(verb, "NAME", "NAME", *request.mutable_name(),
-          "Name of the host: lower-case letters, digits and dashes");
-  verb.add_option("--address", *request.mutable_address(),
-                  "Where its agent listens, as the controller reaches it")
-      ->required()
-      ->type_name("HOST[:PORT]");
-  verb.add_option_function<std::uint32_t>(
-          "--token-lifetime",
-          [&to = request](std::uint32_t seconds) { to.set_token_lifetime_s(seconds); },
-          "How long the token can be used (default: 3600)")
-      ->type_name("SECONDS");
-  verb.add_flag_callback(
+  verb.Name("NAME", "NAME", *request.mutable_name(),
+            "Name of the host: lower-case letters, digits and dashes");
+  verb.Text("--address", "HOST[:PORT]", *request.mutable_address(),
+            "Where its agent listens, as the controller reaches it", Need::kRequired);
+  verb.Whole(
+      "--token-lifetime", "SECONDS", kAnyCount,
+      [&to = request](std::uint64_t n) { to.set_token_lifetime_s(static_cast<std::uint32_t>(n)); },
+      "How long the token can be used (default: 3600)");
+  verb.Flag(
       "--renew-token", [&to = request] { to.set_renew_token(true); },
       "The host exists and joins again: a fresh token; its old certificate is revoked");
 }
 
 }  // namespace
 
-void AddHostCommands(CLI::App& root, Action& chosen) {
-  CLI::App& host = AddNoun(root, "host", "Hosts that run virtual machines");
+void AddHostCommands(const Noun& root, Action& chosen) {
+  const Noun host = root.AddNoun("host", "Hosts that run virtual machines");
   AddAddVerb(host, chosen);
   AddVerb(host, chosen, "list", "List the hosts", ListHosts);
   auto [show, get] = AddVerb(host, chosen, "show", "Show one host", ShowHost);
-  AddName(show, "NAME", kHostType, *get.mutable_name(), "Name of the host");
+  show.Name("NAME", kHostType, *get.mutable_name(), "Name of the host");
   auto [remove, gone] = AddVerb(host, chosen, "remove",
                                 "Remove a host without VMs and revoke its certificate", RemoveHost);
-  AddName(remove, "NAME", kHostType, *gone.mutable_name(), "Name of the host");
+  remove.Name("NAME", kHostType, *gone.mutable_name(), "Name of the host");
 }
 
 }  // namespace sealift::cli

@@ -100,24 +100,24 @@ absl::StatusOr<ExitCode> CancelMigration(Session& session,
   return ExitCode::kDone;
 }
 
-void AddId(CLI::App& verb, std::string& id) {
-  AddName(verb, "ID", kMigrationType, id, "Id of the migration");
+void AddId(const Verb& verb, std::string& id) {
+  verb.Name("ID", kMigrationType, id, "Id of the migration");
 }
 
-void AddListVerb(CLI::App& migration, Action& chosen) {
+void AddListVerb(const Noun& migration, Action& chosen) {
   auto [verb, request] =
       AddVerb(migration, chosen, "list", "List migrations, newest first", ListMigrations);
-  verb.add_option("--vm", *request.mutable_vm(), "Only those of this VM")->type_name(kVmType);
-  verb.add_option_function<std::uint32_t>(
-          "--limit", [&to = request](std::uint32_t limit) { to.set_limit(limit); },
-          "How many at most (default: 100)")
-      ->type_name("N");
+  verb.Text("--vm", kVmType, *request.mutable_vm(), "Only those of this VM");
+  verb.Whole(
+      "--limit", "N", kAnyCount,
+      [&to = request](std::uint64_t n) { to.set_limit(static_cast<std::uint32_t>(n)); },
+      "How many at most (default: 100)");
 }
 
 }  // namespace
 
-void AddMigrationCommands(CLI::App& root, Action& chosen) {
-  CLI::App& migration = AddNoun(root, "migration", "Migrations, under way and past");
+void AddMigrationCommands(const Noun& root, Action& chosen) {
+  const Noun migration = root.AddNoun("migration", "Migrations, under way and past");
   AddListVerb(migration, chosen);
   auto [show, get] = AddVerb(migration, chosen, "show", "Show one migration", ShowMigration);
   AddId(show, *get.mutable_id());

@@ -7,14 +7,7 @@
 #include <thread>
 
 namespace sealift::cli {
-namespace {
-
-std::string MakeFolder() {
-  std::string pattern = testing::TempDir() + "sealift-cli-XXXXXX";
-  return mkdtemp(pattern.data());
-}
-
-}  // namespace
+namespace {}  // namespace
 
 grpc::Status Error(grpc::StatusCode code, const std::string& text) { return {code, text}; }
 
@@ -38,18 +31,17 @@ v1::Migration MigrationIn(v1::MigrationPhase phase, const std::string& running_o
 }
 
 CliTest::CliTest()
-    : folder_(MakeFolder()),
-      authority_(folder_ + "/controller"),
+    : authority_(folder_ / "controller"),
       operator_(authority_.MakeIdentity(pki::Role::kOperator, "admin")),
       controller_(authority_) {
   UseContext(authority_.MakeContext(controller_.port(), operator_));
-  environment_ = {{"HOME", folder_},
+  environment_ = {{"HOME", folder_.path()},
                   {"TERM", "xterm"},
                   {"PATH", std::string(SEALIFT_BIN_DIR) + ":" + std::getenv("PATH")},
                   {"SEALIFT_CONTEXT", context_path_}};
 }
 
-CliTest::~CliTest() { std::filesystem::remove_all(folder_); }
+CliTest::~CliTest() = default;
 
 void CliTest::UseContext(const Context& context) const {
   ASSERT_TRUE(WriteContext(context_path_, context).ok());
@@ -68,7 +60,7 @@ Result CliTest::Run(const std::vector<std::string>& arguments, const std::string
 }
 
 std::string CliTest::WriteFile(const std::string& name, const std::string& text) const {
-  const std::string path = folder_ + "/" + name;
+  const std::string path = folder_ / name;
   std::ofstream(path) << text;
   return path;
 }

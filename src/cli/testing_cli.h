@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/testing.h"
 #include "cli/testing_child.h"
 #include "cli/testing_controller.h"
 
@@ -49,8 +50,8 @@ class CliTest : public testing::Test {
 
   [[nodiscard]] Script& script() { return controller_.script; }
 
-  const std::string folder_;
-  const std::string context_path_ = folder_ + "/context.yaml";
+  const base::TestFolder folder_;
+  const std::string context_path_ = folder_ / "context.yaml";
   Authority authority_;
   const std::string operator_;
   ScriptedController controller_;

@@ -194,7 +194,7 @@ TEST_F(BashCompletionTest, OffersNounsVerbsAndOptions) {
 TEST_F(BashCompletionTest, OffersValues) {
   EXPECT_EQ(Complete("sealift vm set web1 --encryption re"), "required\n");
   EXPECT_EQ(Complete("sealift vm list -o ''"), "table json yaml\n");
-  EXPECT_EQ(Complete("sealift vm create " + folder_ + "/context"), context_path_ + "\n");
+  EXPECT_EQ(Complete("sealift vm create " + folder_ / "context"), context_path_ + "\n");
   EXPECT_EQ(Complete("sealift vm migrate --streams ''"), "\n");
 }
 

@@ -51,11 +51,12 @@ absl::StatusOr<ExitCode> ShowVersion(Session& session, const Arguments& argument
 
 }  // namespace
 
-void AddVersionCommand(CLI::App& root, Action& chosen) {
+void AddVersionCommand(const Noun& root, Action& chosen) {
   auto [verb, arguments] =
       AddVerb(root, chosen, "version", "Print the versions of this program and of the controller",
               ShowVersion);
-  verb.add_flag("--client", arguments.client, "Do not ask the controller");
+  verb.Flag(
+      "--client", [&to = arguments] { to.client = true; }, "Do not ask the controller");
 }
 
 }  // namespace sealift::cli

@@ -138,24 +138,24 @@ absl::StatusOr<ExitCode> DeleteVm(Session& session, const DeleteArguments& argum
   return ExitCode::kDone;
 }
 
-void AddStopVerb(CLI::App& vm, Action& chosen) {
+void AddStopVerb(const Noun& vm, Action& chosen) {
   auto [verb, request] =
       AddVerb(vm, chosen, "stop", "Press the power button and wait until the guest is off", StopVm);
   AddVmName(verb, *request.mutable_name());
-  verb.add_flag_callback(
+  verb.Flag(
       "--force", [&to = request] { to.set_force(true); }, "End it at once, as pulling the plug");
-  verb.add_option_function<std::uint32_t>(
-          "--timeout", [&to = request](std::uint32_t seconds) { to.set_timeout_s(seconds); },
-          "How long to wait for the guest (default: 60)")
-      ->check(CLI::Range(1U, 86400U).description(""))
-      ->type_name("SECONDS");
+  verb.Whole(
+      "--timeout", "SECONDS", {1, 86400},
+      [&to = request](std::uint64_t n) { to.set_timeout_s(static_cast<std::uint32_t>(n)); },
+      "How long to wait for the guest (default: 60)");
 }
 
-void AddDeleteVerb(CLI::App& vm, Action& chosen) {
+void AddDeleteVerb(const Noun& vm, Action& chosen) {
   auto [verb, arguments] =
       AddVerb(vm, chosen, "delete", "Delete a stopped VM; its disks are kept", DeleteVm);
   AddVmName(verb, arguments.name);
-  verb.add_flag("-y,--yes", arguments.yes, "Do not ask");
+  verb.Flag(
+      "-y,--yes", [&to = arguments] { to.yes = true; }, "Do not ask");
 }
 
 }  // namespace
@@ -176,16 +176,15 @@ void ReportVm(Output& output, const v1::Vm& vm) {
   output.PrintData(ToJson(vm));
 }
 
-CLI::Option* AddVmName(CLI::App& verb, std::string& name) {
-  return AddName(verb, "NAME", kVmType, name, "Name of the VM");
+void AddVmName(const Verb& verb, std::string& name) {
+  verb.Name("NAME", kVmType, name, "Name of the VM");
 }
 
-void AddVmCommands(CLI::App& root, Action& chosen) {
-  CLI::App& vm = AddNoun(root, "vm", "Virtual machines");
+void AddVmCommands(const Noun& root, Action& chosen) {
+  const Noun vm = root.AddNoun("vm", "Virtual machines");
   AddVmCreateVerb(vm, chosen);
   auto [list, filter] = AddVerb(vm, chosen, "list", "List the VMs", ListVms);
-  list.add_option("--host", *filter.mutable_host(), "Only those on this host")
-      ->type_name(kHostType);
+  list.Text("--host", kHostType, *filter.mutable_host(), "Only those on this host");
   auto [show, get] = AddVerb(vm, chosen, "show", "Show one VM", ShowVm);
   AddVmName(show, *get.mutable_name());
   auto [start, started] = AddVerb(vm, chosen, "start", "Start a stopped VM on its host", StartVm);
@@ -193,9 +192,9 @@ void AddVmCommands(CLI::App& root, Action& chosen) {
   AddStopVerb(vm, chosen);
   auto [set, change] = AddVerb(vm, chosen, "set", "Change a VM", SetVm);
   AddVmName(set, change.name);
-  AddChoice(set, "--encryption", {"disabled", "opportunistic", "required"}, change.encryption,
-            "Encryption of its migrations: never, if both hosts can, or else no migration")
-      ->required();
+  set.Choice("--encryption", {"disabled", "opportunistic", "required"}, change.encryption,
+             "Encryption of its migrations: never, if both hosts can, or else no migration",
+             Need::kRequired);
   AddVmConsoleVerb(vm, chosen);
   AddDeleteVerb(vm, chosen);
   AddVmMigrateVerb(vm, chosen);

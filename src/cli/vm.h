@@ -10,7 +10,7 @@
 namespace sealift::cli {
 
 // AddVmName adds the positional argument that names the VM.
-CLI::Option* AddVmName(CLI::App& verb, std::string& name);
+void AddVmName(const Verb& verb, std::string& name);
 
 // ReportVm tells what became of a VM.
 void ReportVm(Output& output, const v1::Vm& vm);
@@ -23,8 +23,8 @@ void ReportVm(Output& output, const v1::Vm& vm);
 // are.
 [[nodiscard]] absl::Status WithFile(const absl::Status& status, const std::string& file);
 
-void AddVmCreateVerb(CLI::App& vm, Action& chosen);
-void AddVmMigrateVerb(CLI::App& vm, Action& chosen);
-void AddVmConsoleVerb(CLI::App& vm, Action& chosen);
+void AddVmCreateVerb(const Noun& vm, Action& chosen);
+void AddVmMigrateVerb(const Noun& vm, Action& chosen);
+void AddVmConsoleVerb(const Noun& vm, Action& chosen);
 
 }  // namespace sealift::cli

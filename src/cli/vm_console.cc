@@ -88,15 +88,13 @@ absl::StatusOr<ExitCode> OpenConsole(Session& session, const Arguments& argument
 
 }  // namespace
 
-void AddVmConsoleVerb(CLI::App& vm, Action& chosen) {
+void AddVmConsoleVerb(const Noun& vm, Action& chosen) {
   auto [verb, arguments] = AddVerb(vm, chosen, "console",
                                    "Connect to the serial console; Ctrl-] leaves it", OpenConsole);
   AddVmName(verb, arguments.name);
-  verb.add_option("--linger", arguments.linger_s,
-                  "When the input is not a terminal: leave after its end once the guest has been "
-                  "silent for this long (default: 2; 0: stay until the guest ends it)")
-      ->check(CLI::Range(0.0, 86400.0).description(""))
-      ->type_name("SECONDS");
+  verb.Real("--linger", "SECONDS", {0, 86400}, arguments.linger_s,
+            "When the input is not a terminal: leave after its end once the guest has been silent "
+            "for this long (default: 2; 0: stay until the guest ends it)");
 }
 
 }  // namespace sealift::cli

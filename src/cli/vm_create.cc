@@ -49,14 +49,13 @@ absl::Status WithFile(const absl::Status& status, const std::string& file) {
       fmt::format("{}:{}", file == "-" ? "stdin" : file, message.substr(kLine.size())));
 }
 
-void AddVmCreateVerb(CLI::App& vm, Action& chosen) {
+void AddVmCreateVerb(const Noun& vm, Action& chosen) {
   auto [verb, arguments] =
       AddVerb(vm, chosen, "create", "Create a VM from its definition", CreateVm);
-  AddName(verb, "FILE", kFileType, arguments.file, "Definition in YAML; - reads it from stdin");
-  verb.add_option("--host", *arguments.request.mutable_host(),
-                  "Host it is to run on; not needed when there is only one")
-      ->type_name(kHostType);
-  verb.add_flag_callback(
+  verb.Name("FILE", kFileType, arguments.file, "Definition in YAML; - reads it from stdin");
+  verb.Text("--host", kHostType, *arguments.request.mutable_host(),
+            "Host it is to run on; not needed when there is only one");
+  verb.Flag(
       "--start", [&to = arguments.request] { to.set_start(true); }, "Start it at once");
 }
 

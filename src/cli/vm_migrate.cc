@@ -56,23 +56,23 @@ absl::StatusOr<ExitCode> MigrateVm(Session& session, const Arguments& arguments)
 
 }  // namespace
 
-void AddVmMigrateVerb(CLI::App& vm, Action& chosen) {
+void AddVmMigrateVerb(const Noun& vm, Action& chosen) {
   auto [verb, arguments] =
       AddVerb(vm, chosen, "migrate", "Move a running VM to another host and wait until it is there",
               MigrateVm);
   AddVmName(verb, *arguments.request.mutable_vm());
-  verb.add_option("--to", *arguments.request.mutable_to(), "Host to move it to")
-      ->required()
-      ->type_name(kHostType);
-  verb.add_option_function<std::uint32_t>(
-          "--streams", [&to = arguments.request](std::uint32_t n) { to.set_streams(n); },
-          "Connections that carry the data (default: the controller chooses)")
-      ->check(CLI::Range(1U, 64U).description(""))
-      ->type_name("N");
-  verb.add_flag("--detach", arguments.detach, "Print the id of the migration and do not wait");
-  verb.add_option("--request-id", *arguments.request.mutable_request_id(),
-                  "Repeating a command with the same id never starts a second migration")
-      ->type_name("ID");
+  verb.Text("--to", kHostType, *arguments.request.mutable_to(), "Host to move it to",
+            Need::kRequired);
+  verb.Whole(
+      "--streams", "N", {2, 32},
+      [&to = arguments.request](std::uint64_t n) { to.set_streams(static_cast<std::uint32_t>(n)); },
+      "Connections that carry the data: one for the device state, the others for memory "
+      "(default: the controller chooses)");
+  verb.Flag(
+      "--detach", [&to = arguments] { to.detach = true; },
+      "Print the id of the migration and do not wait");
+  verb.Text("--request-id", "ID", *arguments.request.mutable_request_id(),
+            "Repeating a command with the same id never starts a second migration");
 }
 
 }  // namespace sealift::cli

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <systemd/sd-daemon.h>
 
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
 

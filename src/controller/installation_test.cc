@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/status.h"
+#include "base/testing.h"
 
 namespace sealift::controller {
 namespace {
@@ -17,14 +18,8 @@ using ::testing::HasSubstr;
 
 class InstallationTest : public ::testing::Test {
  protected:
-  InstallationTest() {
-    std::string folder = (std::filesystem::temp_directory_path() / "sealift-test-XXXXXX").string();
-    folder_ = mkdtemp(folder.data());
-  }
-  ~InstallationTest() override { std::filesystem::remove_all(folder_); }
-
   absl::Status Init() {
-    return InitInstallation(folder_ + "/state", {"controller.example", 7430}, clock_,
+    return InitInstallation(folder_ / "state", {"controller.example", 7430}, clock_,
                             [&](const AdminContext& admin) {
                               admin_ = admin;
                               return context_outcome_;
@@ -37,14 +32,14 @@ class InstallationTest : public ::testing::Test {
   }
 
   base::FakeClock clock_;
-  std::string folder_;
+  const base::TestFolder folder_;
   AdminContext admin_;
   absl::Status context_outcome_;
 };
 
 TEST_F(InstallationTest, MakesWhatAControllerAndItsFirstOperatorNeed) {
   ASSERT_TRUE(Init().ok());
-  const auto installation = LoadInstallation(folder_ + "/state", clock_);
+  const auto installation = LoadInstallation(folder_ / "state", clock_);
   ASSERT_TRUE(installation.ok()) << installation.status();
   EXPECT_EQ(installation->address.ToString(), "controller.example:7430");
   EXPECT_EQ(admin_.controller, "controller.example:7430");
@@ -60,15 +55,15 @@ TEST_F(InstallationTest, MakesWhatAControllerAndItsFirstOperatorNeed) {
 
 TEST_F(InstallationTest, KeepsKeysToItself) {
   ASSERT_TRUE(Init().ok());
-  const StateFiles files(folder_ + "/state");
-  EXPECT_EQ(ModeOf(folder_ + "/state"), 0700U);
+  const StateFiles files(folder_ / "state");
+  EXPECT_EQ(ModeOf(folder_ / "state"), 0700U);
   EXPECT_EQ(ModeOf(files.ca_key), 0600U);
   EXPECT_EQ(ModeOf(files.identity), 0600U);
 }
 
 TEST_F(InstallationTest, NeverReplacesAnAuthority) {
   ASSERT_TRUE(Init().ok());
-  const StateFiles files(folder_ + "/state");
+  const StateFiles files(folder_ / "state");
   const std::string before = *base::ReadFile(files.ca_key);
   const absl::Status again = Init();
   EXPECT_EQ(again.code(), absl::StatusCode::kFailedPrecondition);
@@ -84,14 +79,14 @@ TEST_F(InstallationTest, CanBeRepeatedWhenTheContextCouldNotBeWritten) {
 }
 
 TEST_F(InstallationTest, SaysHowToInitialise) {
-  const auto installation = LoadInstallation(folder_ + "/state", clock_);
+  const auto installation = LoadInstallation(folder_ / "state", clock_);
   EXPECT_EQ(installation.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(base::MessageOf(installation.status()), HasSubstr("sealift-controllerd init"));
 }
 
 TEST_F(InstallationTest, RenewsItsOwnCertificateWhenDueAndNotBefore) {
   ASSERT_TRUE(Init().ok());
-  const auto installation = LoadInstallation(folder_ + "/state", clock_);
+  const auto installation = LoadInstallation(folder_ / "state", clock_);
   const std::string first = *base::ReadFile(installation->files.identity);
   clock_.Advance(std::chrono::hours(24 * 30));
   ASSERT_TRUE(RenewOwnCertificate(*installation, clock_).ok());

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "base/testing.h"
 #include "store/sqlite_store.h"
 
 namespace sealift::controller {
@@ -14,9 +15,7 @@ namespace {
 class MigrationRecordTest : public ::testing::Test {
  protected:
   MigrationRecordTest() {
-    std::string folder = (std::filesystem::temp_directory_path() / "sealift-test-XXXXXX").string();
-    folder_ = mkdtemp(folder.data());
-    store_ = *store::OpenSqliteStore(folder_ + "/store.db");
+    store_ = *store::OpenSqliteStore(folder_ / "store.db");
     for (const char* host : {"a", "b"}) {
       store::HostRow row;
       row.name = host;
@@ -37,11 +36,6 @@ class MigrationRecordTest : public ::testing::Test {
     EXPECT_TRUE(store_->CreateMigration(row).ok());
     record_ = std::make_unique<MigrationRecord>(*store_, clock_, row);
   }
-  ~MigrationRecordTest() override {
-    record_.reset();
-    store_.reset();
-    std::filesystem::remove_all(folder_);
-  }
 
   static v1::AgentMigration Says(v1::MigrationPhase phase, std::uint64_t transferred = 0) {
     v1::AgentMigration view;
@@ -51,7 +45,7 @@ class MigrationRecordTest : public ::testing::Test {
   }
   store::MigrationRow Stored() { return *store_->GetMigration(record_->View().row.id); }
 
-  std::string folder_;
+  const base::TestFolder folder_;
   base::FakeClock clock_;
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<MigrationRecord> record_;

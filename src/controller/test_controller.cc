@@ -13,12 +13,6 @@
 namespace sealift::controller {
 namespace {
 
-std::string MakeFolder() {
-  std::string folder = (std::filesystem::temp_directory_path() / "sealift-test-XXXXXX").string();
-  SEALIFT_CHECK(mkdtemp(folder.data()) != nullptr);
-  return folder;
-}
-
 std::uint16_t FreePort() {
   const auto listener = base::ListenTcp("127.0.0.1", 0, 0);
   SEALIFT_CHECK(listener.ok());
@@ -34,11 +28,10 @@ OperatorClient::OperatorClient(const std::shared_ptr<grpc::Channel>& channel)
       events(v1::EventService::NewStub(channel)),
       session(v1::SessionService::NewStub(channel)) {}
 
-TestController::TestController()
-    : folder_(MakeFolder()), ca_file_(folder_ + "/state/ca.crt"), files_(folder_ + "/state") {
+TestController::TestController() : ca_file_(folder_ / "state/ca.crt"), files_(folder_ / "state") {
   rpc::RequireTls13();
-  const absl::Status made = InitInstallation(
-      folder_ + "/state", {"127.0.0.1", 1}, clock_, [&](const AdminContext& admin) {
+  const absl::Status made =
+      InitInstallation(folder_ / "state", {"127.0.0.1", 1}, clock_, [&](const AdminContext& admin) {
         context_ = admin;
         return base::WriteFileDurably(admin_files().identity, admin.identity_pem);
       });
@@ -46,14 +39,11 @@ TestController::TestController()
   Start();
 }
 
-TestController::~TestController() {
-  Stop();
-  std::filesystem::remove_all(folder_);
-}
+TestController::~TestController() { Stop(); }
 
 void TestController::Start() {
   Settings settings;
-  settings.state_dir = folder_ + "/state";
+  settings.state_dir = folder_ / "state";
   settings.listen = "127.0.0.1:0";
   settings.enrolment_listen = "127.0.0.1:0";
   auto controller = Controller::Start(
@@ -98,7 +88,7 @@ grpc::Status TestController::Enrol(const pki::JoinToken& token, const std::strin
   ShortCall call;
   const grpc::Status status = stub->Enrol(&call, request, &response);
   if (status.ok() && files != nullptr) {
-    *files = {fmt::format("{}/{}.pem", folder_, host), ca_file_};
+    *files = {folder_ / (host + ".pem"), ca_file_};
     SEALIFT_CHECK(
         base::WriteFileDurably(files->identity, key + response.certificate_chain_pem()).ok());
   }
@@ -120,7 +110,7 @@ void TestController::Lose(const std::string& name, FakeAgent& agent) {
 void TestController::Reconnect(const std::string& name, FakeAgent& agent) {
   const std::int64_t before = LastEvent();
   const auto address = base::ParseHostPort(AddressOf(name), 0);
-  agent.Serve({fmt::format("{}/{}.pem", folder_, name), ca_file_}, trust_domain(), address->port);
+  agent.Serve({folder_ / (name + ".pem"), ca_file_}, trust_domain(), address->port);
   SEALIFT_CHECK(AwaitEvent("host.ready", "host/" + name, before) != 0);
 }
 

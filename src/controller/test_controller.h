@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/testing.h"
 #include "controller/controller.h"
 #include "controller/fake_agent.h"
 #include "keys/random.h"
@@ -47,10 +48,10 @@ class TestController {
   // ClientWith connects to the operator port with any identity file.
   [[nodiscard]] OperatorClient ClientWith(const rpc::CredentialFiles& files);
   [[nodiscard]] rpc::CredentialFiles admin_files() const {
-    return {folder_ + "/admin.pem", ca_file_};
+    return {folder_ / "admin.pem", ca_file_};
   }
   [[nodiscard]] const StateFiles& files() const { return files_; }
-  [[nodiscard]] const std::string& folder() const { return folder_; }
+  [[nodiscard]] const std::string& folder() const { return folder_.path(); }
   [[nodiscard]] std::string trust_domain() const { return context_.trust_domain; }
   [[nodiscard]] std::string database() const { return files_.database; }
 
@@ -85,7 +86,7 @@ class TestController {
       const std::string& id, const std::function<bool(const v1::Migration&)>& wanted);
 
  private:
-  std::string folder_;
+  const base::TestFolder folder_;
   std::string ca_file_;
   StateFiles files_;
   AdminContext context_;

@@ -11,9 +11,11 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/process.h"
 #include "base/status.h"
 #include "hypervisor/definition_syntax.h"
-#include "qemu/qemu_process.h"
+#include "qemu/file_access.h"
+#include "qemu/qemu_command.h"
 #include "qemu/qmp_client.h"
 
 namespace sealift::qemu {
@@ -31,7 +33,7 @@ constexpr int kDebugExitCode = (kDebugExitValue << 1) | 1;
 // A process that is over when this object is.
 class ShortLived {
  public:
-  explicit ShortLived(QemuProcess process) : process_(std::move(process)) {}
+  explicit ShortLived(base::Process process) : process_(std::move(process)) {}
   ShortLived(ShortLived&&) = default;
   ~ShortLived() {
     if (process_.pidfd() < 0) return;  // moved from
@@ -40,10 +42,10 @@ class ShortLived {
     (void)process_.WaitGone(std::chrono::seconds(1));
     process_.Reap();
   }
-  [[nodiscard]] const QemuProcess& process() const { return process_; }
+  [[nodiscard]] const base::Process& process() const { return process_; }
 
  private:
-  QemuProcess process_;
+  base::Process process_;
 };
 
 absl::StatusOr<base::UniqueFd> MemoryFile(const char* name, std::string_view content) {
@@ -57,11 +59,11 @@ absl::StatusOr<base::UniqueFd> MemoryFile(const char* name, std::string_view con
 absl::StatusOr<ShortLived> Run(const ProbeOptions& options, std::vector<std::string> arguments,
                                std::vector<int> inherited_fds, int log_fd) {
   for (const std::string& argument : SandboxArguments()) arguments.push_back(argument);
-  const SpawnRequest request{options.qemu_binary, std::move(arguments), options.user,
-                             std::move(inherited_fds), log_fd};
-  SEALIFT_ASSIGN_OR_RETURN(QemuProcess process, QemuProcess::Spawn(request, [](const ProcessId&) {
-                             return absl::OkStatus();
-                           }));
+  const base::SpawnRequest request{options.qemu_binary, std::move(arguments), options.user,
+                                   std::move(inherited_fds), log_fd};
+  SEALIFT_ASSIGN_OR_RETURN(
+      base::Process process,
+      base::Process::Spawn(request, [](const base::ProcessId&) { return absl::OkStatus(); }));
   return ShortLived(std::move(process));
 }
 
@@ -106,7 +108,7 @@ absl::StatusOr<QemuFacts> InterviewQemu(const ProbeOptions& options, Accelerator
           {fd}, log.get()));
   theirs.reset();
   absl::StatusOr<std::unique_ptr<QmpClient>> qmp = QmpClient::Take(std::move(ours), {});
-  if (!qmp.ok()) return base::Annotate(qmp.status(), LastLines(log.get()));
+  if (!qmp.ok()) return base::Annotate(qmp.status(), base::LastLines(log.get()));
   return AskQemu(**qmp, accelerator);
 }
 
@@ -206,7 +208,7 @@ absl::Status RunProbeGuest(const ProbeOptions& options, Accelerator accelerator,
   const int code = qemu.process().Reap().value_or(0);
   if (code == kDebugExitCode) return absl::OkStatus();
   return absl::InternalError(
-      fmt::format("a test guest ended with code {}: {}", code, LastLines(log.get())));
+      fmt::format("a test guest ended with code {}: {}", code, base::LastLines(log.get())));
 }
 
 std::string ProbeFirmware() {

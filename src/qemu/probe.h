@@ -7,15 +7,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/system_user.h"
 #include "hypervisor/hypervisor.h"
 #include "qemu/host_facts.h"
-#include "qemu/qemu_user.h"
 
 namespace sealift::qemu {
 
 struct ProbeOptions {
   std::string qemu_binary;
-  QemuUser user;
+  base::SystemUser user;
 };
 
 // A guest that executes one instruction does so within milliseconds; one that has not by then never

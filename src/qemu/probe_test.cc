@@ -6,7 +6,7 @@
 #include <chrono>
 
 #include "base/status.h"
-#include "qemu/test_environment.h"
+#include "base/testing.h"
 
 namespace sealift::qemu {
 namespace {
@@ -19,7 +19,9 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-ProbeOptions Options() { return {"/usr/bin/qemu-system-x86_64", *LookUpUser(TestUser())}; }
+ProbeOptions Options() {
+  return {"/usr/bin/qemu-system-x86_64", *base::LookUpUser(base::TestUser())};
+}
 
 CpuFacts CpuWith(const std::string& flag) { return {"x", {flag}}; }
 
@@ -73,8 +75,9 @@ TEST(Probe, WantsToOpenTheKvmDevice) {
 }
 
 TEST(Probe, ReportsAQemuThatCannotRun) {
-  EXPECT_THAT(base::MessageOf(ProbeHost({"/bin/false", *LookUpUser(TestUser())}).status()),
-              HasSubstr("ask /bin/false what it can run"));
+  EXPECT_THAT(
+      base::MessageOf(ProbeHost({"/bin/false", *base::LookUpUser(base::TestUser())}).status()),
+      HasSubstr("ask /bin/false what it can run"));
 }
 
 TEST(Probe, DigestsDependOnEveryPart) {

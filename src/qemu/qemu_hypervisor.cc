@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
+#include "qemu/file_access.h"
 #include "qemu/host_facts.h"
 #include "qemu/probe.h"
 #include "qemu/qemu_vm.h"
@@ -32,7 +33,7 @@ bool Contains(const std::vector<std::string>& names, const std::string& name) {
   return std::ranges::find(names, name) != names.end();
 }
 
-absl::StatusOr<std::vector<DiskBackend>> ProbeDisks(const QemuUser& user,
+absl::StatusOr<std::vector<DiskBackend>> ProbeDisks(const base::SystemUser& user,
                                                     const std::vector<Disk>& disks) {
   std::vector<DiskBackend> backends;
   for (const Disk& disk : disks) {
@@ -71,7 +72,7 @@ absl::Status CheckBinary(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<QemuHypervisor>> QemuHypervisor::Create(QemuOptions options) {
   SEALIFT_RETURN_IF_ERROR(CheckBinary(options.qemu_binary));
-  SEALIFT_ASSIGN_OR_RETURN(QemuUser user, LookUpUser(options.user));
+  SEALIFT_ASSIGN_OR_RETURN(base::SystemUser user, base::LookUpUser(options.user));
   SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(options.run_dir));
   SEALIFT_ASSIGN_OR_RETURN(hypervisor::HostCapabilities capabilities,
                            ProbeHost({options.qemu_binary, user}));
@@ -144,8 +145,8 @@ absl::Status QemuHypervisor::CheckFiles(const VmDefinition& definition) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<QemuProcess> QemuHypervisor::Launch(const VmDefinition& definition, StartMode mode,
-                                                   const RunFolder& folder) const {
+absl::StatusOr<base::Process> QemuHypervisor::Launch(const VmDefinition& definition, StartMode mode,
+                                                     const RunFolder& folder) const {
   SEALIFT_RETURN_IF_ERROR(folder.Create(user_));
   SEALIFT_RETURN_IF_ERROR(
       CheckAccess(user_, "console log", folder.ConsoleLog(), Access::kReadWrite));
@@ -164,13 +165,13 @@ absl::StatusOr<QemuProcess> QemuHypervisor::Launch(const VmDefinition& definitio
                      .disks = {},
                      .tap_fds = Numbers(taps)};
   SEALIFT_ASSIGN_OR_RETURN(input.disks, ProbeDisks(user_, definition.disks));
-  SpawnRequest request{
+  base::SpawnRequest request{
       options_.qemu_binary, QemuArguments(input), user_, {qmp.get(), console.get()}, log.get()};
   for (const int tap : input.tap_fds) {
     if (tap >= 0) request.inherited_fds.push_back(tap);
   }
   spdlog::debug("VM {}: {} {}", definition.name, request.binary, fmt::join(request.arguments, " "));
-  return QemuProcess::Spawn(request, [&](const ProcessId& id) {
+  return base::Process::Spawn(request, [&](const base::ProcessId& id) {
     return folder.WriteRecord({id, definition});
   });
 }
@@ -181,11 +182,11 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
   const RunFolder folder = FolderOf(definition);
   const std::lock_guard lock(start_mutex_);
   if (const absl::StatusOr<ProcessRecord> old = folder.ReadRecord();
-      old.ok() && QemuProcess::Open(old->process).ok()) {
+      old.ok() && base::Process::Open(old->process).ok()) {
     return absl::AlreadyExistsError(fmt::format("VM {} already runs on this host as process {}",
                                                 definition.name, old->process.pid));
   }
-  absl::StatusOr<QemuProcess> process = Launch(definition, mode, folder);
+  absl::StatusOr<base::Process> process = Launch(definition, mode, folder);
   if (!process.ok()) {
     return base::Annotate(process.status(), fmt::format("start VM {}", definition.name));
   }
@@ -203,7 +204,7 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
 absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Adopt(const VmDefinition& definition) {
   const RunFolder folder = FolderOf(definition);
   SEALIFT_ASSIGN_OR_RETURN(ProcessRecord record, folder.ReadRecord());
-  SEALIFT_ASSIGN_OR_RETURN(QemuProcess process, QemuProcess::Open(record.process));
+  SEALIFT_ASSIGN_OR_RETURN(base::Process process, base::Process::Open(record.process));
   if (record.definition.uuid != definition.uuid) {
     return absl::FailedPreconditionError(
         fmt::format("process {} on this host runs another VM named {}, with uuid {} instead of {}",

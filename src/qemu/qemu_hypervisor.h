@@ -7,9 +7,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/system_user.h"
 #include "hypervisor/hypervisor.h"
 #include "qemu/qemu_command.h"
-#include "qemu/qemu_user.h"
 #include "qemu/run_folder.h"
 
 namespace sealift::qemu {
@@ -44,7 +44,8 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
                                                 std::string_view direction) const override;
 
  private:
-  QemuHypervisor(QemuOptions options, QemuUser user, hypervisor::HostCapabilities capabilities)
+  QemuHypervisor(QemuOptions options, base::SystemUser user,
+                 hypervisor::HostCapabilities capabilities)
       : options_(std::move(options)),
         user_(std::move(user)),
         capabilities_(std::move(capabilities)) {}
@@ -54,12 +55,12 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
       const hypervisor::VmDefinition& definition) const;
   [[nodiscard]] absl::Status CheckCpuAndMachine(const hypervisor::VmDefinition& definition) const;
   [[nodiscard]] absl::Status CheckFiles(const hypervisor::VmDefinition& definition) const;
-  [[nodiscard]] absl::StatusOr<QemuProcess> Launch(const hypervisor::VmDefinition& definition,
-                                                   hypervisor::StartMode mode,
-                                                   const RunFolder& folder) const;
+  [[nodiscard]] absl::StatusOr<base::Process> Launch(const hypervisor::VmDefinition& definition,
+                                                     hypervisor::StartMode mode,
+                                                     const RunFolder& folder) const;
 
   const QemuOptions options_;
-  const QemuUser user_;
+  const base::SystemUser user_;
   const hypervisor::HostCapabilities capabilities_;
   std::mutex start_mutex_;  // one start at a time: two of one VM must not meet in its folder
 };

@@ -14,9 +14,9 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/process.h"
 #include "base/status.h"
-#include "qemu/qemu_process.h"
-#include "qemu/test_environment.h"
+#include "base/testing.h"
 
 namespace sealift::qemu {
 namespace {
@@ -64,7 +64,7 @@ constexpr std::string_view kPanicGuest(
 class QemuHypervisorTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    folder_ = new TestFolder;
+    folder_ = new base::TestFolder;
     host_a_ = NewHost("a").release();
     host_b_ = NewHost("b").release();
   }
@@ -75,7 +75,7 @@ class QemuHypervisorTest : public ::testing::Test {
   }
   static std::unique_ptr<QemuHypervisor> NewHost(const std::string& name) {
     absl::StatusOr<std::unique_ptr<QemuHypervisor>> host =
-        QemuHypervisor::Create({.run_dir = *folder_ / name, .user = TestUser()});
+        QemuHypervisor::Create({.run_dir = *folder_ / name, .user = base::TestUser()});
     EXPECT_TRUE(host.ok()) << host.status();
     return *std::move(host);
   }
@@ -168,7 +168,7 @@ class QemuHypervisorTest : public ::testing::Test {
   }
 
   static constexpr MigrationParameters kParameters{};
-  static inline TestFolder* folder_ = nullptr;
+  static inline base::TestFolder* folder_ = nullptr;
   static inline QemuHypervisor* host_a_ = nullptr;
   static inline QemuHypervisor* host_b_ = nullptr;
   std::vector<std::shared_ptr<Vm>> started_;
@@ -188,7 +188,7 @@ TEST_F(QemuHypervisorTest, RunsAGuestUnprivilegedAndQuits) {
   ASSERT_NE(vm, nullptr);
   EXPECT_EQ(vm->State().value(), RunState::kRunning);
   EXPECT_TRUE(Echoes(*vm));
-  EXPECT_EQ(StatusLine(vm->pid(), "Uid"), std::to_string(LookUpUser(TestUser())->uid));
+  EXPECT_EQ(StatusLine(vm->pid(), "Uid"), std::to_string(base::LookUpUser(base::TestUser())->uid));
   EXPECT_EQ(StatusLine(vm->pid(), "NoNewPrivs"), "1");
   EXPECT_EQ(StatusLine(vm->pid(), "Seccomp"), "2");
   EXPECT_EQ(getsid(vm->pid()), vm->pid());

@@ -39,17 +39,17 @@ bool IsOver(MigrationState state) {
 }  // namespace
 
 std::shared_ptr<QemuVm> QemuVm::Connect(RunFolder folder, hypervisor::VmDefinition definition,
-                                        QemuProcess process) {
+                                        base::Process process) {
   std::shared_ptr<QemuVm> vm(
       new QemuVm(std::move(folder), std::move(definition), std::move(process)));
   vm->ConnectQmp();
   return vm;
 }
 
-QemuVm::QemuVm(RunFolder folder, hypervisor::VmDefinition definition, QemuProcess process)
+QemuVm::QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::Process process)
     : folder_(std::move(folder)),
       definition_(std::move(definition)),
-      process_(std::make_shared<const QemuProcess>(std::move(process))),
+      process_(std::make_shared<const base::Process>(std::move(process))),
       monitor_(process_, folder_.ConsoleLog()),
       qmp_(absl::UnavailableError("not connected")) {}
 
@@ -86,7 +86,7 @@ absl::Status QemuVm::CheckConnected() const {
 }
 
 absl::Status QemuVm::Ended() const {
-  const std::string log = LastLines(folder_.Log());
+  const std::string log = base::LastLines(folder_.Log());
   return absl::UnavailableError(
       fmt::format("VM {}: QEMU has ended{}{}", definition_.name, log.empty() ? "" : ": ", log));
 }
@@ -257,7 +257,7 @@ absl::Status QemuVm::WaitIncoming(base::Duration timeout) {
   if (view.state == MigrationState::kCompleted) return absl::OkStatus();
   if (view.state == MigrationState::kFailed) {
     return absl::AbortedError(fmt::format("VM {}: the incoming migration has failed: {}",
-                                          definition_.name, LastLines(folder_.Log())));
+                                          definition_.name, base::LastLines(folder_.Log())));
   }
   return absl::DeadlineExceededError(
       fmt::format("VM {}: the migration has not arrived in time (QEMU is in state {})",

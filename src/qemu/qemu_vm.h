@@ -6,8 +6,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/process.h"
 #include "hypervisor/hypervisor.h"
-#include "qemu/qemu_process.h"
 #include "qemu/qmp_client.h"
 #include "qemu/run_folder.h"
 #include "qemu/vm_monitor.h"
@@ -20,7 +20,7 @@ class QemuVm final : public hypervisor::Vm {
   // then, and Quit() still ends the process.
   [[nodiscard]] static std::shared_ptr<QemuVm> Connect(RunFolder folder,
                                                        hypervisor::VmDefinition definition,
-                                                       QemuProcess process);
+                                                       base::Process process);
 
   // CheckConnected says whether QEMU answered when we connected, else why not, with the end of its
   // log.
@@ -50,7 +50,7 @@ class QemuVm final : public hypervisor::Vm {
   [[nodiscard]] absl::Status WaitIncoming(base::Duration timeout) override;
 
  private:
-  QemuVm(RunFolder folder, hypervisor::VmDefinition definition, QemuProcess process);
+  QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::Process process);
   void ConnectQmp();
   // Execute is QMP with the VM's name in front of an error, and the end of the log if the process
   // has ended.
@@ -67,7 +67,7 @@ class QemuVm final : public hypervisor::Vm {
 
   const RunFolder folder_;
   const hypervisor::VmDefinition definition_;
-  const std::shared_ptr<const QemuProcess> process_;
+  const std::shared_ptr<const base::Process> process_;
   VmMonitor monitor_;
   absl::StatusOr<std::unique_ptr<QmpClient>> qmp_;  // after monitor_, which its reader calls
 };

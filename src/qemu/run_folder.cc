@@ -65,7 +65,7 @@ absl::Status RunFolder::CheckLength() const {
   return absl::OkStatus();
 }
 
-absl::Status RunFolder::Create(const QemuUser& user) const {
+absl::Status RunFolder::Create(const base::SystemUser& user) const {
   SEALIFT_RETURN_IF_ERROR(CheckLength());
   SEALIFT_RETURN_IF_ERROR(Remove());
   SEALIFT_RETURN_IF_ERROR(MakeFolder(path_, kRootFolder, geteuid(), user.gid));

@@ -15,16 +15,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/process.h"
+#include "base/system_user.h"
 #include "base/unique_fd.h"
 #include "hypervisor/vm_definition.h"
-#include "qemu/qemu_process.h"
-#include "qemu/qemu_user.h"
 
 namespace sealift::qemu {
 
 // ProcessRecord says which process runs a VM. The definition is the one it was started with.
 struct ProcessRecord {
-  ProcessId process;
+  base::ProcessId process;
   hypervisor::VmDefinition definition;
 };
 
@@ -37,7 +37,7 @@ class RunFolder {
   // CheckLength wants every socket path to fit into a socket address (107 bytes).
   [[nodiscard]] absl::Status CheckLength() const;
   // Create makes the folder anew, empty; what an earlier process left is removed.
-  [[nodiscard]] absl::Status Create(const QemuUser& user) const;
+  [[nodiscard]] absl::Status Create(const base::SystemUser& user) const;
   // Remove deletes it with all that is in it.
   [[nodiscard]] absl::Status Remove() const;
 

@@ -29,7 +29,7 @@ std::string TextAt(const nlohmann::json& data, const char* key) {
 }  // namespace
 
 struct VmMonitor::State {
-  std::shared_ptr<const QemuProcess> process;
+  std::shared_ptr<const base::Process> process;
   std::string console_log;
   base::UniqueFd stop_fd;  // readable once the monitor is being destroyed
 
@@ -85,7 +85,7 @@ struct VmMonitor::State {
   }
 };
 
-VmMonitor::VmMonitor(std::shared_ptr<const QemuProcess> process, std::string console_log)
+VmMonitor::VmMonitor(std::shared_ptr<const base::Process> process, std::string console_log)
     : state_(std::make_shared<State>()) {
   state_->process = std::move(process);
   state_->console_log = std::move(console_log);

@@ -11,9 +11,9 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/process.h"
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
-#include "qemu/qemu_process.h"
 #include "qemu/qmp_message.h"
 
 namespace sealift::qemu {
@@ -31,7 +31,7 @@ class VmMonitor {
  public:
   // Watches `process`; keeps the file `console_log` short. A VM without QMP connection counts as
   // closed.
-  VmMonitor(std::shared_ptr<const QemuProcess> process, std::string console_log);
+  VmMonitor(std::shared_ptr<const base::Process> process, std::string console_log);
   // Stops watching. The process is left alone.
   ~VmMonitor();
   VmMonitor(const VmMonitor&) = delete;

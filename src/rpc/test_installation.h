@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/testing.h"
 #include "pki/certificate.h"
 #include "pki/identity.h"
 #include "rpc/credentials.h"
@@ -36,17 +37,14 @@ class ShiftedClock final : public base::Clock {
 class TestInstallation {
  public:
   TestInstallation() {
-    folder_ = std::filesystem::temp_directory_path() / "sealift-installation-XXXXXX";
-    SEALIFT_CHECK(mkdtemp(folder_.data()) != nullptr);
     authority_ = *pki::CertificateAuthority::Create(clock_);
     SEALIFT_CHECK(base::WriteFileDurably(ca(), authority_->certificate_pem()).ok());
   }
   TestInstallation(const TestInstallation&) = delete;
   TestInstallation& operator=(const TestInstallation&) = delete;
-  ~TestInstallation() { std::filesystem::remove_all(folder_); }
 
-  [[nodiscard]] const std::string& folder() const { return folder_; }
-  [[nodiscard]] std::string ca() const { return folder_ + "/ca.pem"; }
+  [[nodiscard]] const std::string& folder() const { return folder_.path(); }
+  [[nodiscard]] std::string ca() const { return folder_ / "ca.pem"; }
   [[nodiscard]] pki::CertificateAuthority& authority() { return *authority_; }
   [[nodiscard]] const std::string& trust_domain() const { return authority_->trust_domain(); }
 
@@ -69,14 +67,14 @@ class TestInstallation {
                                                          *authority_->key_pem(), clock);
     const std::string key = *pki::GeneratePrivateKey();
     const std::string chain = *issuer->Issue(*pki::MakeRequest(key, identity), identity, lifetime);
-    const CredentialFiles files{folder_ + "/" + file, ca()};
+    const CredentialFiles files{folder_ / file, ca()};
     SEALIFT_CHECK(base::WriteFileDurably(files.identity, key + chain).ok());
     return files;
   }
 
  private:
   const ShiftedClock clock_;
-  std::string folder_;
+  const base::TestFolder folder_;
   std::unique_ptr<pki::CertificateAuthority> authority_;
 };
 

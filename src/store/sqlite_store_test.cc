@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "base/status.h"
+#include "base/testing.h"
 #include "base/unique_fd.h"
 
 namespace sealift::store {
@@ -83,17 +84,7 @@ bool Same(const MigrationRow& x, const MigrationRow& y) {
 
 class SqliteStoreTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = std::filesystem::temp_directory_path() / "sealift-store-XXXXXX";
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-    path_ = folder_ + "/store.db";
-    Reopen();
-  }
-  void TearDown() override {
-    store_.reset();
-    std::filesystem::remove_all(folder_);
-  }
+  void SetUp() override { Reopen(); }
 
   void Reopen() {
     store_.reset();
@@ -117,8 +108,8 @@ class SqliteStoreTest : public testing::Test {
     sqlite3_close(database);
   }
 
-  std::string folder_;
-  std::string path_;
+  const base::TestFolder folder_;
+  const std::string path_ = folder_ / "store.db";
   std::unique_ptr<Store> store_;
 };
 
@@ -428,7 +419,7 @@ TEST_F(SqliteStoreTest, KeepsAnyText) {
 
 TEST_F(SqliteStoreTest, FilesAreForTheirOwnerOnly) {
   Populate();
-  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
     struct stat info {};
     ASSERT_EQ(stat(entry.path().c_str(), &info), 0);
     EXPECT_EQ(info.st_mode & 0777U, 0600U) << entry.path();
@@ -583,7 +574,7 @@ TEST_F(SqliteStoreTest, NoticesADamagedFile) {
 }
 
 TEST_F(SqliteStoreTest, NamesAFolderThatIsMissing) {
-  const absl::Status status = OpenSqliteStore(folder_ + "/none/store.db").status();
+  const absl::Status status = OpenSqliteStore(folder_ / "none/store.db").status();
   EXPECT_EQ(status.code(), StatusCode::kNotFound);
   EXPECT_THAT(base::MessageOf(status), HasSubstr("/none/store.db"));
 }
@@ -607,7 +598,7 @@ int FillDisk(const std::string& folder) {
 }
 
 TEST_F(SqliteStoreTest, SaysThatTheDiskIsFullAndKeepsWhatItHas) {
-  const int result = RunInChild([&] { return FillDisk(folder_); });
+  const int result = RunInChild([&] { return FillDisk(folder_.path()); });
   if (result == 1) GTEST_SKIP() << "no mount namespace allowed here";
   EXPECT_EQ(result, 0);
 }

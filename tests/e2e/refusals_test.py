@@ -46,7 +46,8 @@ class RefusalsTest(unittest.TestCase):
 
     def test_usage(self):
         self.refuse(USAGE, "--to", "vm", "migrate", "web1")
-        self.refuse(USAGE, "subcommand", "nonsense")
+        self.refuse(USAGE, "unknown argument 'nonsense'", "nonsense")
+        self.refuse(USAGE, "unknown argument 'nonsense'", "vm", "nonsense")
         self.refuse(USAGE, "sometimes", "vm", "set", "web1", "--encryption", "sometimes")
 
     def test_same_host(self):

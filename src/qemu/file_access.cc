@@ -1,16 +1,13 @@
-#include "qemu/qemu_user.h"
+#include "qemu/file_access.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <grp.h>
-#include <pwd.h>
 #include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <functional>
 #include <thread>
 
 #include "base/status.h"
@@ -19,20 +16,10 @@
 namespace sealift::qemu {
 namespace {
 
-std::vector<gid_t> GroupsOf(const char* name, gid_t gid) {
-  int count = 64;
-  std::vector<gid_t> groups(static_cast<std::size_t>(count));
-  while (getgrouplist(name, gid, groups.data(), &count) < 0) {
-    groups.resize(static_cast<std::size_t>(count));
-  }
-  groups.resize(static_cast<std::size_t>(count));
-  return groups;
-}
-
 // TakeIdentity gives the calling thread alone the user's identity towards file systems, including
 // the loss of root's capabilities there. The C library's setgroups() would change every thread,
 // hence the bare system call.
-bool TakeIdentity(const QemuUser& user) {
+bool TakeIdentity(const base::SystemUser& user) {
   if (user.IsSelf()) return true;
   if (syscall(SYS_setgroups, user.groups.size(), user.groups.data()) != 0) return false;
   setfsgid(user.gid);
@@ -49,7 +36,7 @@ struct Opened {
 };
 
 // OpenAs opens on a thread of its own, because an identity once given up cannot be taken back.
-Opened OpenAs(const QemuUser& user, const std::string& path, int flags) {
+Opened OpenAs(const base::SystemUser& user, const std::string& path, int flags) {
   Opened result;
   std::thread([&] {
     if (!TakeIdentity(user)) {
@@ -62,7 +49,7 @@ Opened OpenAs(const QemuUser& user, const std::string& path, int flags) {
   return result;
 }
 
-absl::Status Explain(const QemuUser& user, std::string_view what, const std::string& path,
+absl::Status Explain(const base::SystemUser& user, std::string_view what, const std::string& path,
                      Access access, int error) {
   const std::string_view wanted = access == Access::kRead ? "readable" : "readable and writable";
   const std::string subject = fmt::format("{} {}", what, path);
@@ -90,35 +77,13 @@ absl::StatusOr<DiskDriver> DriverFor(int fd, const std::string& path) {
 
 }  // namespace
 
-bool QemuUser::IsSelf() const { return uid == geteuid(); }
-
-absl::StatusOr<QemuUser> LookUpUser(const std::string& name) {
-  std::vector<char> buffer(16384);
-  passwd entry{};
-  passwd* found = nullptr;
-  const int error = getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
-  if (error != 0) return base::ErrnoStatus(fmt::format("look up user {}", name), error);
-  if (found == nullptr) {
-    return absl::FailedPreconditionError(fmt::format(
-        "user {0} does not exist: create it with 'useradd --system --no-create-home --shell "
-        "/usr/sbin/nologin {0}' (and 'usermod -aG kvm {0}' for KVM)",
-        name));
-  }
-  QemuUser user{name, entry.pw_uid, entry.pw_gid, GroupsOf(name.c_str(), entry.pw_gid)};
-  if (!user.IsSelf() && geteuid() != 0) {
-    return absl::FailedPreconditionError(
-        fmt::format("only root can start QEMU as user {}: run the agent as root", name));
-  }
-  return user;
-}
-
-absl::Status CheckAccess(const QemuUser& user, const std::string& what, const std::string& path,
-                         Access access) {
+absl::Status CheckAccess(const base::SystemUser& user, const std::string& what,
+                         const std::string& path, Access access) {
   const Opened opened = OpenAs(user, path, FlagsFor(access));
   return opened.fd.valid() ? absl::OkStatus() : Explain(user, what, path, access, opened.error);
 }
 
-absl::StatusOr<DiskBackend> ProbeDisk(const QemuUser& user, const hypervisor::Disk& disk) {
+absl::StatusOr<DiskBackend> ProbeDisk(const base::SystemUser& user, const hypervisor::Disk& disk) {
   const Access access = disk.read_only ? Access::kRead : Access::kReadWrite;
   const Opened opened = OpenAs(user, disk.path, FlagsFor(access));
   if (!opened.fd.valid()) return Explain(user, "disk", disk.path, access, opened.error);

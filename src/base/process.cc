@@ -1,4 +1,4 @@
-#include "qemu/qemu_process.h"
+#include "base/process.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -21,7 +21,7 @@
 #include "base/file.h"
 #include "base/status.h"
 
-namespace sealift::qemu {
+namespace sealift::base {
 namespace {
 
 // What a child does before its program runs; tells the parent where it failed.
@@ -51,14 +51,14 @@ std::string_view StepName(Step step) {
 }
 
 struct Pipe {
-  base::UniqueFd read;
-  base::UniqueFd write;
+  UniqueFd read;
+  UniqueFd write;
 };
 
 absl::StatusOr<Pipe> MakePipe() {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return base::ErrnoStatus("pipe", errno);
-  return Pipe{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  if (pipe2(ends, O_CLOEXEC) != 0) return ErrnoStatus("pipe", errno);
+  return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
 std::vector<char*> Pointers(const std::vector<std::string>& texts) {
@@ -136,7 +136,7 @@ class ChildPlan {
   // Bare system calls: the C library's would try to change other threads, which a forked child has
   // not.
   void ChangeUser() const {
-    const QemuUser& user = request_.user;
+    const SystemUser& user = request_.user;
     if (user.IsSelf()) return;
     if (syscall(SYS_setgroups, user.groups.size(), user.groups.data()) != 0 ||
         syscall(SYS_setresgid, user.gid, user.gid, user.gid) != 0 ||
@@ -174,8 +174,7 @@ struct ProcessStat {
 // Fields 3 and 22 of /proc/PID/stat. The program's name before them is in brackets and may contain
 // anything.
 absl::StatusOr<ProcessStat> ReadStat(int pid) {
-  SEALIFT_ASSIGN_OR_RETURN(const std::string text,
-                           base::ReadFile(fmt::format("/proc/{}/stat", pid)));
+  SEALIFT_ASSIGN_OR_RETURN(const std::string text, ReadFile(fmt::format("/proc/{}/stat", pid)));
   constexpr int kFieldsBetween = 19;
   const std::size_t bracket = text.rfind(')');
   if (bracket == std::string::npos || bracket + 2 >= text.size()) {
@@ -189,9 +188,7 @@ absl::StatusOr<ProcessStat> ReadStat(int pid) {
   return stat;
 }
 
-base::UniqueFd OpenPidfd(int pid) {
-  return base::UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-}
+UniqueFd OpenPidfd(int pid) { return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
 
 absl::Status NotFound(const ProcessId& id) {
   return absl::NotFoundError(fmt::format("process {} has ended", id.pid));
@@ -205,28 +202,27 @@ absl::Status AwaitExec(const std::string& binary, int report_fd) {
     got = read(report_fd, &failure, sizeof failure);
   } while (got < 0 && errno == EINTR);
   if (got != sizeof failure) return absl::OkStatus();
-  return base::ErrnoStatus(fmt::format("start {}: {}", binary, StepName(failure.step)),
-                           failure.error);
+  return ErrnoStatus(fmt::format("start {}: {}", binary, StepName(failure.step)), failure.error);
 }
 
 }  // namespace
 
-absl::StatusOr<QemuProcess> QemuProcess::Spawn(
+absl::StatusOr<Process> Process::Spawn(
     const SpawnRequest& request, const std::function<absl::Status(const ProcessId&)>& record) {
-  const base::UniqueFd null_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (!null_fd.valid()) return base::ErrnoStatus("open /dev/null", errno);
+  const UniqueFd null_fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null_fd.valid()) return ErrnoStatus("open /dev/null", errno);
   SEALIFT_ASSIGN_OR_RETURN(Pipe go, MakePipe());
   SEALIFT_ASSIGN_OR_RETURN(Pipe report, MakePipe());
   const ChildPlan plan(request, null_fd.get(), go.read.get(), report.write.get());
 
   const pid_t pid = fork();
-  if (pid < 0) return base::ErrnoStatus("fork", errno);
+  if (pid < 0) return ErrnoStatus("fork", errno);
   if (pid == 0) plan.Run();
   report.write.reset();
 
   // The child is not reaped by anybody else, so its pid is its own.
   absl::StatusOr<ProcessStat> stat = ReadStat(pid);
-  QemuProcess process({pid, stat.ok() ? stat->start_time : 0}, OpenPidfd(pid));
+  Process process({pid, stat.ok() ? stat->start_time : 0}, OpenPidfd(pid));
   absl::Status status = stat.status();
   if (status.ok()) status = record(process.id_);
   if (status.ok()) {
@@ -239,21 +235,21 @@ absl::StatusOr<QemuProcess> QemuProcess::Spawn(
   return status;
 }
 
-absl::StatusOr<QemuProcess> QemuProcess::Open(const ProcessId& id) {
-  base::UniqueFd pidfd = OpenPidfd(id.pid);
+absl::StatusOr<Process> Process::Open(const ProcessId& id) {
+  UniqueFd pidfd = OpenPidfd(id.pid);
   if (!pidfd.valid()) return NotFound(id);
-  QemuProcess process(id, std::move(pidfd));
+  Process process(id, std::move(pidfd));
   // Read after the pidfd was opened: if the start time fits, the pidfd is of that process.
   const absl::StatusOr<ProcessStat> stat = ReadStat(id.pid);
   if (!stat.ok() || stat->start_time != id.start_time) return NotFound(id);
-  if (process.WaitGone(base::Duration::zero())) {
+  if (process.WaitGone(Duration::zero())) {
     process.Reap();
     return NotFound(id);
   }
   return process;
 }
 
-bool QemuProcess::WaitGone(base::Duration timeout) const {
+bool Process::WaitGone(Duration timeout) const {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   for (;;) {
     const auto left =
@@ -266,14 +262,14 @@ bool QemuProcess::WaitGone(base::Duration timeout) const {
   }
 }
 
-absl::Status QemuProcess::Send(int signal) const {
+absl::Status Process::Send(int signal) const {
   if (syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0) == 0 || errno == ESRCH) {
     return absl::OkStatus();
   }
-  return base::ErrnoStatus(fmt::format("send signal {} to process {}", signal, id_.pid), errno);
+  return ErrnoStatus(fmt::format("send signal {} to process {}", signal, id_.pid), errno);
 }
 
-std::optional<int> QemuProcess::Reap() const {
+std::optional<int> Process::Reap() const {
   siginfo_t info{};
   const int result = waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG);
   if (result != 0 || info.si_pid == 0) return std::nullopt;
@@ -293,8 +289,8 @@ std::string LastLines(int log_fd, std::size_t limit) {
 }
 
 std::string LastLines(const std::string& path, std::size_t limit) {
-  const base::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   return fd.valid() ? LastLines(fd.get(), limit) : "";
 }
 
-}  // namespace sealift::qemu
+}  // namespace sealift::base

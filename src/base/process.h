@@ -11,10 +11,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/system_user.h"
 #include "base/unique_fd.h"
-#include "qemu/qemu_user.h"
 
-namespace sealift::qemu {
+namespace sealift::base {
 
 // ProcessId names a process for as long as the machine is up.
 struct ProcessId {
@@ -29,29 +29,29 @@ struct ProcessId {
 struct SpawnRequest {
   std::string binary;
   std::vector<std::string> arguments;
-  QemuUser user;
+  SystemUser user;
   std::vector<int> inherited_fds;
   int log_fd = -1;
 };
 
-class QemuProcess {
+class Process {
  public:
   // Spawn starts a process in a session of its own, with no new privileges, in folder /. `record`
   // is called with its id before the program runs: when it fails, or when we die before it returns,
   // the program never runs. An error names the step that failed.
-  [[nodiscard]] static absl::StatusOr<QemuProcess> Spawn(
+  [[nodiscard]] static absl::StatusOr<Process> Spawn(
       const SpawnRequest& request, const std::function<absl::Status(const ProcessId&)>& record);
 
   // Open finds a running process again. NOT_FOUND when it has ended, also when its pid is another
   // process's now.
-  [[nodiscard]] static absl::StatusOr<QemuProcess> Open(const ProcessId& id);
+  [[nodiscard]] static absl::StatusOr<Process> Open(const ProcessId& id);
 
   [[nodiscard]] const ProcessId& id() const { return id_; }
   // pidfd is readable once the process has ended.
   [[nodiscard]] int pidfd() const { return pidfd_.get(); }
 
   // WaitGone says whether the process has ended within `timeout`.
-  [[nodiscard]] bool WaitGone(base::Duration timeout) const;
+  [[nodiscard]] bool WaitGone(Duration timeout) const;
   // Send sends a signal; a process that has ended is not an error.
   [[nodiscard]] absl::Status Send(int signal) const;
   // Reap collects an ended child of ours and returns its exit code, or 128 plus the number of the
@@ -59,10 +59,10 @@ class QemuProcess {
   std::optional<int> Reap() const;
 
  private:
-  QemuProcess(ProcessId id, base::UniqueFd pidfd) : id_(id), pidfd_(std::move(pidfd)) {}
+  Process(ProcessId id, UniqueFd pidfd) : id_(id), pidfd_(std::move(pidfd)) {}
 
   ProcessId id_;
-  base::UniqueFd pidfd_;
+  UniqueFd pidfd_;
 };
 
 // LastLines returns the end of a log, at most `limit` bytes cut at a line start, for error texts.
@@ -70,4 +70,4 @@ class QemuProcess {
 [[nodiscard]] std::string LastLines(int log_fd, std::size_t limit = 2000);
 [[nodiscard]] std::string LastLines(const std::string& path, std::size_t limit = 2000);
 
-}  // namespace sealift::qemu
+}  // namespace sealift::base

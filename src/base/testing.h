@@ -1,4 +1,4 @@
-// What tests of this module need from the machine they run on.
+// What tests need from the machine they run on.
 #pragma once
 
 #include <pwd.h>
@@ -9,10 +9,12 @@
 #include <filesystem>
 #include <string>
 
-namespace sealift::qemu {
+#include "base/check.h"
 
-// TestUser is an unprivileged user to run QEMU as: the product's, else nobody; our own when we are
-// not root.
+namespace sealift::base {
+
+// TestUser is an unprivileged user to run programs as: the one of QEMU, else nobody; our own when
+// we are not root.
 inline std::string TestUser() {
   if (geteuid() != 0) return getpwuid(geteuid())->pw_name;
   return getpwnam("sealift-qemu") != nullptr ? "sealift-qemu" : "nobody";
@@ -22,8 +24,8 @@ inline std::string TestUser() {
 class TestFolder {
  public:
   TestFolder() {
-    std::string pattern = "/tmp/sealift-test-XXXXXX";
-    path_ = mkdtemp(pattern.data());
+    path_ = (std::filesystem::temp_directory_path() / "sealift-test-XXXXXX").string();
+    SEALIFT_CHECK(mkdtemp(path_.data()) != nullptr);
     chmod(path_.c_str(), 0755);
   }
   ~TestFolder() { std::filesystem::remove_all(path_); }
@@ -37,4 +39,4 @@ class TestFolder {
   std::string path_;
 };
 
-}  // namespace sealift::qemu
+}  // namespace sealift::base

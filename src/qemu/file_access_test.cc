@@ -1,0 +1,59 @@
+#include "qemu/file_access.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/status.h"
+#include "base/testing.h"
+
+namespace sealift::qemu {
+namespace {
+
+using ::testing::HasSubstr;
+
+class FileAccessTest : public ::testing::Test {
+ protected:
+  // Makes a file with that mode, owned by us.
+  std::string File(const std::string& name, mode_t mode) {
+    EXPECT_TRUE(base::WriteFileDurably(folder_ / name, "x", mode).ok());
+    return folder_ / name;
+  }
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root to have a user other than our own";
+  }
+  base::TestFolder folder_;
+  const base::SystemUser user_ = *base::LookUpUser(base::TestUser());
+};
+
+TEST_F(FileAccessTest, OpensFilesAsTheUserWould) {
+  EXPECT_TRUE(CheckAccess(user_, "kernel", File("open", 0644), Access::kRead).ok());
+  const std::string closed = File("closed", 0600);
+  EXPECT_EQ(base::MessageOf(CheckAccess(user_, "kernel", closed, Access::kRead)),
+            "kernel " + closed + " is not readable by user " + user_.name +
+                ": give that user access to it and to every folder above, for example 'chown " +
+                user_.name + " " + closed + "'");
+  EXPECT_THAT(base::MessageOf(CheckAccess(user_, "kernel", folder_ / "none", Access::kRead)),
+              HasSubstr("/none does not exist on this host"));
+  // Our own identity is what it was.
+  EXPECT_EQ(access(closed.c_str(), R_OK), 0);
+}
+
+TEST_F(FileAccessTest, WantsToWriteADiskUnlessItIsReadOnly) {
+  const std::string path = File("disk", 0644);
+  EXPECT_TRUE(ProbeDisk(user_, {path, {}, true}).ok());
+  EXPECT_THAT(base::MessageOf(ProbeDisk(user_, {path, {}, false}).status()),
+              HasSubstr("is not readable and writable by user"));
+  ASSERT_EQ(chmod(path.c_str(), 0666), 0);
+  EXPECT_EQ(ProbeDisk(user_, {path, {}, false})->driver, DiskDriver::kFile);
+}
+
+TEST_F(FileAccessTest, RefusesADiskThatIsNone) {
+  EXPECT_THAT(base::MessageOf(ProbeDisk(user_, {"/dev/null", {}, false}).status()),
+              HasSubstr("neither a file nor a block device"));
+  EXPECT_FALSE(ProbeDisk(user_, {folder_.path(), {}, false}).ok());
+}
+
+}  // namespace
+}  // namespace sealift::qemu
