@@ -18,6 +18,7 @@ absl::StatusCode CodeOfErrno(int error_number) {
     case ETIMEDOUT:
       return absl::StatusCode::kDeadlineExceeded;
     case ENOSPC:
+    case EAGAIN:
     case EMFILE:
     case ENFILE:
     case ENOMEM:

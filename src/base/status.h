@@ -14,7 +14,8 @@ namespace sealift::base {
 
 // ErrnoStatus turns the errno of a failed system call into a status: "open /x: Permission denied".
 // ENOENT becomes NOT_FOUND, EACCES and EPERM PERMISSION_DENIED, ETIMEDOUT DEADLINE_EXCEEDED,
-// ENOSPC, EMFILE and ENOMEM RESOURCE_EXHAUSTED, the rest INTERNAL.
+// ENOSPC, EMFILE, ENOMEM and EAGAIN RESOURCE_EXHAUSTED, a peer that is gone or not to be reached
+// UNAVAILABLE, the rest INTERNAL.
 [[nodiscard]] absl::Status ErrnoStatus(std::string_view what, int error_number);
 
 // MessageOf gives the text of a status as a std::string (Debian's absl::string_view is not

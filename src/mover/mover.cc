@@ -1,12 +1,17 @@
 #include "mover/mover.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -21,6 +26,12 @@ using std::chrono::steady_clock;
 
 constexpr int kTickMs = 100;
 
+// Records are written whole; a small one, such as an acknowledgement, must not wait for more.
+void SendAtOnce(int connection) {
+  const int on = 1;
+  setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
 }  // namespace
 
 Mover::Mover(base::UniqueFd agent, keys::RandomSource& random)
@@ -29,6 +40,7 @@ Mover::Mover(base::UniqueFd agent, keys::RandomSource& random)
       next_counters_(steady_clock::now()),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   SEALIFT_CHECK(wake_.valid());
+  fcntl(agent_.get(), F_SETFL, fcntl(agent_.get(), F_GETFL) | O_NONBLOCK);
 }
 
 Mover::~Mover() {
@@ -127,6 +139,9 @@ absl::Status Mover::OnStart(const Start& start, std::vector<base::UniqueFd> fds)
   const bool is_source = start.role == Role::kSource;
   const std::size_t expected = is_source ? 2 : std::size_t{2} + start.spec.streams;
   SEALIFT_RETURN_IF_ERROR(keys::ValidateSpec(start.spec));
+  if (start.spec.engine != keys::Engine::kStream) {
+    return absl::InvalidArgumentError("this mover knows the engine stream only");
+  }
   if (start.spec.streams > kMaxDataStreams) return absl::InvalidArgumentError("too many streams");
   if (fds.size() != expected) return absl::InvalidArgumentError("wrong number of descriptors");
   const keys::SpecHash spec_hash = keys::HashSpec(start.spec);
@@ -177,13 +192,24 @@ void Mover::OnNetworkConnected() {
   base::UniqueFd connection(
       accept4(network_listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!connection.valid()) return;
-  if (handshakes_.size() >= kMaxHandshakes) handshakes_.pop_front();
+  SendAtOnce(connection.get());
+  if (handshakes_.size() >= kMaxHandshakes) DropAnyHandshake();
   handshakes_.push_back(Handshake::Accept(std::move(connection)));
+}
+
+// Any, not the oldest: whoever floods the port cannot choose to push out an honest hello.
+void Mover::DropAnyHandshake() {
+  std::array<std::byte, 1> random{};
+  const bool drawn = random_.Fill(random).ok();
+  const std::size_t at =
+      drawn ? std::to_integer<std::size_t>(random[0]) % handshakes_.size() : std::size_t{0};
+  handshakes_.erase(std::next(handshakes_.begin(), static_cast<std::ptrdiff_t>(at)));
 }
 
 absl::Status Mover::OnConnection(const Connection& message, base::UniqueFd connection) {
   if (!Awaited(message.stream, message.generation)) return absl::OkStatus();
   StreamState& stream = streams_[message.stream];
+  SendAtOnce(connection.get());
   const transport::HelloOpen open{start_->spec.id, message.stream, message.generation};
   SEALIFT_ASSIGN_OR_RETURN(
       auto hello,
@@ -296,7 +322,9 @@ absl::Status Mover::OnTimer() {
     counters.wire_bytes += stream.relay->wire_bytes();
     counters.payload_bytes += stream.relay->payload_bytes();
   }
-  return Tell(counters);
+  // The next ones replace these.
+  const absl::Status told = Tell(counters);
+  return absl::IsResourceExhausted(told) ? absl::OkStatus() : told;
 }
 
 absl::Status Mover::CheckStreams(Time now) {
@@ -310,19 +338,26 @@ absl::Status Mover::CheckStreams(Time now) {
     const auto* lost = std::get_if<Lost>(&stream.link);
     if (!source() || lost == nullptr || now < lost->next_try) continue;
     // The generation is claimed before the connection exists: it is never used twice.
-    const Connect request{i, ++stream.generation};
+    const absl::Status asked = Tell(Connect{i, ++stream.generation});
+    if (absl::IsResourceExhausted(asked)) {
+      Lose(stream);  // tries again
+      continue;
+    }
+    SEALIFT_RETURN_IF_ERROR(asked);
     stream.link = Joining{lost->since};
-    SEALIFT_RETURN_IF_ERROR(Tell(request));
   }
   return absl::OkStatus();
 }
 
 absl::Status Mover::ReportEstablished() {
-  if (established_) return absl::OkStatus();
-  established_ = std::none_of(streams_.begin(), streams_.end(), [](const StreamState& stream) {
-    return LostSince(stream.link).has_value();
-  });
-  return established_ ? Tell(Established{}) : absl::OkStatus();
+  if (established_ || std::any_of(streams_.begin(), streams_.end(), [](const StreamState& stream) {
+        return LostSince(stream.link).has_value();
+      })) {
+    return absl::OkStatus();
+  }
+  const absl::Status told = Tell(Established{});
+  established_ = told.ok();
+  return absl::IsResourceExhausted(told) ? absl::OkStatus() : told;  // tries again
 }
 
 void Mover::OnDisconnected(std::uint16_t stream, std::uint32_t generation, const std::string& why) {

@@ -35,7 +35,7 @@ namespace sealift::mover {
 inline constexpr std::chrono::seconds kReconnectLimit{30};
 // Between two tries to connect one stream.
 inline constexpr std::chrono::milliseconds kConnectBackoff{250};
-// Hellos under way at a time; the oldest makes room.
+// Hellos under way at a time; one of them makes room for the next.
 inline constexpr std::size_t kMaxHandshakes = 64;
 inline constexpr std::chrono::milliseconds kCountersEvery{250};
 
@@ -101,6 +101,7 @@ class Mover final : private RelayEvents, private Admission {
   [[nodiscard]] absl::Status OnConnection(const Connection& message, base::UniqueFd connection);
   void OnChannelConnected();
   void OnNetworkConnected();
+  void DropAnyHandshake();
   void AdvanceHandshake(std::list<Handshake>::iterator handshake);
   void Join(Handshake handshake);
   [[nodiscard]] absl::Status HandleRelayEvents();
@@ -112,6 +113,8 @@ class Mover final : private RelayEvents, private Admission {
   void Lose(StreamState& stream);
   // Whether an answer of the agent is the one that a stream waits for.
   [[nodiscard]] bool Awaited(std::uint16_t stream, std::uint32_t generation) const;
+  // Never waits: RESOURCE_EXHAUSTED when the agent does not read. An agent that is gone is no error
+  // once started.
   [[nodiscard]] absl::Status Tell(const ControlMessage& message) const;
   [[nodiscard]] bool AllEnded() const;
   [[nodiscard]] bool source() const { return start_->role == Role::kSource; }

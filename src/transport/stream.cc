@@ -167,8 +167,10 @@ absl::StatusOr<record::Opened> Stream::OpenFront(MutableByteSpan waiting) {
   if (opened.acknowledged > next_to_write_) {
     return BadConnection("the peer acknowledges what it was not sent");
   }
-  // Values only grow, but a new connection starts from what its hello said, not from zero.
-  ReleaseBefore(std::max(opened.acknowledged, first_retained_));
+  if (opened.acknowledged < first_retained_) {
+    return BadConnection("the peer takes back what it acknowledged");
+  }
+  ReleaseBefore(opened.acknowledged);
   return opened;
 }
 

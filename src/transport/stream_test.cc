@@ -428,6 +428,19 @@ TEST_F(StreamTest, RefusesTheAcknowledgementOfWhatWasNotSent) {
   EXPECT_FALSE(source_.Put(lie).ok());
 }
 
+TEST_F(StreamTest, RefusesAnAcknowledgementBelowThatOfTheHello) {
+  source_.Send("one");
+  source_.Send("two");
+  ASSERT_TRUE(source_.stream().Attach(1, 2).ok());
+  const keys::KeySchedule schedule = Schedule();
+  auto liar = record::AcknowledgementSealer::Create(schedule, record::AeadBackend::kOpenssl,
+                                                    kStream, Direction::kToSource, 1)
+                  .value();
+  Bytes lie(kAcknowledgementBytes);
+  ASSERT_TRUE(liar.Seal(1, lie).ok());
+  EXPECT_FALSE(source_.Put(lie).ok());
+}
+
 TEST_F(StreamTest, ARejectedRecordKillsOnlyTheConnection) {
   Connect(1);
   source_.Send("one");

@@ -1,5 +1,7 @@
 """The real sealift-mover, with the test in the place of its agent and of QEMU."""
 
+import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -19,6 +21,19 @@ SOURCE, DESTINATION = 1, 2
 _LARGEST_MESSAGE = 1 << 17
 
 
+def _socket_of(pid, number):
+    """A descriptor of another process, as a socket of ours (pidfd_getfd(2))."""
+    pidfd_getfd = 438
+    pidfd = os.pidfd_open(pid)
+    try:
+        found = ctypes.CDLL(None, use_errno=True).syscall(pidfd_getfd, pidfd, number, 0)
+    finally:
+        os.close(pidfd)
+    if found < 0:
+        raise OSError(ctypes.get_errno(), f"pidfd_getfd {pid} {number}")
+    return socket.socket(fileno=found)
+
+
 class MoverProcess:
     """A mover and its agent's end of the socket between them (src/mover/control.h). Requests for connections are
     answered by dial(), a function that returns a socket or None."""
@@ -26,12 +41,15 @@ class MoverProcess:
     def __init__(self, stage, dial=None):
         self._agent, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stage.addCleanup(self._agent.close)
+        self._their_number = theirs.fileno()
         with theirs:
             self.process = stage.start("mover", [harness.binary("sealift-mover"), theirs.fileno()],
                                        pass_fds=[theirs.fileno()])
         self._dial = dial
         self._messages = queue.SimpleQueue()
         self.claims = []  # (stream, generation) of each request for a connection
+        self._awake = threading.Event()
+        self._awake.set()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         stage.addCleanup(self._stop_reading)
@@ -57,6 +75,20 @@ class MoverProcess:
         if status := self.process.wait(PATIENCE):
             raise AssertionError(f"the mover ended with status {status}")
 
+    @contextlib.contextmanager
+    def hanging_agent(self):
+        """The agent reads nothing meanwhile, and the mover has nowhere to put its messages."""
+        self._awake.clear()
+        try:
+            with _socket_of(self.process.pid, self._their_number) as theirs:
+                theirs.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        theirs.send(json.dumps({"type": "counters"}).encode())
+            yield
+        finally:
+            self._awake.set()
+
     def _stop_reading(self):
         self._agent.shutdown(socket.SHUT_RDWR)
         self._reader.join()
@@ -67,6 +99,7 @@ class MoverProcess:
     def _read(self):
         try:
             while message := self._agent.recv(_LARGEST_MESSAGE):
+                self._awake.wait()
                 self._take(json.loads(message))
             self._messages.put({"type": "end of file"})
         except OSError as error:

@@ -2,6 +2,7 @@
 """Connections come and go; every byte arrives once, and what is sent again is sent as it was."""
 
 import socket
+import time
 
 import cases
 import sealift_protocol as protocol
@@ -11,6 +12,7 @@ from sealift_peer import receive_exactly, receive_to_end, reset
 from sealift_protocol import Header, HelloKind, HelloPrefix, RecordType
 
 CUTS = 6
+COUNTERS_SECONDS = 0.25
 
 
 def cut_inside_a_record(peer, stream):
@@ -119,6 +121,16 @@ class Reconnect(cases.MigrationTest):
 class ToADestination(Reconnect, cases.TestCase):
     mover_type = DestinationMover
 
+    def test_an_agent_that_hangs_keeps_no_connection_out(self):
+        migration = self.make()
+        with migration.mover.hanging_agent():
+            several_counters_later = time.monotonic() + 4 * COUNTERS_SECONDS
+            while time.monotonic() < several_counters_later:
+                migration.peer.drop(1)
+                migration.rejoin(1)
+                self.hear(migration, b"in spite of it")
+        self.finish_all(migration)
+
     def test_payload_that_waits_for_a_slow_program_outlives_its_connection(self):
         migration = self.make()
         data = self.fill_channel(migration)
@@ -182,6 +194,17 @@ class ToADestination(Reconnect, cases.TestCase):
 
 class FromASource(Reconnect, cases.TestCase):
     mover_type = SourceMover
+
+    def test_an_agent_that_hangs_is_asked_for_a_connection_until_it_answers(self):
+        migration = self.make(streams=2)
+        with migration.mover.hanging_agent():
+            migration.peer.drop(1)
+            several_counters_later = time.monotonic() + 4 * COUNTERS_SECONDS
+            while time.monotonic() < several_counters_later:
+                self.hear(migration, b"the other goes on", 2)
+        migration.rejoin(1)
+        self.hear(migration, b"back")
+        self.finish_all(migration)
 
     def test_payload_that_waits_for_a_slow_program_outlives_its_connection(self):
         migration = self.make()
