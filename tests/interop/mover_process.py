@@ -81,10 +81,9 @@ class MoverProcess:
         self._awake.clear()
         try:
             with _socket_of(self.process.pid, self._their_number) as theirs:
-                theirs.setblocking(False)
                 with contextlib.suppress(BlockingIOError):
                     while True:
-                        theirs.send(json.dumps({"type": "counters"}).encode())
+                        theirs.send(json.dumps({"type": "counters"}).encode(), socket.MSG_DONTWAIT)
             yield
         finally:
             self._awake.set()
