@@ -6,7 +6,8 @@
 namespace sealift::base {
 
 void CheckFailed(const char* condition, const char* file, int line) {
-  std::fprintf(stderr, "sealift: check failed: %s at %s:%d\n", condition, file, line);
+  static_cast<void>(
+      std::fprintf(stderr, "sealift: check failed: %s at %s:%d\n", condition, file, line));
   std::abort();
 }
 

@@ -63,6 +63,7 @@ absl::StatusOr<Pipe> MakePipe() {
 
 std::vector<char*> Pointers(const std::vector<std::string>& texts) {
   std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
   for (const std::string& text : texts) pointers.push_back(const_cast<char*>(text.c_str()));
   pointers.push_back(nullptr);
   return pointers;
@@ -73,12 +74,15 @@ std::vector<char*> Pointers(const std::vector<std::string>& texts) {
 class ChildPlan {
  public:
   ChildPlan(const SpawnRequest& request, int null_fd, int go_fd, int report_fd)
-      : request_(request), null_fd_(null_fd), go_fd_(go_fd), report_fd_(report_fd) {
+      : request_(request),
+        null_fd_(null_fd),
+        go_fd_(go_fd),
+        report_fd_(report_fd),
+        kept_(request.inherited_fds) {
     texts_.push_back(request.binary);
     texts_.insert(texts_.end(), request.arguments.begin(), request.arguments.end());
     argv_ = Pointers(texts_);
     environment_ = Pointers(variables_);
-    kept_ = request.inherited_fds;
     kept_.insert(kept_.end(), {go_fd, report_fd});
     std::ranges::sort(kept_);
   }
@@ -105,7 +109,7 @@ class ChildPlan {
   }
 
   static void ResetSignals() {
-    for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
+    for (int signal = 1; signal < NSIG; ++signal) static_cast<void>(::signal(signal, SIG_DFL));
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -56,7 +56,7 @@ class Process {
   [[nodiscard]] absl::Status Send(int signal) const;
   // Reap collects an ended child of ours and returns its exit code, or 128 plus the number of the
   // signal that ended it. Nothing when it runs, is not our child, or was reaped before.
-  std::optional<int> Reap() const;
+  std::optional<int> Reap() const;  // NOLINT(modernize-use-nodiscard): may be only for its effect
 
  private:
   Process(ProcessId id, UniqueFd pidfd) : id_(id), pidfd_(std::move(pidfd)) {}

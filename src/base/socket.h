@@ -52,7 +52,7 @@ struct Message {
   std::vector<UniqueFd> fds;
 };
 
-inline constexpr std::size_t kMaxMessageBytes = 128 * 1024;
+inline constexpr std::size_t kMaxMessageBytes = std::size_t{128} * 1024;
 inline constexpr std::size_t kMaxMessageFds = 64;
 
 // SendMessage sends one datagram with duplicates of `fds`; the caller keeps its own.

@@ -38,6 +38,7 @@ namespace sealift::base {
     if (!sealift_status_.ok()) return sealift_status_; \
   } while (false)
 
+// NOLINTBEGIN(bugprone-macro-parentheses): a declaration cannot stand in parentheses
 // SEALIFT_ASSIGN_OR_RETURN(auto x, F()) assigns the value of a StatusOr, or returns its status.
 #define SEALIFT_ASSIGN_OR_RETURN(declaration, expression)                                   \
   SEALIFT_ASSIGN_OR_RETURN_INNER(SEALIFT_STATUS_CONCAT(sealift_or_, __LINE__), declaration, \
@@ -46,3 +47,4 @@ namespace sealift::base {
   auto temporary = (expression);                                           \
   if (!temporary.ok()) return std::move(temporary).status();               \
   declaration = *std::move(temporary)
+// NOLINTEND(bugprone-macro-parentheses)

@@ -15,7 +15,7 @@ namespace sealift::hypervisor {
 inline constexpr std::size_t kMaxDisks = 16;
 inline constexpr std::size_t kMaxNics = 8;
 inline constexpr unsigned kMaxCpus = 255;
-inline constexpr std::size_t kMaxDefinitionBytes = 64 * 1024;
+inline constexpr std::size_t kMaxDefinitionBytes = std::size_t{64} * 1024;
 
 // What a definition that does not say otherwise gets. Westmere is the newest named model that also
 // TCG emulates in full (query-cpu-definitions of QEMU 7.2 names no unavailable feature), so such a

@@ -29,7 +29,7 @@ class EphemeralReceiver final : public HpkeReceiver {
  public:
   explicit EphemeralReceiver(HpkeKeyPair pair) : pair_(std::move(pair)) {}
 
-  base::Bytes PublicKey() const override { return pair_.public_key; }
+  [[nodiscard]] base::Bytes PublicKey() const override { return pair_.public_key; }
 
   absl::StatusOr<SecretBytes> Open(base::ByteSpan sealed, base::ByteSpan info) override {
     const HpkeKeyPair pair{std::exchange(pair_.private_key, {}), pair_.public_key};

@@ -81,9 +81,9 @@ absl::StatusOr<SecretBytes> KeySchedule::DeriveForSealing(const SubKeyId& id,
 }
 
 std::array<std::byte, kMacSize> Mac(const SecretBytes& key, base::ByteSpan message) {
-  std::array<std::byte, kSha512Size> full;
+  std::array<std::byte, kSha512Size> full{};
   HmacSha512(key.bytes(), {message}, full);
-  std::array<std::byte, kMacSize> mac;
+  std::array<std::byte, kMacSize> mac{};
   std::copy_n(full.begin(), mac.size(), mac.begin());
   Cleanse(full);
   return mac;

@@ -49,7 +49,7 @@ struct SubKeyId {
   std::uint16_t stream;
   std::uint64_t index;
 
-  auto operator<=>(const SubKeyId&) const = default;
+  auto operator<=>(const SubKeyId&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
 // KeySchedule derives sub-keys with HKDF-SHA512 (RFC 5869): extract with salt = nonce and input key

@@ -34,7 +34,7 @@ SourceMigration::SourceMigration(SourceOptions options, hypervisor::Vm& vm, Move
 
 SourcePhase SourceMigration::Run(SourcePhase phase) {
   while (!IsFinal(NameOf(phase))) {
-    phase = std::visit([this](auto&& now) { return From(std::move(now)); }, std::move(phase));
+    phase = std::visit([this](auto now) { return From(std::move(now)); }, std::move(phase));
     board_.Post([&](Snapshot& snapshot) {
       snapshot.phase = NameOf(phase);
       if (const auto* ended = std::get_if<Ended>(&phase)) snapshot.detail = ended->reason;

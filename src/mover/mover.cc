@@ -163,7 +163,7 @@ absl::Status Mover::MakeRelays(record::AeadBackend backend) {
   const Time now = steady_clock::now();
   RelayEvents& events = *this;
   streams_.resize(std::size_t{1} + start_->spec.streams);
-  for (std::uint16_t i = 0; i < streams_.size(); ++i) {
+  for (std::uint16_t i = 0; i <= start_->spec.streams; ++i) {
     const transport::StreamOptions options{
         .backend = backend,
         .stream = i,
@@ -328,7 +328,7 @@ absl::Status Mover::OnTimer() {
 }
 
 absl::Status Mover::CheckStreams(Time now) {
-  for (std::uint16_t i = 0; i < streams_.size(); ++i) {
+  for (std::uint16_t i = 0; i <= start_->spec.streams; ++i) {
     StreamState& stream = streams_[i];
     const std::optional<Time> since = LostSince(stream.link);
     if (since && now - *since > kReconnectLimit) {

@@ -25,7 +25,7 @@ absl::StatusOr<base::UniqueFd> AgentSocket(int argc, char** argv) {
 
 absl::Status Main(int argc, char** argv) {
   // The log's reader may go before us.
-  std::signal(SIGPIPE, SIG_IGN);
+  static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
   SEALIFT_RETURN_IF_ERROR(base::SetUpLog("sealift-mover", "info"));
   SEALIFT_RETURN_IF_ERROR(keys::ForbidDumping());
   SEALIFT_ASSIGN_OR_RETURN(base::UniqueFd agent, AgentSocket(argc, argv));

@@ -74,7 +74,7 @@ class IpsecMbAead final : public Aead {
     SEALIFT_CHECK(iv.size() == kIvSize && tag.size() == kTagSize &&
                   ciphertext.size() == plaintext.size());
     // The right tag of a forged record is not for anyone to find on the stack.
-    std::array<std::byte, kTagSize> right_tag;
+    std::array<std::byte, kTagSize> right_tag{};
     manager_.gcm256_dec(&state_.key, &state_.context, MutableOctets(plaintext), Octets(ciphertext),
                         ciphertext.size(), Octets(iv), Octets(aad), aad.size(),
                         MutableOctets(right_tag), right_tag.size());

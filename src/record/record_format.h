@@ -57,7 +57,7 @@ inline constexpr std::uint64_t kMaxAcknowledgements = std::uint64_t{1} << 32;
 // ---- Chosen by us ----
 
 // Payload size the stream engine aims at.
-inline constexpr std::size_t kPreferredPayload = 64 * 1024;
+inline constexpr std::size_t kPreferredPayload = std::size_t{64} * 1024;
 
 // Sequencing says where a stream starts and how often it rekeys. The default is the protocol; only
 // tests of this folder pass another, to reach a rekey or the last sequence number.

@@ -19,7 +19,7 @@ using HeaderBytes = std::array<std::byte, kHeaderSize>;
 
 // RecordHeader is what varies in a header.
 struct RecordHeader {
-  RecordType type;
+  RecordType type{};
   std::uint8_t flags = 0;
   std::uint16_t stream = 0;
   std::uint64_t sequence = 0;
@@ -62,7 +62,7 @@ class RecordKey {
 
   RecordKey(const keys::KeySchedule& schedule, AeadBackend backend, KeyUse use,
             const keys::SubKeyId& id, std::unique_ptr<Aead> aead);
-  Iv IvOf(std::uint64_t sequence) const;
+  [[nodiscard]] Iv IvOf(std::uint64_t sequence) const;
 
   const keys::KeySchedule* schedule_;
   AeadBackend backend_;

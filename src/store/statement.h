@@ -64,6 +64,7 @@ class Statement {
 
   // Text is not copied: it must live until Step or Run has returned.
   void BindNext(const std::string& value);
+  // NOLINTNEXTLINE(modernize-use-equals-delete): an overload of a private function
   void BindNext(const char* value) = delete;
   void BindNext(std::integral auto value) { BindInteger(static_cast<std::int64_t>(value)); }
   void BindInteger(std::int64_t value);
