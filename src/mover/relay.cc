@@ -79,7 +79,7 @@ void Relay::Run() {
       events_.OnFailed(number_, status);
       return;
     }
-    if (!reported_end_ && Ended()) {
+    if (!reported_end_ && Settled() && undelivered_.empty()) {
       reported_end_ = true;
       events_.OnEnded(number_);
     }
@@ -95,10 +95,10 @@ bool Relay::CanReadConnection() const {
   return connection_.valid() && undelivered_.empty() && (channel_.valid() || channel_write_ended_);
 }
 
-bool Relay::Ended() {
+bool Relay::Settled() {
   // Without a connection our last acknowledgement may not have left.
-  return connection_.valid() && stream_.send_ended() && stream_.receive_ended() &&
-         undelivered_.empty() && stream_.Outgoing().empty();
+  return settled_ || (connection_.valid() && stream_.send_ended() && stream_.receive_ended() &&
+                      stream_.Outgoing().empty());
 }
 
 void Relay::Wait(std::unique_lock<std::mutex>& lock) {
@@ -218,6 +218,8 @@ void Relay::WriteChannel() {
 }
 
 void Relay::CloseConnection() {
+  // A peer that has everything may hang up before we have looked.
+  settled_ = Settled();
   connection_.reset();
   stream_.Detach();
 }
@@ -225,7 +227,7 @@ void Relay::CloseConnection() {
 void Relay::Disconnect(const std::string& why) {
   if (!connection_.valid()) return;
   CloseConnection();
-  if (!reported_end_) events_.OnDisconnected(number_, generation_, why);
+  if (!settled_) events_.OnDisconnected(number_, generation_, why);
 }
 
 }  // namespace sealift::mover

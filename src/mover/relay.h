@@ -85,7 +85,8 @@ class Relay {
   void Wake();
   [[nodiscard]] bool CanReadChannel() const;
   [[nodiscard]] bool CanReadConnection() const;
-  [[nodiscard]] bool Ended();
+  // Nothing of this stream is left to send or to receive.
+  [[nodiscard]] bool Settled();
 
   const std::uint16_t number_;
   const ChannelKind kind_;
@@ -106,6 +107,7 @@ class Relay {
   bool channel_read_ended_ = false;  // end of file from the channel: our final record was sent
   // The peer's final was passed on, or the channel's reader is gone.
   bool channel_write_ended_ = false;
+  bool settled_ = false;  // as of the last connection's end
   bool reported_end_ = false;
 
   std::thread thread_;

@@ -1,0 +1,608 @@
+#include "migration/source.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "migration/testing.h"
+
+namespace sealift::migration {
+namespace {
+
+using hypervisor::FakeVm;
+using hypervisor::MigrationState;
+using hypervisor::Pace;
+using hypervisor::RunState;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+// Nothing is waited for that long unless the test has failed.
+constexpr seconds kPatience{5};
+
+// The VM goes at its own pace: pre-switchover at once, and completed as soon as it may go on.
+class SourceTest : public ::testing::Test {
+ protected:
+  // -- How the peer behaves.
+
+  void PeerBecomesReady() {
+    journal_.When("vm ContinueSwitchover", [this] { mover_.Say(PeerMessageType::kReady); });
+  }
+  void PeerResumes() {
+    journal_.When("peer commit", [this] { mover_.Say(PeerMessageType::kResumed); });
+  }
+
+  // -- Running the machine.
+
+  std::future<SourcePhase> Start(SourcePhase phase) {
+    return std::async(std::launch::async, [this, phase = std::move(phase)] {
+      SourceMigration machine({"/run/out.sock", parameters_}, vm_, mover_, ledger_, board_, clock_);
+      return machine.Run(phase);
+    });
+  }
+  SourcePhase Run(SourcePhase phase = Preparing{}) {
+    auto end = Start(std::move(phase));
+    if (end.wait_for(kPatience) != std::future_status::ready) {
+      ADD_FAILURE() << "it waits for a decision";
+      board_.Tell(Decision::kCommit);
+    }
+    return end.get();
+  }
+  Ended RunToEnded(SourcePhase phase = Preparing{}) {
+    return std::get<Ended>(Run(std::move(phase)));
+  }
+  Completed RunToCompleted(SourcePhase phase = Preparing{}) {
+    return std::get<Completed>(Run(std::move(phase)));
+  }
+  // Runs until the machine says that it waits for word of the destination, looks around, and tells
+  // it. Returns where it then ends.
+  SourcePhase RunUntilToldOfTheDestination(
+      SourcePhase phase = Preparing{}, const std::function<void()>& look = [] {}) {
+    auto end = Start(std::move(phase));
+    std::uint64_t version = 0;
+    while (board_.Look().detail != "waiting to hear that the guest runs at the destination") {
+      const std::uint64_t now = board_.WaitForChange(version, kPatience);
+      if (now == version) break;
+      version = now;
+    }
+    EXPECT_THAT(board_.Look().detail, HasSubstr("waiting to hear"));
+    EXPECT_EQ(board_.Look().phase, PhaseName::kCommitted);
+    look();
+    board_.Tell(Decision::kCommit);
+    return end.get();
+  }
+
+  // -- What to expect.
+
+  void ExpectGuestRunsHere() { EXPECT_EQ(*qemu_.State(), RunState::kRunning); }
+  void ExpectNoCommit() {
+    EXPECT_FALSE(journal_.Has("ledger committed"));
+    EXPECT_FALSE(journal_.Has("peer commit"));
+  }
+  void ExpectNeverRanAgain() {
+    EXPECT_FALSE(journal_.Has("vm Continue"));
+    EXPECT_FALSE(journal_.Has("vm CancelOutgoing"));
+    EXPECT_FALSE(journal_.Has("ledger aborted"));
+  }
+
+  base::FakeClock clock_;
+  testing::Journal journal_{clock_};
+  FakeVm qemu_{{}, RunState::kRunning, Pace::kByItself, 1};
+  testing::StagedVm vm_{qemu_, journal_};
+  testing::FakeMover mover_{journal_};
+  testing::FakeLedger ledger_{journal_};
+  Board board_{clock_};
+  hypervisor::MigrationParameters parameters_;
+};
+
+// ---- When all goes well
+
+TEST_F(SourceTest, WritesEachStepDownBeforeItIsTaken) {
+  PeerBecomesReady();
+  PeerResumes();
+  EXPECT_EQ(RunToCompleted().note, "");
+  EXPECT_THAT(journal_.events(),
+              ElementsAre("ledger delegated", "vm StartOutgoing", "vm ContinueSwitchover",
+                          "ledger committed", "peer commit", "vm Quit", "ledger released"));
+  EXPECT_EQ(*qemu_.State(), RunState::kGone);
+}
+
+TEST_F(SourceTest, ShowsThePhaseItIsIn) {
+  const auto expect = [this](PhaseName phase) {
+    return [this, phase] { EXPECT_EQ(board_.Look().phase, phase); };
+  };
+  PeerBecomesReady();
+  PeerResumes();
+  journal_.When("ledger delegated", expect(PhaseName::kPreparing));
+  journal_.When("vm ContinueSwitchover", expect(PhaseName::kSwitching));
+  journal_.When("ledger committed", expect(PhaseName::kSwitching));
+  journal_.When("peer commit", expect(PhaseName::kCommitted));
+  journal_.When("vm Quit", expect(PhaseName::kCommitted));
+  RunToCompleted();
+  expect(PhaseName::kCompleted)();
+}
+
+TEST_F(SourceTest, GivesTheHypervisorItsSocketAndParameters) {
+  parameters_ = {.multifd_channels = 3, .downtime_limit = milliseconds(70)};
+  PeerBecomesReady();
+  PeerResumes();
+  RunToCompleted();
+  EXPECT_EQ(qemu_.Calls().front(), "StartOutgoing /run/out.sock");
+  EXPECT_EQ(qemu_.parameters().multifd_channels, 3U);
+  EXPECT_EQ(qemu_.parameters().downtime_limit, milliseconds(70));
+}
+
+TEST_F(SourceTest, ShowsTheProgressOfTheCopy) {
+  qemu_.SetPace(Pace::kByTest);
+  journal_.When("wait for outgoing", [this] {
+    hypervisor::OutgoingProgress progress;
+    progress.ram_total_bytes = 100;
+    progress.ram_transferred_bytes = 60;
+    progress.ram_remaining_bytes = 40;
+    progress.dirty_bytes_per_second = 5;
+    progress.iterations = 2;
+    qemu_.SetProgress(progress);
+    mover_.SetWireBytes(64);
+    journal_.When("wait for outgoing", [this] {
+      const Snapshot snapshot = board_.Look();
+      EXPECT_EQ(snapshot.phase, PhaseName::kCopying);
+      EXPECT_EQ(snapshot.ram_total_bytes, 100U);
+      EXPECT_EQ(snapshot.ram_transferred_bytes, 60U);
+      EXPECT_EQ(snapshot.ram_remaining_bytes, 40U);
+      EXPECT_EQ(snapshot.dirty_bytes_per_second, 5U);
+      EXPECT_EQ(snapshot.iterations, 2U);
+      EXPECT_EQ(snapshot.wire_bytes, 64U);
+      mover_.Break("seen");
+    });
+  });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("seen"));
+}
+
+TEST_F(SourceTest, TheDowntimeIsFromTheStopToTheWordOfTheDestination) {
+  PeerBecomesReady();
+  journal_.When("vm ContinueSwitchover", [this] { clock_.Advance(milliseconds(40)); });
+  journal_.When("peer commit", [this] {
+    clock_.Advance(milliseconds(80));
+    mover_.Say(PeerMessageType::kResumed);
+  });
+  RunToCompleted();
+  EXPECT_EQ(board_.Look().downtime, milliseconds(120));
+}
+
+// ---- Preparing
+
+TEST_F(SourceTest, WaitsUntilEveryStreamIsEstablished) {
+  mover_.SetEstablished(false);
+  journal_.When("wait for streams", [this] {
+    EXPECT_THAT(journal_.events(), IsEmpty());
+    journal_.When("wait for streams", [this] { mover_.SetEstablished(true); });
+  });
+  PeerBecomesReady();
+  PeerResumes();
+  RunToCompleted();
+}
+
+TEST_F(SourceTest, GivesUpWhenTheStreamsAreNotEstablishedInTime) {
+  mover_.SetEstablished(false);
+  const base::Duration start = clock_.SinceBoot();
+  const Ended ended = RunToEnded();
+  EXPECT_EQ(ended.why, Ended::Why::kFailed);
+  EXPECT_THAT(ended.reason, HasSubstr("connect to the destination"));
+  EXPECT_EQ(clock_.SinceBoot() - start, kEstablishLimit);
+  EXPECT_FALSE(journal_.Has("vm StartOutgoing"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SourceTest, AMoverThatDiesWhileConnectingEndsTheMigration) {
+  mover_.SetEstablished(false);
+  journal_.When("wait for streams", [this] { mover_.Break("no route to host"); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("no route to host"));
+  EXPECT_FALSE(journal_.Has("vm StartOutgoing"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SourceTest, CanBeCancelledWhileConnecting) {
+  mover_.SetEstablished(false);
+  journal_.When("wait for streams", [this] { ASSERT_TRUE(board_.RequestCancel().ok()); });
+  EXPECT_EQ(RunToEnded().why, Ended::Why::kCancelled);
+  EXPECT_EQ(board_.Look().phase, PhaseName::kCancelled);
+  EXPECT_FALSE(journal_.Has("vm StartOutgoing"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SourceTest, DoesNotTouchTheGuestBeforeTheDelegationIsOnDisk) {
+  ledger_.Fail(LedgerStep::kDelegated);
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("delegated"));
+  EXPECT_FALSE(journal_.Has("vm StartOutgoing"));
+  EXPECT_TRUE(journal_.Has("ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SourceTest, RollsBackWhenTheHypervisorDoesNotBegin) {
+  qemu_.FailCall("StartOutgoing", absl::InternalError("no such capability"));
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("no such capability"));
+  EXPECT_TRUE(journal_.Has("ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+// ---- Copying
+
+class CopyingTest : public SourceTest {
+ protected:
+  CopyingTest() { qemu_.SetPace(Pace::kByTest); }
+
+  // Runs `action` while memory is being copied.
+  void WhileCopying(std::function<void()> action) {
+    journal_.When("wait for outgoing", std::move(action));
+  }
+};
+
+TEST_F(CopyingTest, CopiesForAsLongAsItTakes) {
+  const base::Duration start = clock_.SinceBoot();
+  // Looks again and again; the last one ends it.
+  std::function<void()> look = [&] {
+    EXPECT_EQ(board_.Look().phase, PhaseName::kCopying);
+    if (clock_.SinceBoot() - start > std::chrono::minutes(2)) return mover_.Break();
+    journal_.When("wait for outgoing", look);
+  };
+  WhileCopying(look);
+  RunToEnded();
+  EXPECT_GT(clock_.SinceBoot() - start, std::chrono::minutes(2));
+}
+
+TEST_F(CopyingTest, ACancelRollsBackInThisOrder) {
+  WhileCopying([this] { ASSERT_TRUE(board_.RequestCancel().ok()); });
+  const Ended ended = RunToEnded();
+  EXPECT_EQ(ended.why, Ended::Why::kCancelled);
+  EXPECT_EQ(ended.reason, "cancelled on request");
+  EXPECT_THAT(journal_.events(),
+              ElementsAre("ledger delegated", "vm StartOutgoing", "ledger aborted", "peer abort",
+                          "mover kill", "vm CancelOutgoing", "ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(CopyingTest, TheDestinationIsToldWhyItIsToDropTheGuest) {
+  WhileCopying([this] { qemu_.SetOutgoing(MigrationState::kFailed, "out of memory"); });
+  RunToEnded();
+  ASSERT_EQ(mover_.sent().size(), 1U);
+  EXPECT_EQ(mover_.sent()[0].type, PeerMessageType::kAbort);
+  EXPECT_THAT(mover_.sent()[0].text, HasSubstr("out of memory"));
+}
+
+TEST_F(CopyingTest, RollsBackWhenTheMoverDies) {
+  WhileCopying([this] { mover_.Break("stream 2 had no connection for 30 s"); });
+  const Ended ended = RunToEnded();
+  EXPECT_EQ(ended.why, Ended::Why::kFailed);
+  EXPECT_EQ(ended.reason, "stream 2 had no connection for 30 s");
+  EXPECT_EQ(board_.Look().phase, PhaseName::kFailed);
+  EXPECT_EQ(board_.Look().detail, ended.reason);
+  EXPECT_TRUE(journal_.Has("ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(CopyingTest, SaysWhyTheHypervisorFailed) {
+  WhileCopying([this] { qemu_.SetOutgoing(MigrationState::kFailed, "no route"); });
+  EXPECT_EQ(RunToEnded().reason, "the hypervisor ended the migration: failed: no route");
+  ExpectGuestRunsHere();
+}
+
+TEST_F(CopyingTest, NoticesThatSomebodyElseCancelled) {
+  WhileCopying([this] { qemu_.SetOutgoing(MigrationState::kCancelled); });
+  const Ended ended = RunToEnded();
+  EXPECT_EQ(ended.why, Ended::Why::kFailed) << "nobody has asked us to";
+  EXPECT_THAT(ended.reason, HasSubstr("cancelled"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(CopyingTest, AHypervisorThatDidNotPauseBeforeTheSwitchOverIsRolledBack) {
+  WhileCopying([this] { qemu_.SetOutgoing(MigrationState::kCompleted); });
+  RunToEnded();
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+TEST_F(CopyingTest, EndsWhenTheProcessDies) {
+  WhileCopying([this] { qemu_.Die(hypervisor::Exit::kCrashed); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("the process is gone"));
+  EXPECT_TRUE(journal_.Has("ledger aborted"));
+  ExpectNoCommit();
+}
+
+// ---- Switching
+
+class SwitchingTest : public SourceTest {
+ protected:
+  // Runs `action` once the guest's last state is on its way.
+  void OnceSending(std::function<void()> action) {
+    journal_.When("vm ContinueSwitchover", std::move(action));
+  }
+  // The time from the stop of the guest to now.
+  base::Duration Stopped() { return clock_.SinceBoot() - stopped_at_; }
+
+  base::Duration stopped_at_ = clock_.SinceBoot();  // nothing before takes time
+};
+
+TEST_F(SwitchingTest, RollsBackWhenTheHypervisorDoesNotGoOn) {
+  qemu_.FailCall("ContinueSwitchover", absl::InternalError("wrong state"));
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("wrong state"));
+  ExpectNoCommit();
+  EXPECT_TRUE(journal_.Has("vm CancelOutgoing"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, RollsBackWhenTheHypervisorFails) {
+  OnceSending([this] { qemu_.SetOutgoing(MigrationState::kFailed); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("could not hand over"));
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, RollsBackWhenTheHypervisorIsCancelled) {
+  OnceSending([this] { qemu_.SetOutgoing(MigrationState::kCancelled); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("could not hand over"));
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, RollsBackAHypervisorThatDoesNotFinishInThreeSeconds) {
+  OnceSending([this] { qemu_.SetOutgoing(MigrationState::kDevice); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("not sent within 3 s"));
+  EXPECT_EQ(Stopped(), kSwitchoverLimit);
+  ExpectNoCommit();
+  EXPECT_TRUE(journal_.Has("vm CancelOutgoing"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, RollsBackWhenTheMoverDiesUnderTheHypervisor) {
+  OnceSending([this] {
+    qemu_.SetOutgoing(MigrationState::kDevice);
+    mover_.Break();
+  });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("the mover crashed"));
+  EXPECT_EQ(Stopped(), base::Duration::zero());
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, RollsBackWhenTheProcessDies) {
+  OnceSending([this] { qemu_.Die(hypervisor::Exit::kCrashed); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("the process is gone"));
+  ExpectNoCommit();
+}
+
+// Its migration has completed, so there is nothing left to cancel.
+TEST_F(SwitchingTest, ContinuesTheGuestWhenThePeerStaysSilentForThreeSeconds) {
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("switch-over"));
+  EXPECT_EQ(Stopped(), kSwitchoverLimit);
+  ExpectNoCommit();
+  EXPECT_THAT(
+      journal_.events(),
+      ElementsAre("ledger delegated", "vm StartOutgoing", "vm ContinueSwitchover", "ledger aborted",
+                  "peer abort", "mover kill", "vm Continue", "ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, TheHypervisorAndThePeerShareTheThreeSeconds) {
+  OnceSending([this] {
+    qemu_.SetOutgoing(MigrationState::kDevice);
+    clock_.Advance(milliseconds(2500));
+    journal_.When("wait for outgoing", [this] { qemu_.SetOutgoing(MigrationState::kCompleted); });
+  });
+  RunToEnded();
+  EXPECT_EQ(Stopped(), kSwitchoverLimit);
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, TakesAPeerThatIsReadyAtTheLastMoment) {
+  journal_.When("wait for peer", [this] { mover_.Say(PeerMessageType::kReady); });
+  PeerResumes();
+  RunToCompleted();
+  EXPECT_GE(Stopped(), kSwitchoverLimit);
+}
+
+TEST_F(SwitchingTest, RollsBackWhenTheMoverDiesBeforeThePeerIsReady) {
+  OnceSending([this] { mover_.Break(); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("the mover crashed"));
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, RollsBackWhenTheMoverDiesAfterThePeerWasReady) {
+  PeerBecomesReady();
+  OnceSending([this] { mover_.Break(); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("the mover crashed"));
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, CanBeCancelledUntilTheCommit) {
+  PeerBecomesReady();
+  OnceSending([this] { ASSERT_TRUE(board_.RequestCancel().ok()); });
+  EXPECT_EQ(RunToEnded().why, Ended::Why::kCancelled);
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+class OutOfTurnTest : public SwitchingTest,
+                      public ::testing::WithParamInterface<PeerMessageType> {};
+
+TEST_P(OutOfTurnTest, NoOtherAnswerIsTakenForReady) {
+  OnceSending([this] { mover_.Say(GetParam()); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("out of turn"));
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+INSTANTIATE_TEST_SUITE_P(Source, OutOfTurnTest,
+                         ::testing::Values(PeerMessageType::kCommit, PeerMessageType::kAbort,
+                                           PeerMessageType::kResumed));
+
+TEST_F(SwitchingTest, ACommitThatWasNotWrittenIsToldToNobodyAndAborted) {
+  PeerBecomesReady();
+  ledger_.Fail(LedgerStep::kCommitted);
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("committed"));
+  EXPECT_THAT(journal_.events(),
+              ElementsAre("ledger delegated", "vm StartOutgoing", "vm ContinueSwitchover",
+                          "ledger committed", "ledger aborted", "peer abort", "mover kill",
+                          "vm Continue", "ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+// ---- Committed
+
+class CommittedTest : public SourceTest {
+ protected:
+  CommittedTest() { PeerBecomesReady(); }
+
+  // Runs `action` once the commit is written and told.
+  void OnceCommitted(std::function<void()> action) {
+    journal_.When("peer commit", std::move(action));
+  }
+};
+
+TEST_F(CommittedTest, ACancelComesTooLate) {
+  OnceCommitted([this] {
+    EXPECT_EQ(board_.RequestCancel().code(), absl::StatusCode::kFailedPrecondition);
+    mover_.Say(PeerMessageType::kResumed);
+  });
+  RunToCompleted();
+  ExpectNeverRanAgain();
+}
+
+TEST_F(CommittedTest, ACancelBetweenTheCommitAndItsShowingChangesNothing) {
+  journal_.When("ledger committed", [this] { static_cast<void>(board_.RequestCancel()); });
+  PeerResumes();
+  RunToCompleted();
+  ExpectNeverRanAgain();
+}
+
+TEST_F(CommittedTest, KeepsTheStoppedGuestUntilItHearsOfTheDestination) {
+  OnceCommitted([this] { mover_.Break(); });
+  const SourcePhase end = RunUntilToldOfTheDestination(Preparing{}, [this] {
+    EXPECT_EQ(*qemu_.State(), RunState::kMigrated);
+    EXPECT_EQ(board_.RequestCancel().code(), absl::StatusCode::kFailedPrecondition);
+  });
+  EXPECT_EQ(NameOf(end), PhaseName::kCompleted);
+  EXPECT_TRUE(journal_.Has("ledger released"));
+  EXPECT_EQ(*qemu_.State(), RunState::kGone);
+  ExpectNeverRanAgain();
+}
+
+TEST_F(CommittedTest, WaitsAlsoWhenTheDestinationCouldNotBeTold) {
+  journal_.When("ledger committed", [this] { mover_.Break(); });
+  EXPECT_EQ(NameOf(RunUntilToldOfTheDestination()), PhaseName::kCompleted);
+  EXPECT_THAT(mover_.sent(), IsEmpty());
+  ExpectNeverRanAgain();
+}
+
+TEST_F(CommittedTest, WaitsWhenThePeerStaysSilent) {
+  EXPECT_EQ(NameOf(RunUntilToldOfTheDestination()), PhaseName::kCompleted);
+  ExpectNeverRanAgain();
+}
+
+TEST_F(CommittedTest, TakesNoOtherAnswerForTheWordOfTheDestination) {
+  OnceCommitted([this] { mover_.Say(PeerMessageType::kReady); });
+  EXPECT_EQ(NameOf(RunUntilToldOfTheDestination()), PhaseName::kCompleted);
+  ExpectNeverRanAgain();
+}
+
+TEST_F(CommittedTest, AProcessThatCannotBeEndedIsSaid) {
+  PeerResumes();
+  qemu_.FailCall("Quit", absl::DeadlineExceededError("is its storage stuck?"));
+  EXPECT_THAT(RunToCompleted().note, HasSubstr("is its storage stuck?"));
+  EXPECT_THAT(board_.Look().detail, HasSubstr("is its storage stuck?"));
+  ExpectNeverRanAgain();
+}
+
+TEST_F(CommittedTest, AReleaseThatCannotBeWrittenIsSaid) {
+  PeerResumes();
+  ledger_.Fail(LedgerStep::kReleased);
+  EXPECT_THAT(RunToCompleted().note, HasSubstr("released"));
+  EXPECT_EQ(*qemu_.State(), RunState::kGone);
+}
+
+// ---- Rolling back
+
+class RollBackTest : public CopyingTest {
+ protected:
+  RollBackTest() {
+    WhileCopying([this] { ASSERT_TRUE(board_.RequestCancel().ok()); });
+  }
+};
+
+// A restart then finds "delegated", which is rolled back as well.
+TEST_F(RollBackTest, TheGuestGoesOnThoughTheAbortCouldNotBeWritten) {
+  ledger_.Fail(LedgerStep::kAborted);
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("aborted"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(RollBackTest, TheGuestGoesOnThoughThatCouldNotBeWritten) {
+  ledger_.Fail(LedgerStep::kResumed);
+  const Ended ended = RunToEnded();
+  EXPECT_EQ(ended.why, Ended::Why::kCancelled);
+  EXPECT_THAT(ended.reason, HasSubstr("resumed"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(RollBackTest, AGuestThatDoesNotGoOnIsNotWrittenDownAsResumed) {
+  qemu_.FailCall("CancelOutgoing", absl::DeadlineExceededError("it does not answer"));
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("it does not answer"));
+  EXPECT_FALSE(journal_.Has("ledger resumed"));
+}
+
+// ---- Run from a later phase, as after a restart of the agent
+
+class SourceRecoveryTest : public SourceTest {
+ protected:
+  SourceRecoveryTest() { mover_.Break("the agent was restarted"); }
+};
+
+class UnfinishedCopyTest : public SourceRecoveryTest,
+                           public ::testing::WithParamInterface<MigrationState> {};
+
+TEST_P(UnfinishedCopyTest, IsRolledBackWithoutItsMover) {
+  qemu_.SetOutgoing(GetParam());
+  EXPECT_THAT(RunToEnded(Copying{}).reason, HasSubstr("the agent was restarted"));
+  ExpectNoCommit();
+  EXPECT_TRUE(journal_.Has("ledger aborted"));
+  EXPECT_TRUE(journal_.Has("ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+INSTANTIATE_TEST_SUITE_P(Source, UnfinishedCopyTest,
+                         ::testing::Values(MigrationState::kNone, MigrationState::kActive,
+                                           MigrationState::kPreSwitchover, MigrationState::kDevice,
+                                           MigrationState::kCompleted, MigrationState::kFailed,
+                                           MigrationState::kCancelled));
+
+TEST_F(SourceRecoveryTest, ACommittedGuestWaitsForWordOfTheDestination) {
+  board_.Post([](Snapshot& snapshot) { snapshot.phase = PhaseName::kCommitted; });
+  qemu_.SetOutgoing(MigrationState::kCompleted);
+  const SourcePhase end = RunUntilToldOfTheDestination(
+      Committed{clock_.SinceBoot()}, [this] { EXPECT_EQ(*qemu_.State(), RunState::kMigrated); });
+  EXPECT_EQ(NameOf(end), PhaseName::kCompleted);
+  EXPECT_EQ(*qemu_.State(), RunState::kGone);
+  ExpectNeverRanAgain();
+}
+
+TEST_F(SourceRecoveryTest, ASwitchOverWhoseTimeIsUpIsRolledBack) {
+  qemu_.SetPace(Pace::kByTest);
+  qemu_.SetOutgoing(MigrationState::kPreSwitchover);
+  RunToEnded(Switching{clock_.SinceBoot() - seconds(4)});
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SourceRecoveryTest, AnEndIsLeftAlone) {
+  EXPECT_EQ(RunToEnded(Ended{Ended::Why::kCancelled, "then"}).reason, "then");
+  EXPECT_EQ(RunToCompleted(Completed{"now"}).note, "now");
+  EXPECT_THAT(journal_.events(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace sealift::migration
