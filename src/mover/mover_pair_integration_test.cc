@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/testing.h"
 #include "keys/random.h"
 #include "mover/testing.h"
 #include "mover/testing_mover.h"
@@ -392,7 +393,7 @@ TEST_F(MoverPairTest, EndsWithAnAgentThatNeverStartedIt) {
 
 TEST_F(MoverPairTest, RefusesAKeyThatWasSealedForAnotherMigration) {
   const base::UniqueFd listener =
-      base::ListenUnix(folder_ + "/out.sock", SOCK_STREAM, 0600).value();
+      base::ListenUnix(folder_ / "out.sock", SOCK_STREAM, 0600).value();
   source_.Start(Role::kSource, Spec(Protection::kSealed, kStreams),
                 Spec(Protection::kPlain, kStreams), {listener.get()});
   EXPECT_NE(source_.WaitFailed(), "");
