@@ -6,35 +6,16 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "migration/steps.h"
 
 namespace sealift::migration {
-namespace {
-
-bool IsTimeout(const absl::Status& status) {
-  return status.code() == absl::StatusCode::kDeadlineExceeded;
-}
-
-}  // namespace
 
 DestinationMigration::DestinationMigration(hypervisor::Vm& vm, MoverLink& mover, Ledger& ledger,
                                            Board& board, const base::Clock& clock)
     : vm_(vm), mover_(mover), ledger_(ledger), board_(board), clock_(clock) {}
 
 DestinationPhase DestinationMigration::Run(DestinationPhase phase) {
-  while (!IsFinal(NameOf(phase))) {
-    phase = std::visit([this](auto now) { return From(std::move(now)); }, std::move(phase));
-    board_.Post([&](Snapshot& snapshot) {
-      snapshot.phase = NameOf(phase);
-      if (const auto* ended = std::get_if<Ended>(&phase)) snapshot.detail = ended->reason;
-      if (const auto* done = std::get_if<Completed>(&phase)) snapshot.detail = done->note;
-    });
-  }
-  return phase;
-}
-
-absl::Status DestinationMigration::Interruption() {
-  if (board_.cancel_requested()) return absl::CancelledError("cancelled on request");
-  return mover_.Health();
+  return RunPhases(std::move(phase), board_, [this](auto now) { return From(std::move(now)); });
 }
 
 void DestinationMigration::PostWireBytes() {
@@ -44,19 +25,14 @@ void DestinationMigration::PostWireBytes() {
 DestinationPhase DestinationMigration::From(Preparing /*phase*/) {
   absl::Status status = ledger_.Write(LedgerStep::kReceiving);
   if (!status.ok()) return Drop(status);
-  const base::Duration deadline = clock_.SinceBoot() + kEstablishLimit;
-  do {
-    status = Interruption();
-    if (!status.ok()) return Drop(status);
-    status = mover_.WaitEstablished(kLookEvery);
-  } while (IsTimeout(status) && clock_.SinceBoot() < deadline);
-  if (!status.ok()) return Drop(base::Annotate(status, "wait for the source"));
+  status = WaitEstablished(board_, mover_, clock_, "wait for the source");
+  if (!status.ok()) return Drop(status);
   return Receiving{};
 }
 
 DestinationPhase DestinationMigration::From(Receiving /*phase*/) {
   for (;;) {
-    absl::Status status = Interruption();
+    absl::Status status = Interruption(board_, mover_);
     if (!status.ok()) return Drop(status);
     status = vm_.WaitIncoming(kLookEvery);
     PostWireBytes();

@@ -28,7 +28,6 @@ class DestinationMigration {
   [[nodiscard]] DestinationPhase From(Completed phase) { return phase; }
   [[nodiscard]] DestinationPhase From(Ended phase) { return phase; }
 
-  [[nodiscard]] absl::Status Interruption();
   // The decision, from the source itself or from the controller.
   [[nodiscard]] Decision WaitForDecision();
   [[nodiscard]] Completed Own();

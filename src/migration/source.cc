@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "migration/steps.h"
 
 namespace sealift::migration {
 namespace {
@@ -16,10 +17,6 @@ using std::chrono::milliseconds;
 
 // How long the ways back may take before a person has to look.
 constexpr std::chrono::seconds kResumedLimit{10};
-
-bool IsTimeout(const absl::Status& status) {
-  return status.code() == absl::StatusCode::kDeadlineExceeded;
-}
 
 }  // namespace
 
@@ -33,31 +30,12 @@ SourceMigration::SourceMigration(SourceOptions options, hypervisor::Vm& vm, Move
       clock_(clock) {}
 
 SourcePhase SourceMigration::Run(SourcePhase phase) {
-  while (!IsFinal(NameOf(phase))) {
-    phase = std::visit([this](auto now) { return From(std::move(now)); }, std::move(phase));
-    board_.Post([&](Snapshot& snapshot) {
-      snapshot.phase = NameOf(phase);
-      if (const auto* ended = std::get_if<Ended>(&phase)) snapshot.detail = ended->reason;
-      if (const auto* done = std::get_if<Completed>(&phase)) snapshot.detail = done->note;
-    });
-  }
-  return phase;
-}
-
-absl::Status SourceMigration::Interruption() {
-  if (board_.cancel_requested()) return absl::CancelledError("cancelled on request");
-  return mover_.Health();
+  return RunPhases(std::move(phase), board_, [this](auto now) { return From(std::move(now)); });
 }
 
 SourcePhase SourceMigration::From(Preparing /*phase*/) {
-  const base::Duration deadline = clock_.SinceBoot() + kEstablishLimit;
-  absl::Status status;
-  do {
-    status = Interruption();
-    if (!status.ok()) return RollBack(status);
-    status = mover_.WaitEstablished(kLookEvery);
-  } while (IsTimeout(status) && clock_.SinceBoot() < deadline);
-  if (!status.ok()) return RollBack(base::Annotate(status, "connect to the destination"));
+  absl::Status status = WaitEstablished(board_, mover_, clock_, "connect to the destination");
+  if (!status.ok()) return RollBack(status);
   // QEMU itself stops the guest at the switch-over: the ledger has to know before it may.
   status = ledger_.Write(LedgerStep::kDelegated);
   if (!status.ok()) return RollBack(status);
@@ -69,7 +47,7 @@ SourcePhase SourceMigration::From(Preparing /*phase*/) {
 SourcePhase SourceMigration::From(Copying /*phase*/) {
   MigrationState state = MigrationState::kSetup;
   for (;;) {
-    const absl::Status interruption = Interruption();
+    const absl::Status interruption = Interruption(board_, mover_);
     if (!interruption.ok()) return RollBack(interruption);
     const absl::StatusOr<MigrationState> now = vm_.WaitOutgoing(state, kLookEvery);
     if (!now.ok()) return RollBack(now.status());
@@ -99,7 +77,7 @@ void SourceMigration::PostProgress() {
 
 SourcePhase SourceMigration::From(Switching phase) {
   absl::Status status = SwitchOver(phase.stopped_at + kSwitchoverLimit);
-  if (status.ok()) status = Interruption();
+  if (status.ok()) status = Interruption(board_, mover_);
   if (status.ok()) status = ledger_.Write(LedgerStep::kCommitted);
   if (!status.ok()) return RollBack(status);
   return Committed{phase.stopped_at};
@@ -142,11 +120,12 @@ SourcePhase SourceMigration::From(Committed phase) {
     snapshot.ram_remaining_bytes = 0;
     if (!told.ok()) snapshot.detail = "the destination could not be told: " + base::MessageOf(told);
   });
-  if (WaitUntilPeerResumed()) {
+  const std::optional<PeerMessage> resumed = WaitUntilPeerResumed();
+  if (resumed && resumed->text.empty()) {
     const base::Duration downtime = clock_.SinceBoot() - phase.stopped_at;
     board_.Post([&](Snapshot& s) { s.downtime = duration_cast<milliseconds>(downtime); });
   }
-  Completed completed;
+  Completed completed{resumed ? resumed->text : ""};
   const absl::Status quit = vm_.Quit();
   if (!quit.ok()) completed.note = "the process at the source: " + base::MessageOf(quit);
   const absl::Status released = ledger_.Write(LedgerStep::kReleased);
@@ -154,9 +133,9 @@ SourcePhase SourceMigration::From(Committed phase) {
   return completed;
 }
 
-bool SourceMigration::WaitUntilPeerResumed() {
+std::optional<PeerMessage> SourceMigration::WaitUntilPeerResumed() {
   absl::StatusOr<PeerMessage> answer = mover_.ReceiveFromPeer(kResumedLimit);
-  if (answer.ok() && answer->type == PeerMessageType::kResumed) return true;
+  if (answer.ok() && answer->type == PeerMessageType::kResumed) return *std::move(answer);
   board_.Post([&](Snapshot& snapshot) {
     snapshot.detail = "waiting to hear that the guest runs at the destination";
   });
@@ -164,7 +143,7 @@ bool SourceMigration::WaitUntilPeerResumed() {
   // no hurry.
   while (!board_.WaitForDecision(kLookEvery).has_value()) {
   }
-  return false;
+  return std::nullopt;
 }
 
 absl::Status SourceMigration::ResumeHere() {

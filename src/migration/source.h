@@ -2,6 +2,9 @@
 // until the commit is written.
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include "base/clock.h"
 #include "hypervisor/hypervisor.h"
 #include "migration/board.h"
@@ -36,12 +39,12 @@ class SourceMigration {
   [[nodiscard]] SourcePhase From(Completed phase) { return phase; }
   [[nodiscard]] SourcePhase From(Ended phase) { return phase; }
 
-  // What stops a migration that is under way: cancellation, or a mover that is gone.
-  [[nodiscard]] absl::Status Interruption();
   [[nodiscard]] absl::Status SwitchOver(base::Duration deadline);
   [[nodiscard]] absl::Status WaitUntilSent(base::Duration deadline);
   [[nodiscard]] absl::Status WaitUntilPeerReady(base::Duration deadline);
-  [[nodiscard]] bool WaitUntilPeerResumed();
+  // What the destination says of the guest: a text is what went wrong. Nothing when the controller
+  // had to tell that it is there.
+  [[nodiscard]] std::optional<PeerMessage> WaitUntilPeerResumed();
   void PostProgress();
   // RollBack makes the guest go on here and returns Ended.
   [[nodiscard]] Ended RollBack(const absl::Status& why);

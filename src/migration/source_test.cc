@@ -480,6 +480,13 @@ TEST_F(CommittedTest, ACancelBetweenTheCommitAndItsShowingChangesNothing) {
   ExpectNeverRanAgain();
 }
 
+TEST_F(CommittedTest, SaysWhatWentWrongAtTheDestinationAndMeasuresNoDowntime) {
+  OnceCommitted([this] { mover_.Say(PeerMessageType::kResumed, "the guest does not run"); });
+  EXPECT_EQ(RunToCompleted().note, "the guest does not run");
+  EXPECT_EQ(board_.Look().downtime.count(), 0);
+  ExpectNeverRanAgain();
+}
+
 TEST_F(CommittedTest, KeepsTheStoppedGuestUntilItHearsOfTheDestination) {
   OnceCommitted([this] { mover_.Break(); });
   const SourcePhase end = RunUntilToldOfTheDestination(Preparing{}, [this] {

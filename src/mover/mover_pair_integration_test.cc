@@ -392,8 +392,7 @@ TEST_F(MoverPairTest, EndsWithAnAgentThatNeverStartedIt) {
 }
 
 TEST_F(MoverPairTest, RefusesAKeyThatWasSealedForAnotherMigration) {
-  const base::UniqueFd listener =
-      base::ListenUnix(folder_ / "out.sock", SOCK_STREAM, 0600).value();
+  const base::UniqueFd listener = base::ListenUnix(folder_ / "out.sock", SOCK_STREAM, 0600).value();
   source_.Start(Role::kSource, Spec(Protection::kSealed, kStreams),
                 Spec(Protection::kPlain, kStreams), {listener.get()});
   EXPECT_NE(source_.WaitFailed(), "");

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <condition_variable>
 #include <memory>
 #include <set>
@@ -269,6 +270,34 @@ TEST_F(RelayTest, HasNotEndedBeforeItsLastAcknowledgementLeft) {
   shutdown(SourceEnd(), SHUT_WR);
   ASSERT_TRUE(source_->listener().WaitEnded());
   ASSERT_TRUE(destination_->listener().WaitEnded());
+}
+
+// The peer hangs up as soon as it has nothing left to say; what is left to say to it still leaves.
+TEST_F(RelayTest, HasEndedThoughThePeerHangsUpAfterItsLastWord) {
+  const keys::KeySchedule schedule = Schedule(Spec(Protection::kSealed, 1));
+  std::array<std::byte, record::kHeaderSize + record::kTagSize> final_record{};
+  ASSERT_TRUE(record::Sealer::Create(schedule, record::AeadBackend::kOpenssl, 1,
+                                     Direction::kToDestination, Protection::kSealed)
+                  .value()
+                  .Seal(record::RecordType::kFinal, {}, final_record)
+                  .ok());
+  std::array<std::byte, record::AcknowledgementSealer::kSize> acknowledgement{};
+  ASSERT_TRUE(record::AcknowledgementSealer::Create(schedule, record::AeadBackend::kOpenssl, 1,
+                                                    Direction::kToDestination, 1)
+                  .value()
+                  .Seal(1, acknowledgement)
+                  .ok());
+  SocketPair connection;
+  ASSERT_TRUE(SendAll(connection.a.get(), base::AsText(final_record)));
+  ASSERT_TRUE(SendAll(connection.a.get(), base::AsText(acknowledgement)));
+  shutdown(connection.a.get(), SHUT_WR);
+
+  destination_ = std::make_unique<Host>(Direction::kToSource);
+  shutdown(DestinationEnd(), SHUT_WR);
+  destination_->Open();
+  ASSERT_TRUE(destination_->relay().SetConnection(std::move(connection.b), 1, 0).ok());
+  EXPECT_TRUE(destination_->listener().WaitEnded());
+  EXPECT_EQ(destination_->listener().disconnections(), 0U);
 }
 
 TEST_F(RelayTest, NothingIsTakenFromTheNetworkBeforeTheChannelIsThere) {
