@@ -3,6 +3,7 @@
 #include <fmt/chrono.h>
 
 #include <ctime>
+#include <thread>
 
 namespace sealift::base {
 
@@ -18,7 +19,9 @@ Duration SystemClock::SinceBoot() const {
   return seconds(time.tv_sec) + nanoseconds(time.tv_nsec);
 }
 
-void FakeClock::Advance(Duration by) {
+void SystemClock::Pause(Duration time) const { std::this_thread::sleep_for(time); }
+
+void FakeClock::Advance(Duration by) const {
   now_ += std::chrono::duration_cast<WallTime::duration>(by);
   since_boot_ += by;
 }

@@ -16,6 +16,8 @@ class Clock {
   virtual ~Clock() = default;
   [[nodiscard]] virtual WallTime Now() const = 0;
   [[nodiscard]] virtual Duration SinceBoot() const = 0;
+  // Pause lets the time pass between two tries of something that has no event to wait for.
+  virtual void Pause(Duration time) const = 0;
 };
 
 // SystemClock is the machine's clock.
@@ -23,18 +25,20 @@ class SystemClock final : public Clock {
  public:
   [[nodiscard]] WallTime Now() const override;
   [[nodiscard]] Duration SinceBoot() const override;
+  void Pause(Duration time) const override;
 };
 
-// FakeClock stands still until a test advances it. Not thread-safe.
+// FakeClock stands still until a test, or a pause, advances it. Not thread-safe.
 class FakeClock final : public Clock {
  public:
   [[nodiscard]] WallTime Now() const override { return now_; }
   [[nodiscard]] Duration SinceBoot() const override { return since_boot_; }
-  void Advance(Duration by);
+  void Pause(Duration time) const override { Advance(time); }
+  void Advance(Duration by) const;
 
  private:
-  WallTime now_ = WallTime(std::chrono::seconds(1'800'000'000));
-  Duration since_boot_ = std::chrono::seconds(1000);
+  mutable WallTime now_ = WallTime(std::chrono::seconds(1'800'000'000));
+  mutable Duration since_boot_ = std::chrono::seconds(1000);
 };
 
 // UnixMillis is the wall time as milliseconds since 1970-01-01 UTC: how times are stored and sent.

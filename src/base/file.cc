@@ -76,7 +76,8 @@ absl::Status WriteFileDurably(const std::string& path, std::string_view content,
     unlink(temporary.c_str());
     return status;
   }
-  return SyncFolder(FolderOf(path));
+  const absl::Status synced = SyncFolder(FolderOf(path));
+  return synced.ok() ? synced : absl::DataLossError(synced.message());
 }
 
 absl::Status RemoveFileDurably(const std::string& path) {

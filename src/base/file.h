@@ -17,7 +17,8 @@ namespace sealift::base {
                                                    std::size_t limit = 16U << 20);
 
 // WriteFileDurably replaces `path` with `content` such that after a crash either the old or the new
-// content is there: temporary file in the same folder, fsync, rename, fsync of the folder.
+// content is there: temporary file in the same folder, fsync, rename, fsync of the folder. After
+// an error the old content is there; only after DATA_LOSS it may be either.
 [[nodiscard]] absl::Status WriteFileDurably(const std::string& path, std::string_view content,
                                             mode_t mode = 0600);
 

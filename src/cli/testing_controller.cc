@@ -19,6 +19,7 @@ class ClockBefore final : public base::Clock {
   explicit ClockBefore(std::chrono::hours age) : age_(age) {}
   base::WallTime Now() const override { return clock_.Now() - age_; }
   base::Duration SinceBoot() const override { return clock_.SinceBoot(); }
+  void Pause(base::Duration time) const override { clock_.Pause(time); }
 
  private:
   base::SystemClock clock_;

@@ -35,6 +35,13 @@ bool Board::cancel_requested() const {
   return cancel_requested_;
 }
 
+absl::Status Board::CloseCancellation() {
+  const std::lock_guard lock(mutex_);
+  if (cancel_requested_) return absl::CancelledError("cancelled on request");
+  cancellation_closed_ = true;
+  return absl::OkStatus();
+}
+
 std::optional<Decision> Board::WaitForDecision(base::Duration timeout) {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, timeout, [this] { return told_.has_value(); });
@@ -55,9 +62,8 @@ std::uint64_t Board::WaitForChange(std::uint64_t version, base::Duration timeout
 absl::Status Board::RequestCancel() {
   const std::lock_guard lock(mutex_);
   if (IsFinal(snapshot_.phase)) return absl::FailedPreconditionError("the migration has ended");
-  if (snapshot_.phase == PhaseName::kCommitted) {
-    return absl::FailedPreconditionError(
-        "too late to cancel: the guest belongs to the destination");
+  if (cancellation_closed_ || snapshot_.phase == PhaseName::kCommitted) {
+    return absl::FailedPreconditionError("too late to cancel: the guest is being handed over");
   }
   cancel_requested_ = true;
   changed_.notify_all();

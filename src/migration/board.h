@@ -27,6 +27,9 @@ class Board {
   // Post changes the snapshot under the lock and wakes all who wait.
   void Post(const std::function<void(Snapshot&)>& change);
   [[nodiscard]] bool cancel_requested() const;
+  // CloseCancellation is called before a step that only a decision may undo: CANCELLED when a
+  // cancel came before, and every one that comes later is refused.
+  [[nodiscard]] absl::Status CloseCancellation();
   // WaitForDecision returns what somebody told, or nothing after `timeout`.
   [[nodiscard]] std::optional<Decision> WaitForDecision(base::Duration timeout);
 
@@ -37,7 +40,7 @@ class Board {
   // returns the version now.
   [[nodiscard]] std::uint64_t WaitForChange(std::uint64_t version, base::Duration timeout) const;
 
-  // RequestCancel asks the state machine to abort. FAILED_PRECONDITION after the commit or the end.
+  // RequestCancel asks the state machine to abort. FAILED_PRECONDITION when it is too late.
   [[nodiscard]] absl::Status RequestCancel();
   // Tell hands over a decision learned elsewhere: to a destination, the source's; to a committed
   // source, that the destination has resumed.
@@ -52,6 +55,7 @@ class Board {
   Snapshot snapshot_;
   std::uint64_t version_ = 0;
   bool cancel_requested_ = false;
+  bool cancellation_closed_ = false;
   std::optional<Decision> told_;
   base::Duration measured_at_;
   std::uint64_t measured_wire_bytes_ = 0;

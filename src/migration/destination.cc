@@ -39,8 +39,10 @@ DestinationPhase DestinationMigration::From(Receiving /*phase*/) {
     if (status.ok()) break;
     if (!IsTimeout(status)) return Drop(base::Annotate(status, "receive the guest"));
   }
+  absl::Status status = board_.CloseCancellation();
+  if (!status.ok()) return Drop(status);
   // In this order: a restart must find out that the source may have been told "ready".
-  absl::Status status = ledger_.Write(LedgerStep::kReady);
+  status = ledger_.Write(LedgerStep::kReady);
   if (status.ok()) status = mover_.SendToPeer({PeerMessageType::kReady, {}});
   if (!status.ok()) spdlog::warn("the source was not told ready: {}", base::MessageOf(status));
   return Ready{};
@@ -74,9 +76,10 @@ Decision DestinationMigration::WaitForDecision() {
 
 Completed DestinationMigration::Own() {
   Completed completed;
+  // A restart that finds "ready" asks and is told of the commit: the guest need not wait for a
+  // disk.
   const absl::Status owned = ledger_.Write(LedgerStep::kOwned);
-  if (!owned.ok()) completed.note = base::MessageOf(owned);
-  const absl::Status running = vm_.Continue();
+  const absl::Status running = MakeRun(vm_, board_, clock_, [this] { return vm_.Continue(); });
   if (running.ok()) {
     const absl::Status announced = vm_.Announce();
     if (!announced.ok()) completed.note = base::MessageOf(announced);
@@ -84,14 +87,16 @@ Completed DestinationMigration::Own() {
     completed.note = "the guest is here but does not run: " + base::MessageOf(running);
     spdlog::error("{}", completed.note);
   }
-  static_cast<void>(mover_.SendToPeer({PeerMessageType::kResumed, completed.note}));
+  // The source lets go of the VM when it hears: then it must be in the books here.
+  if (!owned.ok()) WriteWithoutFail(LedgerStep::kOwned, ledger_, board_, clock_);
+  static_cast<void>(
+      mover_.SendToPeer({PeerMessageType::kResumed, running.ok() ? "" : completed.note}));
   PostWireBytes();
   return completed;
 }
 
 Ended DestinationMigration::Drop(const absl::Status& why) {
-  Ended ended{absl::IsCancelled(why) ? Ended::Why::kCancelled : Ended::Why::kFailed,
-              base::MessageOf(why)};
+  Ended ended = EndedBy(why);
   mover_.Kill();
   // A destination QEMU whose channel was cut may be wedged: Quit kills it.
   absl::Status status = vm_.Quit();

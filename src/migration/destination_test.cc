@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <future>
 
 #include "migration/testing.h"
@@ -293,7 +294,8 @@ TEST_F(ReadyTest, AnAnswerOutOfTurnIsNoDecision) {
 }
 
 TEST_F(ReadyTest, ACancelComesTooLate) {
-  OnceReady([this] { static_cast<void>(board_.RequestCancel()); });
+  OnceReady(
+      [this] { EXPECT_EQ(board_.RequestCancel().code(), absl::StatusCode::kFailedPrecondition); });
   journal_.When("wait for peer", [this] { mover_.Say(PeerMessageType::kCommit); });
   RunToCompleted();
   ExpectGuestRunsHere();
@@ -324,8 +326,24 @@ class OwningTest : public ReadyTest {
 
 // The commit is irrevocable, and the guest runs nowhere else.
 TEST_F(OwningTest, TheGuestRunsThoughThatCouldNotBeWritten) {
-  ledger_.Fail(LedgerStep::kOwned);
-  EXPECT_THAT(RunToCompleted().note, HasSubstr("owned"));
+  ledger_.Fail(LedgerStep::kOwned, 3);
+  EXPECT_EQ(RunToCompleted().note, "");
+  const std::vector<std::string>& events = journal_.events();
+  EXPECT_LT(
+      std::ranges::count(events.begin(), std::ranges::find(events, "vm Continue"), "ledger owned"),
+      4);
+  EXPECT_EQ(std::ranges::count(events, "ledger owned"), 4);
+  EXPECT_EQ(events.back(), "peer resumed") << "the source may let go of it now";
+  ExpectGuestRunsHere();
+}
+
+TEST_F(OwningTest, AGuestThatDoesNotRunAtOnceIsTriedAgain) {
+  qemu_.FailCall("Continue", absl::InternalError("Failed to get \"write\" lock"));
+  journal_.When("vm Continue", [this] {
+    journal_.When("vm Continue", [this] { qemu_.FailCall("Continue", absl::OkStatus()); });
+  });
+  EXPECT_EQ(RunToCompleted().note, "");
+  EXPECT_EQ(std::ranges::count(journal_.events(), "vm Continue"), 3);
   ExpectGuestRunsHere();
 }
 

@@ -45,7 +45,8 @@ enum class LedgerStep {
   kDropped,    // destination: nothing of it is left here
 };
 
-// Ledger writes steps down. OK means on disk.
+// Ledger writes steps down. OK means on disk, an error that it is not; only after DATA_LOSS it may
+// be, and the next step that is written takes its place.
 class Ledger {
  public:
   virtual ~Ledger() = default;

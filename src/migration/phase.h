@@ -2,14 +2,16 @@
 // holds only what exists in it; a transition is a function that consumes the old phase and returns
 // the next (source.cc, destination.cc).
 //
-//   source                                                     destination
+// clang-format off
+//   source                                                destination
 //
-//   Preparing ── streams proved ──▶ Copying                    Preparing ── streams proved ──▶
-//   Receiving Copying ──── pre-switchover ──▶ Switching                  Receiving ── all received
-//   ────▶ Ready Switching ── commit written ──▶ Committed                  Ready ────── told:
-//   commit ────▶ Completed Committed ── peer resumed ────▶ Completed                  Ready ──────
-//   told: abort ─────▶ Ended Preparing, Copying, Switching ── error, cancel ──▶ Ended   Preparing,
-//   Receiving ── error, cancel ──▶ Ended
+//   Preparing ── streams proved ──▶ Copying               Preparing ── streams proved ──▶ Receiving
+//   Copying ──── pre-switchover ──▶ Switching             Receiving ── all received ────▶ Ready
+//   Switching ── commit written ──▶ Committed             Ready ────── told: commit ────▶ Completed
+//   Committed ── peer resumed ────▶ Completed             Ready ────── told: abort ─────▶ Ended
+//   Preparing, Copying, Switching                         Preparing, Receiving
+//             ── error, cancel ───▶ Ended                           ── error, cancel ───▶ Ended
+// clang-format on
 //
 // The source decides. Before its commit every doubt is resolved for the source: the guest goes on
 // there. After it the guest is the destination's, whatever happens. The destination decides
@@ -31,6 +33,8 @@ namespace sealift::migration {
 inline constexpr std::chrono::seconds kEstablishLimit{30};
 // From the guest's stop to the written commit; a switch-over that takes longer is rolled back.
 inline constexpr std::chrono::seconds kSwitchoverLimit{3};
+// How long a guest that is to run, and does not, is tried again before a person has to look.
+inline constexpr std::chrono::seconds kRunLimit{30};
 // How often a waiting phase looks at cancellation, health and progress.
 inline constexpr std::chrono::milliseconds kLookEvery{200};
 

@@ -78,9 +78,14 @@ void SourceMigration::PostProgress() {
 SourcePhase SourceMigration::From(Switching phase) {
   absl::Status status = SwitchOver(phase.stopped_at + kSwitchoverLimit);
   if (status.ok()) status = Interruption(board_, mover_);
-  if (status.ok()) status = ledger_.Write(LedgerStep::kCommitted);
+  if (status.ok()) status = board_.CloseCancellation();
   if (!status.ok()) return RollBack(status);
-  return Committed{phase.stopped_at};
+  status = ledger_.Write(LedgerStep::kCommitted);
+  if (status.ok()) return Committed{phase.stopped_at};
+  if (!absl::IsDataLoss(status)) return RollBack(status);
+  // The commit may be on disk all the same: before the guest goes on, the abort has to be.
+  WriteWithoutFail(LedgerStep::kAborted, ledger_, board_, clock_);
+  return GoOnHere(EndedBy(status));
 }
 
 absl::Status SourceMigration::SwitchOver(base::Duration deadline) {
@@ -146,26 +151,38 @@ std::optional<PeerMessage> SourceMigration::WaitUntilPeerResumed() {
   return std::nullopt;
 }
 
-absl::Status SourceMigration::ResumeHere() {
+absl::Status SourceMigration::TryToGoOn() {
   SEALIFT_ASSIGN_OR_RETURN(const hypervisor::OutgoingProgress progress, vm_.Outgoing());
+  if (progress.state != MigrationState::kCompleted) {
+    const absl::Status cancelled = vm_.CancelOutgoing();
+    // It may complete before the cancellation reaches it.
+    if (!absl::IsFailedPrecondition(cancelled)) return cancelled;
+  }
   // Everything was sent, but nothing was committed, and the destination runs the guest only after a
   // commit.
-  if (progress.state == MigrationState::kCompleted) return vm_.Continue();
-  return vm_.CancelOutgoing();
+  return vm_.Continue();
 }
 
 Ended SourceMigration::RollBack(const absl::Status& why) {
-  Ended ended{absl::IsCancelled(why) ? Ended::Why::kCancelled : Ended::Why::kFailed,
-              base::MessageOf(why)};
-  // Written first: from here on no commit can be.
-  absl::Status status = ledger_.Write(LedgerStep::kAborted);
-  if (!status.ok()) ended.reason += "; the ledger: " + base::MessageOf(status);
+  Ended ended = EndedBy(why);
+  // Where this fails "delegated" is on disk, which a restart rolls back as well.
+  const absl::Status written = ledger_.Write(LedgerStep::kAborted);
+  if (!written.ok()) ended.reason += "; the ledger: " + base::MessageOf(written);
+  return GoOnHere(std::move(ended));
+}
+
+Ended SourceMigration::GoOnHere(Ended ended) {
   static_cast<void>(mover_.SendToPeer({PeerMessageType::kAbort, ended.reason}));
   // QEMU may hang in its own socket until the mover closes it.
   mover_.Kill();
-  status = ResumeHere();
-  if (status.ok()) status = ledger_.Write(LedgerStep::kResumed);
+  absl::Status status = MakeRun(vm_, board_, clock_, [this] { return TryToGoOn(); });
   if (!status.ok()) ended.reason += "; resume at the source: " + base::MessageOf(status);
+  const absl::StatusOr<hypervisor::RunState> state = vm_.State();
+  const bool gone = state.ok() && *state == hypervisor::RunState::kGone;
+  // A guest that is stuck is not left to itself: a restart of the agent tries again.
+  if (!status.ok() && !gone) return ended;
+  status = ledger_.Write(LedgerStep::kResumed);
+  if (!status.ok()) ended.reason += "; the ledger: " + base::MessageOf(status);
   return ended;
 }
 

@@ -46,9 +46,11 @@ class SourceMigration {
   // had to tell that it is there.
   [[nodiscard]] std::optional<PeerMessage> WaitUntilPeerResumed();
   void PostProgress();
-  // RollBack makes the guest go on here and returns Ended.
+  // RollBack makes the guest go on here, where no commit is on disk.
   [[nodiscard]] Ended RollBack(const absl::Status& why);
-  [[nodiscard]] absl::Status ResumeHere();
+  // GoOnHere makes the guest go on here, where the commit is not on disk, or the abort after it.
+  [[nodiscard]] Ended GoOnHere(Ended ended);
+  [[nodiscard]] absl::Status TryToGoOn();
 
   const SourceOptions options_;
   hypervisor::Vm& vm_;

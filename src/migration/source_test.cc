@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <future>
 
 #include "migration/testing.h"
@@ -452,6 +453,19 @@ TEST_F(SwitchingTest, ACommitThatWasNotWrittenIsToldToNobodyAndAborted) {
   ExpectGuestRunsHere();
 }
 
+// After a DATA_LOSS "committed" may be what a restart finds.
+TEST_F(SwitchingTest, AfterACommitThatMayBeOnDiskTheGuestGoesOnOnlyWhenTheAbortIs) {
+  PeerBecomesReady();
+  ledger_.Fail(LedgerStep::kCommitted, 1, absl::StatusCode::kDataLoss);
+  ledger_.Fail(LedgerStep::kAborted, 2);
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("committed"));
+  EXPECT_THAT(journal_.events(),
+              ElementsAre("ledger delegated", "vm StartOutgoing", "vm ContinueSwitchover",
+                          "ledger committed", "ledger aborted", "ledger aborted", "ledger aborted",
+                          "peer abort", "mover kill", "vm Continue", "ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
 // ---- Committed
 
 class CommittedTest : public SourceTest {
@@ -474,7 +488,9 @@ TEST_F(CommittedTest, ACancelComesTooLate) {
 }
 
 TEST_F(CommittedTest, ACancelBetweenTheCommitAndItsShowingChangesNothing) {
-  journal_.When("ledger committed", [this] { static_cast<void>(board_.RequestCancel()); });
+  journal_.When("ledger committed", [this] {
+    EXPECT_EQ(board_.RequestCancel().code(), absl::StatusCode::kFailedPrecondition);
+  });
   PeerResumes();
   RunToCompleted();
   ExpectNeverRanAgain();
@@ -560,6 +576,24 @@ TEST_F(RollBackTest, AGuestThatDoesNotGoOnIsNotWrittenDownAsResumed) {
   qemu_.FailCall("CancelOutgoing", absl::DeadlineExceededError("it does not answer"));
   EXPECT_THAT(RunToEnded().reason, HasSubstr("it does not answer"));
   EXPECT_FALSE(journal_.Has("ledger resumed"));
+}
+
+TEST_F(RollBackTest, AGuestThatDoesNotGoOnAtOnceIsTriedAgain) {
+  qemu_.FailCall("CancelOutgoing", absl::DeadlineExceededError("it does not answer"));
+  journal_.When("vm CancelOutgoing", [this] {
+    journal_.When("vm CancelOutgoing",
+                  [this] { qemu_.FailCall("CancelOutgoing", absl::OkStatus()); });
+  });
+  EXPECT_EQ(RunToEnded().reason, "cancelled on request");
+  EXPECT_EQ(std::ranges::count(journal_.events(), "vm CancelOutgoing"), 3);
+  EXPECT_TRUE(journal_.Has("ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(RollBackTest, AVmWhoseProcessIsGoneIsGivenBackAllTheSame) {
+  journal_.When("mover kill", [this] { qemu_.Die(hypervisor::Exit::kCrashed); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("resume at the source"));
+  EXPECT_TRUE(journal_.Has("ledger resumed"));
 }
 
 // ---- Run from a later phase, as after a restart of the agent

@@ -3,6 +3,16 @@
 #include "base/status.h"
 
 namespace sealift::migration {
+namespace {
+
+using hypervisor::RunState;
+
+void PostTrouble(Board& board, const absl::Status& trouble) {
+  board.Post(
+      [&](Snapshot& snapshot) { snapshot.detail = "trying again: " + base::MessageOf(trouble); });
+}
+
+}  // namespace
 
 bool IsTimeout(const absl::Status& status) {
   return status.code() == absl::StatusCode::kDeadlineExceeded;
@@ -11,6 +21,11 @@ bool IsTimeout(const absl::Status& status) {
 absl::Status Interruption(const Board& board, MoverLink& mover) {
   if (board.cancel_requested()) return absl::CancelledError("cancelled on request");
   return mover.Health();
+}
+
+Ended EndedBy(const absl::Status& why) {
+  return {absl::IsCancelled(why) ? Ended::Why::kCancelled : Ended::Why::kFailed,
+          base::MessageOf(why)};
 }
 
 absl::Status WaitEstablished(const Board& board, MoverLink& mover, const base::Clock& clock,
@@ -22,6 +37,29 @@ absl::Status WaitEstablished(const Board& board, MoverLink& mover, const base::C
     status = mover.WaitEstablished(kLookEvery);
   } while (IsTimeout(status) && clock.SinceBoot() < deadline);
   return base::Annotate(status, what);
+}
+
+absl::Status MakeRun(hypervisor::Vm& vm, Board& board, const base::Clock& clock,
+                     const std::function<absl::Status()>& attempt) {
+  const base::Duration deadline = clock.SinceBoot() + kRunLimit;
+  for (;;) {
+    absl::Status status = attempt();
+    const RunState state = vm.State().value_or(RunState::kPaused);
+    if (state == RunState::kShutdown || state == RunState::kCrashed) return absl::OkStatus();
+    if (status.ok() && state == RunState::kRunning) return status;
+    if (status.ok()) status = absl::InternalError("the guest does not run");
+    if (state == RunState::kGone) return status;
+    if (clock.SinceBoot() >= deadline) return status;
+    PostTrouble(board, status);
+    clock.Pause(kLookEvery);
+  }
+}
+
+void WriteWithoutFail(LedgerStep step, Ledger& ledger, Board& board, const base::Clock& clock) {
+  for (absl::Status status = ledger.Write(step); !status.ok(); status = ledger.Write(step)) {
+    PostTrouble(board, status);
+    clock.Pause(kLookEvery);
+  }
 }
 
 }  // namespace sealift::migration

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <string>
 #include <utility>
@@ -200,23 +201,34 @@ class FakeMover final : public MoverLink {
   std::uint64_t wire_bytes_ = 0;
 };
 
-// FakeLedger fails the steps that a test names.
+// FakeLedger fails the steps that a test names, `times` times each.
 class FakeLedger final : public Ledger {
  public:
   explicit FakeLedger(Stage& stage) : stage_(stage) {}
 
-  void Fail(LedgerStep step) { failing_.push_back(step); }
+  static constexpr int kForEver = std::numeric_limits<int>::max();
+  void Fail(LedgerStep step, int times = kForEver,
+            absl::StatusCode code = absl::StatusCode::kResourceExhausted) {
+    failing_[step] = {times, code};
+  }
 
   absl::Status Write(LedgerStep step) override {
     return stage_.Do("ledger " + NameOf(step), [&] {
-      if (std::ranges::count(failing_, step) == 0) return absl::OkStatus();
-      return absl::ResourceExhaustedError("no space to write '" + NameOf(step) + "'");
+      const auto failing = failing_.find(step);
+      if (failing == failing_.end() || failing->second.times == 0) return absl::OkStatus();
+      --failing->second.times;
+      return absl::Status(failing->second.code, "no space to write '" + NameOf(step) + "'");
     });
   }
 
  private:
+  struct Failure {
+    int times;
+    absl::StatusCode code;
+  };
+
   Stage& stage_;
-  std::vector<LedgerStep> failing_;
+  std::map<LedgerStep, Failure> failing_;
 };
 
 }  // namespace sealift::migration::testing

@@ -27,6 +27,7 @@ class ShiftedClock final : public base::Clock {
     return clock_.Now() + std::chrono::duration_cast<std::chrono::system_clock::duration>(by_);
   }
   [[nodiscard]] base::Duration SinceBoot() const override { return clock_.SinceBoot() + by_; }
+  void Pause(base::Duration time) const override { clock_.Pause(time); }
 
  private:
   const base::SystemClock clock_;
