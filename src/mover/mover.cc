@@ -43,14 +43,22 @@ Mover::Mover(base::UniqueFd agent, keys::RandomSource& random)
   fcntl(agent_.get(), F_SETFL, fcntl(agent_.get(), F_GETFL) | O_NONBLOCK);
 }
 
-Mover::~Mover() {
+Mover::~Mover() { Forget(); }
+
+void Mover::Forget() {
   // Relays use the key schedule and report here: they go first.
   streams_.clear();
+  handshakes_.clear();
+  schedule_.reset();
+  receiver_.reset();
 }
 
 absl::Status Mover::Run() {
   absl::Status status = Offer();
   if (status.ok()) status = Loop();
+  Forget();
+  // The last word waits for an agent that does not read: nothing else is left to be done.
+  fcntl(agent_.get(), F_SETFL, fcntl(agent_.get(), F_GETFL) & ~O_NONBLOCK);
   const absl::Status told = status.ok() ? Tell(Ended{}) : Tell(Failed{base::MessageOf(status)});
   return status.ok() ? told : status;
 }

@@ -90,6 +90,8 @@ class Mover final : private RelayEvents, private Admission {
   [[nodiscard]] absl::Status Admit(const transport::HelloOpen& open) const override;
   [[nodiscard]] std::uint64_t StopReceiving(std::uint16_t stream) override;
 
+  // Ends all streams and wipes every key.
+  void Forget();
   [[nodiscard]] absl::Status Loop();
   [[nodiscard]] absl::Status Offer();
   [[nodiscard]] absl::Status PollOnce();
@@ -113,8 +115,8 @@ class Mover final : private RelayEvents, private Admission {
   void Lose(StreamState& stream);
   // Whether an answer of the agent is the one that a stream waits for.
   [[nodiscard]] bool Awaited(std::uint16_t stream, std::uint32_t generation) const;
-  // Never waits: RESOURCE_EXHAUSTED when the agent does not read. An agent that is gone is no error
-  // once started.
+  // Until the end it never waits: RESOURCE_EXHAUSTED when the agent does not read. An agent that is
+  // gone is no error once started.
   [[nodiscard]] absl::Status Tell(const ControlMessage& message) const;
   [[nodiscard]] bool AllEnded() const;
   [[nodiscard]] bool source() const { return start_->role == Role::kSource; }

@@ -39,16 +39,15 @@ class MigrationTest:
         migration.peer.pump(lambda: len(stream.data) >= len(had) + len(data))
         self.assertEqual(stream.data, had + data)
 
-    def finish(self, migration):
-        """Ends the control stream, the last one, and with it the migration."""
+    def end(self, migration):
+        """Ends the control stream, the last one."""
         migration.control.shutdown(socket.SHUT_WR)
         migration.peer.streams[0].end()
         migration.peer.pump(lambda: migration.peer.ended)
         self.assertEqual(migration.control.recv(1), b"", "the final of stream 0 is an end of file for the agent")
-        migration.mover.wait_for_end()
 
-    def finish_all(self, migration):
-        """Ends the data streams, on which nothing more may come either way, and then the migration."""
+    def end_all(self, migration):
+        """Ends the data streams, on which nothing more may come either way, and then the control stream."""
         streams = migration.peer.streams[1:]
         had = [stream.data for stream in streams]
         for stream in streams:
@@ -58,7 +57,15 @@ class MigrationTest:
         self.assertEqual([stream.data for stream in streams], had)
         for stream in streams:
             self.assertEqual(receive_to_end(migration.channel(stream.number)), b"")
-        self.finish(migration)
+        self.end(migration)
+
+    def finish(self, migration):
+        self.end(migration)
+        migration.mover.wait_for_end()
+
+    def finish_all(self, migration):
+        self.end_all(migration)
+        migration.mover.wait_for_end()
 
 
 main = harness.main

@@ -103,6 +103,14 @@ class Reconnect(cases.MigrationTest):
             self.assertEqual((migration.control.recv(100), control.messages[-1]), (message, message))
         self.finish_all(migration)
 
+    def test_an_agent_that_hangs_hears_of_the_end_later(self):
+        migration = self.make()
+        with migration.mover.hanging_agent():
+            self.end_all(migration)
+            for connection in migration.peer.connections.values():
+                self.assertEqual(receive_to_end(connection), b"")
+        migration.mover.wait_for_end()
+
     def fill_channel(self, migration):
         """Sends more than the channel's buffer takes, while its program does not read."""
         data = text(MEGABYTE, 8)
