@@ -55,6 +55,16 @@ class Namespaces:
     def mend(self, host):
         self.switch.run("ip", "link", "set", self._port(self.hosts[host]), "up")
 
+    @staticmethod
+    def slow_down(place, megabits):
+        """Lets no more than this out of the place per second."""
+        place.run("tc", "qdisc", "replace", "dev", "uplink", "root", "tbf", "rate", f"{megabits}mbit",
+                  "burst", "256kb", "latency", "50ms")
+
+    @staticmethod
+    def speed_up(place):
+        place.run("tc", "qdisc", "delete", "dev", "uplink", "root")
+
     def _make(self, name, number):
         holder = self._test.start(f"net-{name}", ["unshare", "--net", "sleep", "infinity"])
         own = os.readlink("/proc/self/ns/net")
