@@ -134,6 +134,7 @@ absl::StatusOr<DestinationOffer> AgentService::Prepare(
     const v1::PrepareDestinationRequest& request) {
   SEALIFT_ASSIGN_OR_RETURN(MigrationOrder order, FromProto(request.spec()));
   order.epoch = request.epoch();
+  order.policy_version = request.policy_version();
   SEALIFT_ASSIGN_OR_RETURN(const hypervisor::VmDefinition definition,
                            hypervisor::ParseVmDefinition(request.definition_yaml()));
   if (definition.name != order.spec.vm) {

@@ -82,6 +82,7 @@ v1::AgentVm ToProto(const VmView& vm) {
   message.set_uuid(vm.uuid);
   message.set_epoch(vm.epoch);
   message.set_encryption(ToProto(vm.mode));
+  message.set_policy_version(vm.policy_version);
   message.set_state(ToProto(vm.status));
   message.set_state_reason(vm.reason);
   return message;

@@ -231,7 +231,8 @@ absl::Status LiveMigration::Own() {
   VmRecord vm;
   SEALIFT_ASSIGN_OR_RETURN(vm.definition, hypervisor::ParseVmDefinition(record_.definition_yaml));
   vm.epoch = record_.epoch;
-  vm.mode = policy::ParseMode(record_.encryption).value_or(policy::kDefaultMode);
+  vm.mode = policy::ParseMode(record_.encryption).value_or(policy::EncryptionMode::kRequired);
+  vm.policy_version = record_.policy_version;
   return parts_.vms.Own(std::move(vm), vm_);
 }
 

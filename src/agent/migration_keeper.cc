@@ -75,6 +75,7 @@ MigrationKeeper::MigrationPtr MigrationKeeper::Make(const MigrationOrder& order,
   record.role = role;
   record.epoch = order.epoch;
   record.encryption = policy::ModeName(order.mode);
+  record.policy_version = order.policy_version;
   return std::make_shared<LiveMigration>(std::move(record), order.spec, parts_);
 }
 

@@ -24,6 +24,7 @@ inline constexpr std::chrono::seconds kStartLimit{60};
 struct MigrationOrder {
   keys::MigrationSpec spec;
   policy::EncryptionMode mode = policy::kDefaultMode;  // of the VM, as the controller holds it
+  std::uint64_t policy_version = 0;                    // destination: of `mode`
   std::uint64_t epoch = 0;  // source: of the VM here; destination: once it runs here
 };
 

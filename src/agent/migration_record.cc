@@ -51,6 +51,7 @@ std::string EncodeMigrationRecord(const MigrationRecord& record) {
                        {"epoch", record.epoch},
                        {"definition", record.definition_yaml},
                        {"encryption", record.encryption},
+                       {"policy_version", record.policy_version},
                        {"mover_pid", record.mover.pid},
                        {"mover_start_time", record.mover.start_time}};
   return object.dump(2) + "\n";
@@ -69,6 +70,7 @@ absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text) {
     record.epoch = object.at("epoch").get<std::uint64_t>();
     record.definition_yaml = object.at("definition").get<std::string>();
     record.encryption = object.at("encryption").get<std::string>();
+    record.policy_version = object.at("policy_version").get<std::uint64_t>();
     record.mover.pid = object.at("mover_pid").get<int>();
     record.mover.start_time = object.at("mover_start_time").get<std::uint64_t>();
   } catch (const json::exception& error) {

@@ -22,9 +22,10 @@ struct MigrationRecord {
   std::string vm;
   MigrationRole role = MigrationRole::kSource;
   migration::LedgerStep step = migration::LedgerStep::kReceiving;
-  std::uint64_t epoch = 0;      // source: of the VM here; destination: once it runs here
-  std::string definition_yaml;  // of the VM
-  std::string encryption;       // mode of the VM
+  std::uint64_t epoch = 0;           // source: of the VM here; destination: once it runs here
+  std::string definition_yaml;       // of the VM
+  std::string encryption;            // mode of the VM
+  std::uint64_t policy_version = 0;  // of that mode
   base::ProcessId mover;
 };
 

@@ -47,19 +47,16 @@ VmStatus StatusOf(RunState state) {
 
 VmKeeper::VmKeeper(hypervisor::Hypervisor& hypervisor, const Inventory& inventory,
                    std::string boot_id)
-    : hypervisor_(hypervisor), inventory_(inventory), boot_id_(std::move(boot_id)) {}
+    : hypervisor_(hypervisor),
+      inventory_(inventory),
+      boot_id_(std::move(boot_id)),
+      listener_(std::make_shared<Listener>()) {
+  listener_->keeper = this;
+}
 
 VmKeeper::~VmKeeper() {
-  // Taken out first: a callback that runs right now needs the lock and finds nothing.
-  std::map<std::string, Entry> entries;
-  {
-    const std::lock_guard lock(mutex_);
-    entries.swap(entries_);
-  }
-  // The processes live on; what happens to them is not ours to hear any more.
-  for (auto& [name, entry] : entries) {
-    if (entry.vm != nullptr) entry.vm->OnExit([](Exit /*how*/) {});
-  }
+  const std::lock_guard lock(listener_->mutex);
+  listener_->keeper = nullptr;
 }
 
 absl::Status VmKeeper::Recover() {
@@ -136,6 +133,10 @@ absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
         return absl::AbortedError(
             fmt::format("VM {} is held under epoch {}, not {}", name, held.epoch, record.epoch));
       }
+      if (record.policy_version < held.policy_version) {
+        return absl::AbortedError(fmt::format("VM {} has version {} of its mode, not {}", name,
+                                              held.policy_version, record.policy_version));
+      }
       record.boot_id = held.boot_id;
     }
     SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
@@ -173,8 +174,10 @@ void VmKeeper::SetProcess(Entry& entry, std::shared_ptr<hypervisor::Vm> vm) {
   entry.exit.reset();
   entry.crashed = false;
   entry.reason.clear();
-  entry.vm->OnExit([this, name = entry.record.definition.name, process = entry.vm.get()](Exit how) {
-    OnExit(name, process, how);
+  entry.vm->OnExit([listener = listener_, name = entry.record.definition.name,
+                    process = entry.vm.get()](Exit how) {
+    const std::lock_guard lock(listener->mutex);
+    if (listener->keeper != nullptr) listener->keeper->OnExit(name, process, how);
   });
 }
 
@@ -266,6 +269,7 @@ VmView VmKeeper::Look(Entry entry) {
               .uuid = entry.record.definition.uuid,
               .epoch = entry.record.epoch,
               .mode = entry.record.mode,
+              .policy_version = entry.record.policy_version,
               .status = entry.crashed || entry.exit == Exit::kCrashed ? VmStatus::kCrashed
                                                                       : VmStatus::kStopped,
               .reason = entry.reason};

@@ -27,6 +27,7 @@ struct VmView {
   std::string uuid;
   std::uint64_t epoch = 0;
   policy::EncryptionMode mode = policy::kDefaultMode;
+  std::uint64_t policy_version = 0;
   VmStatus status = VmStatus::kStopped;
   std::string reason;
 };
@@ -47,7 +48,8 @@ class VmKeeper {
   // Autostart starts the VMs that ask for it and were running when the host went down.
   void Autostart();
 
-  // Put stores a VM or replaces its definition and mode. ABORTED for an epoch below the one held.
+  // Put stores a VM or replaces its definition and mode. ABORTED for an epoch, or a version of the
+  // mode, below the one held.
   [[nodiscard]] absl::StatusOr<VmView> Put(VmRecord record);
   [[nodiscard]] absl::StatusOr<VmView> Start(const std::string& name);
   // PowerDown presses the power button and waits for the guest. DEADLINE_EXCEEDED when it does not
@@ -97,6 +99,13 @@ class VmKeeper {
     [[nodiscard]] bool HasProcess() const { return vm != nullptr && !exit; }
   };
 
+  // Listener stands between the processes, which outlive the keeper and tell of their end in
+  // threads of their own, and the keeper.
+  struct Listener {
+    std::mutex mutex;
+    VmKeeper* keeper;  // null once it is gone; guarded by mutex
+  };
+
   [[nodiscard]] absl::StatusOr<Entry*> Find(const std::string& name);
   [[nodiscard]] absl::StatusOr<Entry*> FindFree(const std::string& name);
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> ProcessOf(const std::string& name);
@@ -109,6 +118,7 @@ class VmKeeper {
   hypervisor::Hypervisor& hypervisor_;
   const Inventory& inventory_;
   const std::string boot_id_;
+  const std::shared_ptr<Listener> listener_;
   mutable std::mutex mutex_;
   std::condition_variable exited_;
   std::map<std::string, Entry> entries_;  // guarded by mutex_

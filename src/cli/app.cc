@@ -56,8 +56,8 @@ void AddSettings(CLI::App& app, Settings& settings) {
       ->type_name("HOST:PORT")
       ->envname("SEALIFT_CONTROLLER");
   app.add_option("-o,--output", settings.format, "Format of what is printed on stdout")
-      ->check(CLI::IsMember({"table", "json", "yaml"}).description(""))
-      ->type_name("table|json|yaml")
+      ->check(CLI::IsMember({"table", "json", "yaml", "csv"}).description(""))
+      ->type_name("table|json|yaml|csv")
       ->envname("SEALIFT_OUTPUT");
   app.add_option("--timeout", settings.timeout_s,
                  "Longest wait for an answer of the controller (default: 60)")
@@ -75,6 +75,7 @@ std::string Footer() {
 
 OutputFormat FormatOf(const Settings& settings) {
   if (settings.format == "json") return OutputFormat::kJson;
+  if (settings.format == "csv") return OutputFormat::kCsv;
   return settings.format == "yaml" ? OutputFormat::kYaml : OutputFormat::kTable;
 }
 
@@ -138,6 +139,9 @@ CommandLine::CommandLine()
   AddHostCommands(root, action);
   AddVmCommands(root, action);
   AddMigrationCommands(root, action);
+  AddPolicyCommands(root, action);
+  AddUserCommands(root, action);
+  AddAuditCommand(root, action);
   AddEventsCommand(root, action);
   AddVersionCommand(root, action);
   AddCompletionCommand(app, root, action);

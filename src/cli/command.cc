@@ -26,6 +26,16 @@ void Verb::Text(const std::string& name, const char* type, std::string& value,
   app_.add_option(name, value, description)->required(need == Need::kRequired)->type_name(type);
 }
 
+void Verb::Names(const std::string& name, const char* type, std::vector<std::string>& values,
+                 const std::string& description) const {
+  app_.add_option(name, values, description)->type_name(type);
+}
+
+void Verb::Texts(const std::string& name, const char* type, std::vector<std::string>& values,
+                 const std::string& description) const {
+  app_.add_option(name, values, description)->type_name(type)->expected(1)->take_all();
+}
+
 void Verb::Choice(const std::string& name, const std::vector<std::string>& choices,
                   std::string& value, const std::string& description, Need need) const {
   app_.add_option(name, value, description)

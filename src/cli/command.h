@@ -23,11 +23,12 @@ namespace sealift::cli {
 // Action is the work of the verb that was chosen. An error is printed and gives the exit code.
 using Action = std::function<absl::StatusOr<ExitCode>(Session&)>;
 
-// Value types that shell completion knows: names of VMs and hosts, ids of migrations, files. A type
-// like "json|yaml" lists the values.
+// Value types that shell completion knows: names of VMs, hosts and users, ids of migrations, files.
+// A type like "json|yaml" lists the values.
 inline constexpr char kVmType[] = "VM";
 inline constexpr char kHostType[] = "HOST";
 inline constexpr char kMigrationType[] = "MIGRATION";
+inline constexpr char kUserType[] = "USER";
 inline constexpr char kFileType[] = "FILE";
 
 enum class Need { kOptional, kRequired };
@@ -49,6 +50,12 @@ class Verb {
   // above.
   void Name(const std::string& name, const char* type, std::string& value,
             const std::string& description) const;
+  // Names adds a positional argument that may be given any number of times.
+  void Names(const std::string& name, const char* type, std::vector<std::string>& values,
+             const std::string& description) const;
+  // Texts adds an option that may be given again; each time with one value.
+  void Texts(const std::string& name, const char* type, std::vector<std::string>& values,
+             const std::string& description) const;
   // Text adds an option whose value is of that type.
   void Text(const std::string& name, const char* type, std::string& value,
             const std::string& description, Need need = Need::kOptional) const;
@@ -98,6 +105,9 @@ std::pair<Verb, Arguments&> AddVerb(const Noun& noun, Action& chosen, const std:
 void AddHostCommands(const Noun& root, Action& chosen);
 void AddVmCommands(const Noun& root, Action& chosen);
 void AddMigrationCommands(const Noun& root, Action& chosen);
+void AddPolicyCommands(const Noun& root, Action& chosen);
+void AddUserCommands(const Noun& root, Action& chosen);
+void AddAuditCommand(const Noun& root, Action& chosen);
 void AddEventsCommand(const Noun& root, Action& chosen);
 void AddVersionCommand(const Noun& root, Action& chosen);
 

@@ -88,6 +88,7 @@ constexpr std::string_view kCommonFunctions = R"sh(_sealift_values() {
   case "$1" in
     VM) sealift vm list --timeout 3 2>/dev/null | awk 'NR > 1 { print $1 }' ;;
     HOST) sealift host list --timeout 3 2>/dev/null | awk 'NR > 1 { print $1 }' ;;
+    USER) sealift user list --timeout 3 2>/dev/null | awk 'NR > 1 { print $1 }' ;;
     MIGRATION) sealift migration list --timeout 3 2>/dev/null | awk 'NR > 1 { print $1 }' ;;
     *'|'*) echo "$1" | tr '|' '\n' ;;
   esac
@@ -184,7 +185,8 @@ std::string FishValues(const std::string& type) {
     std::replace(values.begin(), values.end(), '|', ' ');
     return fmt::format("-x -a {}", FishQuoted(values));
   }
-  if (type == kVmType || type == kHostType || type == kMigrationType) {  // nouns in capitals
+  if (type == kVmType || type == kHostType || type == kUserType ||
+      type == kMigrationType) {  // nouns in capitals
     std::string noun = type;
     std::transform(noun.begin(), noun.end(), noun.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

@@ -117,8 +117,7 @@ TEST_F(CliTest, AServerThatNeverAnswersIsUnreachable) {
 
 TEST_F(CliTest, AControllerOfAnotherInstallationIsNotTrusted) {
   Authority other(folder_ / "other");
-  UseContext(
-      other.MakeContext(controller_.port(), other.MakeIdentity(pki::Role::kOperator, "admin")));
+  UseContext(other.MakeContext(controller_.port(), other.MakeIdentity(pki::Role::kAdmin, "admin")));
   const Result result = Run({"vm", "list"});
   EXPECT_EQ(result.exit_code, 3);
   EXPECT_THAT(result.err, AllOf(HasSubstr("is not the controller of context file " + context_path_),
@@ -142,8 +141,8 @@ TEST_F(CliTest, ACallThatTheServerDoesNotKnowIsExplained) {
 
 TEST_F(CliTest, ACertificateOfAnotherCaIsFoundBeforeConnecting) {
   Authority other(folder_ / "other");
-  UseContext(authority_.MakeContext(controller_.port(),
-                                    other.MakeIdentity(pki::Role::kOperator, "admin")));
+  UseContext(
+      authority_.MakeContext(controller_.port(), other.MakeIdentity(pki::Role::kAdmin, "admin")));
   const Result result = Run({"vm", "list"});
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_THAT(result.err, HasSubstr("not signed by its CA"));
@@ -152,7 +151,7 @@ TEST_F(CliTest, ACertificateOfAnotherCaIsFoundBeforeConnecting) {
 TEST_F(CliTest, AnExpiredCertificateIsExitCodeFour) {
   UseContext(authority_.MakeContext(
       controller_.port(),
-      authority_.MakeIdentity(pki::Role::kOperator, "admin", std::chrono::hours(24 * 91))));
+      authority_.MakeIdentity(pki::Role::kAdmin, "admin", std::chrono::hours(24 * 91))));
   const Result result = Run({"vm", "list"});
   EXPECT_EQ(result.exit_code, 4);
   EXPECT_THAT(result.err, HasSubstr(context_path_));
@@ -169,13 +168,13 @@ TEST_F(CliTest, ARevokedOperatorIsNotAllowed) {
 
 TEST_F(CliTest, ACertificateThatEndsSoonIsRenewedSilently) {
   const std::string old =
-      authority_.MakeIdentity(pki::Role::kOperator, "admin", std::chrono::hours(24 * 80));
+      authority_.MakeIdentity(pki::Role::kAdmin, "admin", std::chrono::hours(24 * 80));
   UseContext(authority_.MakeContext(controller_.port(), old));
   script().list_vms = [](const auto&, auto&) { return grpc::Status::OK; };
   script().renew_certificate = [this](const auto& request, auto& response) {
     response.set_certificate_chain_pem(
         authority_.Sign(request.certificate_request_pem(),
-                        {authority_.trust_domain(), pki::Role::kOperator, "admin"}));
+                        {authority_.trust_domain(), pki::Role::kAdmin, "admin"}));
     return grpc::Status::OK;
   };
   const Result result = Run({"vm", "list"});
@@ -190,7 +189,7 @@ TEST_F(CliTest, ACertificateThatEndsSoonIsRenewedSilently) {
 
 TEST_F(CliTest, ARenewalThatFailsIsOnlyAWarning) {
   const std::string old =
-      authority_.MakeIdentity(pki::Role::kOperator, "admin", std::chrono::hours(24 * 80));
+      authority_.MakeIdentity(pki::Role::kAdmin, "admin", std::chrono::hours(24 * 80));
   UseContext(authority_.MakeContext(controller_.port(), old));
   script().list_vms = [](const auto&, auto&) { return grpc::Status::OK; };
   const Result result = Run({"vm", "list"});

@@ -101,9 +101,10 @@ absl::Status Controller::Open() {
       address, rpc::MakeChannelCredentials(
                    rpc::CredentialPem{context_.identity_pem, context_.ca_pem},
                    pki::Identity{context_.trust_domain, pki::Role::kController, /*name=*/""}));
-  stubs_ = {v1::HostService::NewStub(channel_), v1::VmService::NewStub(channel_),
+  stubs_ = {v1::HostService::NewStub(channel_),      v1::VmService::NewStub(channel_),
             v1::MigrationService::NewStub(channel_), v1::EventService::NewStub(channel_),
-            v1::SessionService::NewStub(channel_)};
+            v1::SessionService::NewStub(channel_),   v1::PolicyService::NewStub(channel_),
+            v1::UserService::NewStub(channel_)};
   return WaitUntilConnected();
 }
 

@@ -63,6 +63,7 @@ class Controller {
   [[nodiscard]] absl::Status Explain(const grpc::Status& status) const;
 
   [[nodiscard]] const std::string& address() const { return address_; }
+  [[nodiscard]] const Context& context() const { return context_; }
   [[nodiscard]] std::chrono::seconds timeout() const { return timeout_; }
 
  private:
@@ -80,7 +81,8 @@ class Controller {
   std::shared_ptr<grpc::Channel> channel_;
   std::tuple<std::unique_ptr<v1::HostService::Stub>, std::unique_ptr<v1::VmService::Stub>,
              std::unique_ptr<v1::MigrationService::Stub>, std::unique_ptr<v1::EventService::Stub>,
-             std::unique_ptr<v1::SessionService::Stub>>
+             std::unique_ptr<v1::SessionService::Stub>, std::unique_ptr<v1::PolicyService::Stub>,
+             std::unique_ptr<v1::UserService::Stub>>
       stubs_;
 };
 

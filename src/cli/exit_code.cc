@@ -41,6 +41,7 @@ std::string ExitCodeHelp() {
          "  6    timeout\n"
          "  7    cancelled\n"
          "  8    refused by a check before anything was touched\n"
+         "  9    some of many were not done; the output says which and why\n"
          "  130  interrupted by Ctrl-C (a migration that was being watched goes on)";
 }
 

@@ -19,6 +19,7 @@ enum class ExitCode {
   kTimeout = 6,
   kCancelled = 7,      // the migration was cancelled, or a question answered with no
   kRefused = 8,        // by a check before anything was touched
+  kPartly = 9,         // some of many were not done; the output says which and why
   kInterrupted = 130,  // by Ctrl-C; a migration being watched goes on
 };
 

@@ -1,8 +1,9 @@
-// sealift host add|list|show|remove
+// sealift host add|list|show|set|remove; drain and undrain have a file of their own.
 #include <fmt/format.h>
 
 #include "cli/command.h"
 #include "cli/format.h"
+#include "cli/host.h"
 
 namespace sealift::cli {
 namespace {
@@ -13,6 +14,7 @@ Cell StateCell(const v1::Host& host) {
   const Tone tone = host.state() == v1::HOST_STATE_READY     ? Tone::kGood
                     : host.state() == v1::HOST_STATE_JOINING ? Tone::kWarning
                                                              : Tone::kBad;
+  if (host.draining()) return {Word(host.state()) + ", draining", Tone::kWarning};
   return {Word(host.state()), tone};
 }
 
@@ -32,12 +34,13 @@ std::string WithReason(const std::string& what, const std::string& reason) {
 }
 
 Table ListTable(const v1::ListHostsResponse& response) {
-  Table table({"NAME", "ADDRESS", "STATE", "VMS", "MEMORY", "ACCELERATOR", "QEMU", "ENCRYPTION"});
+  Table table(
+      {"NAME", "ADDRESS", "GROUP", "STATE", "VMS", "MEMORY", "ACCELERATOR", "QEMU", "ENCRYPTION"});
   for (const v1::Host& host : response.hosts()) {
     const v1::HostCapabilities& capabilities = host.capabilities();
-    table.AddRow({host.name(), host.address(), StateCell(host), std::to_string(host.vms()),
-                  Memory(capabilities), capabilities.accelerator(), capabilities.qemu_version(),
-                  Encryption(host)});
+    table.AddRow({host.name(), host.address(), host.group(), StateCell(host),
+                  std::to_string(host.vms()), Memory(capabilities), capabilities.accelerator(),
+                  capabilities.qemu_version(), Encryption(host)});
   }
   return table;
 }
@@ -57,6 +60,7 @@ Table ShowTable(const v1::Host& host) {
   Table table;
   table.Add("Name", host.name());
   table.Add("Address", host.address());
+  table.Add("Group", host.group());
   Cell state = StateCell(host);
   state.text = WithReason(state.text, host.state_reason());
   table.Add("State", state);
@@ -105,6 +109,16 @@ absl::StatusOr<ExitCode> RemoveHost(Session& session, const v1::RemoveHostReques
   return ExitCode::kDone;
 }
 
+absl::StatusOr<ExitCode> SetHost(Session& session, const v1::SetHostRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::Host host, controller->Call(&HostStub::Set, request));
+  session.output().Note(host.group().empty()
+                            ? fmt::format("host {} is in no group", host.name())
+                            : fmt::format("host {} is in group {}", host.name(), host.group()));
+  session.output().PrintData(ToJson(host));
+  return ExitCode::kDone;
+}
+
 void AddAddVerb(const Noun& host, Action& chosen) {
   auto [verb, request] =
       AddVerb(host, chosen, "add", "Add a host and print the command that lets it join", AddHost);
@@ -132,6 +146,11 @@ void AddHostCommands(const Noun& root, Action& chosen) {
   auto [remove, gone] = AddVerb(host, chosen, "remove",
                                 "Remove a host without VMs and revoke its certificate", RemoveHost);
   remove.Name("NAME", kHostType, *gone.mutable_name(), "Name of the host");
+  auto [set, change] = AddVerb(host, chosen, "set", "Change a host", SetHost);
+  set.Name("NAME", kHostType, *change.mutable_name(), "Name of the host");
+  set.Text("--group", "GROUP", *change.mutable_group(),
+           "Group, for floors and default modes; \"\" for none", Need::kRequired);
+  AddHostDrainVerbs(host, chosen);
 }
 
 }  // namespace sealift::cli

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
 #include "cli/format.h"
@@ -69,6 +71,21 @@ Json ItemValue(const Message& message, const FieldDescriptor& field, int index) 
   return reflection.GetRepeatedString(message, &field, index);
 }
 
+// A map of texts is an object, with its keys in order.
+Json MapValue(const Message& message, const FieldDescriptor& field) {
+  const Reflection& reflection = *message.GetReflection();
+  const FieldDescriptor& key = *field.message_type()->map_key();
+  const FieldDescriptor& value = *field.message_type()->map_value();
+  std::map<std::string, Json> sorted;
+  for (int i = 0; i < reflection.FieldSize(message, &field); ++i) {
+    const Message& entry = reflection.GetRepeatedMessage(message, &field, i);
+    sorted[entry.GetReflection()->GetString(entry, &key)] = SingleValue(entry, value);
+  }
+  Json object = Json::object();
+  for (auto& [name, item] : sorted) object[name] = std::move(item);
+  return object;
+}
+
 Json ListValue(const Message& message, const FieldDescriptor& field) {
   Json list = Json::array();
   const int size = message.GetReflection()->FieldSize(message, &field);
@@ -94,8 +111,9 @@ Json ToJson(const Message& message) {
   const google::protobuf::Descriptor& type = *message.GetDescriptor();
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
-    object[NameOf(field)] =
-        field.is_repeated() ? ListValue(message, field) : SingleValue(message, field);
+    object[NameOf(field)] = field.is_map()        ? MapValue(message, field)
+                            : field.is_repeated() ? ListValue(message, field)
+                                                  : SingleValue(message, field);
   }
   return object;
 }

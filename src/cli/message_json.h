@@ -6,7 +6,8 @@
 //   or null when zero:
 //     started_ms becomes "started": "2026-01-31T12:34:56.789Z". Spans are unsigned in the API and
 //     stay numbers;
-//   - a message that is not set is null.
+//   - a message that is not set is null;
+//   - a map is an object.
 #pragma once
 
 #include <google/protobuf/generated_enum_reflection.h>

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <utility>
+#include <vector>
 
 #include "cli/format.h"
 
@@ -66,6 +68,53 @@ void Emit(YAML::Emitter& yaml, const Json& data) {
   }
 }
 
+// Cells of one item, by the names of its fields, in order.
+using Cells = std::vector<std::pair<std::string, std::string>>;
+
+std::string DumpJson(const Json& data, int indent);
+
+void Flatten(const Json& data, const std::string& name, Cells& cells) {
+  if (data.is_object()) {
+    for (const auto& [key, value] : data.items()) {
+      Flatten(value, name.empty() ? key : fmt::format("{}.{}", name, key), cells);
+    }
+  } else if (data.is_string()) {
+    cells.emplace_back(name, data.get<std::string>());
+  } else {
+    cells.emplace_back(name, data.is_null() ? "" : DumpJson(data, -1));
+  }
+}
+
+std::string CsvCell(std::string text) {
+  if (!text.empty() && std::string_view("=+-@\t\r").find(text[0]) != std::string_view::npos) {
+    text.insert(0, "'");
+  }
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + '"';
+}
+
+std::string CsvNames(const Json& item) {
+  Cells cells;
+  Flatten(item, "", cells);
+  std::string line;
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    line += (i == 0 ? "" : ",") + CsvCell(cells[i].first);
+  }
+  return line + "\r\n";
+}
+
+std::string CsvValues(const Json& item) {
+  Cells cells;
+  Flatten(item, "", cells);
+  std::string line;
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    line += (i == 0 ? "" : ",") + CsvCell(cells[i].second);
+  }
+  return line + "\r\n";
+}
+
 std::string DumpJson(const Json& data, int indent) {
   return data.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
@@ -77,6 +126,16 @@ std::string ToYaml(const Json& data) {
   yaml << YAML::LowerNull;  // not a tilde
   Emit(yaml, data);
   return fmt::format("{}\n", yaml.c_str());
+}
+
+std::string ToCsv(const Json& data) {
+  if (!data.is_array()) return CsvNames(data) + CsvValues(data);
+  std::string text;
+  for (const Json& item : data) {
+    if (text.empty()) text = CsvNames(item);
+    text += CsvValues(item);
+  }
+  return text;
 }
 
 Output::Output(OutputFormat format, std::ostream& out, std::ostream& err, Colour colour)
@@ -93,6 +152,7 @@ void Output::Print(const Json& data, const Table& table) {
 void Output::PrintData(const Json& data) {
   if (format_ == OutputFormat::kJson) out_ << DumpJson(data, 2) << '\n';
   if (format_ == OutputFormat::kYaml) out_ << ToYaml(data);
+  if (format_ == OutputFormat::kCsv) out_ << ToCsv(data);
 }
 
 void Output::PrintItem(const Json& data, std::string_view row) {
@@ -102,6 +162,9 @@ void Output::PrintItem(const Json& data, std::string_view row) {
       break;
     case OutputFormat::kYaml:
       out_ << "---\n" << ToYaml(data);
+      break;
+    case OutputFormat::kCsv:
+      out_ << CsvValues(data);
       break;
     case OutputFormat::kTable:
       out_ << Printable(row) << '\n';

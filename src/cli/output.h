@@ -11,11 +11,16 @@
 
 namespace sealift::cli {
 
-enum class OutputFormat { kTable, kJson, kYaml };
+enum class OutputFormat { kTable, kJson, kYaml, kCsv };
 
 // ToYaml writes the same data as YAML 1.1; strings that could be taken for something else are
 // quoted.
 [[nodiscard]] std::string ToYaml(const Json& data);
+
+// ToCsv writes the same data as RFC 4180: one line per item of a list, below a line with the names
+// of the fields. A field of a field is named "progress.phase", a list stands in one cell as JSON. A
+// cell that a spreadsheet would take for a formula gets a leading apostrophe.
+[[nodiscard]] std::string ToCsv(const Json& data);
 
 // Output of one command. The streams must outlive it.
 class Output {
@@ -28,7 +33,7 @@ class Output {
   // message.
   void PrintData(const Json& data);
   // PrintItem writes one of an endless row of results: a JSON object on a line of its own, a YAML
-  // document, or `row`.
+  // document, a line of CSV without names, or `row`.
   void PrintItem(const Json& data, std::string_view row);
   // PrintText writes text to stdout as it is.
   void PrintText(std::string_view text);

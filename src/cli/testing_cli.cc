@@ -32,7 +32,7 @@ v1::Migration MigrationIn(v1::MigrationPhase phase, const std::string& running_o
 
 CliTest::CliTest()
     : authority_(folder_ / "controller"),
-      operator_(authority_.MakeIdentity(pki::Role::kOperator, "admin")),
+      operator_(authority_.MakeIdentity(pki::Role::kAdmin, "admin")),
       controller_(authority_) {
   UseContext(authority_.MakeContext(controller_.port(), operator_));
   environment_ = {{"HOME", folder_.path()},

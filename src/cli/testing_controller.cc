@@ -76,9 +76,9 @@ class Vms final : public v1::VmService::Service {
                     v1::Vm* response) override {
     return Reply(script_.stop_vm, *request, *response);
   }
-  grpc::Status Set(grpc::ServerContext*, const v1::SetVmRequest* request,
-                   v1::Vm* response) override {
-    return Reply(script_.set_vm, *request, *response);
+  grpc::Status Set(grpc::ServerContext*, const v1::SetVmsRequest* request,
+                   v1::SetVmsResponse* response) override {
+    return Reply(script_.set_vms, *request, *response);
   }
   grpc::Status Delete(grpc::ServerContext*, const v1::DeleteVmRequest* request,
                       v1::DeleteVmResponse* response) override {
@@ -215,7 +215,7 @@ void ScriptedController::Start() {
   const rpc::ServerOptions options{
       {"127.0.0.1", port_},
       rpc::MakeServerCredentials(
-          files_, trust_domain_, {pki::Role::kOperator},
+          files_, trust_domain_, pki::UserRoles(),
           [this](const rpc::Peer& peer) { return admit ? admit(peer) : absl::OkStatus(); }),
       {&services_->hosts, &services_->vms, &services_->migrations, &services_->events,
        &services_->sessions}};

@@ -32,7 +32,7 @@ struct Script {
   Answer<v1::ListVmsRequest, v1::ListVmsResponse> list_vms;
   Answer<v1::GetVmRequest, v1::Vm> get_vm;
   Answer<v1::StopVmRequest, v1::Vm> stop_vm;
-  Answer<v1::SetVmRequest, v1::Vm> set_vm;
+  Answer<v1::SetVmsRequest, v1::SetVmsResponse> set_vms;
   Answer<v1::DeleteVmRequest, v1::DeleteVmResponse> delete_vm;
   ConsoleAnswer console;
   Answer<v1::StartMigrationRequest, v1::Migration> start_migration;

@@ -107,14 +107,42 @@ TEST_F(CliTest, StopsAVmWithTheGuestsOwnTimeout) {
   EXPECT_TRUE(seen.force());
 }
 
-TEST_F(CliTest, SetsTheEncryptionMode) {
-  script().set_vm = [](const v1::SetVmRequest& request, v1::Vm& vm) {
-    vm.set_name(request.name());
-    vm.set_encryption(request.encryption());
+TEST_F(CliTest, SetsTheModeOfManyAndSaysWhichFailed) {
+  v1::SetVmsRequest seen;
+  script().set_vms = [&](const v1::SetVmsRequest& request, v1::SetVmsResponse& response) {
+    seen = request;
+    v1::VmChanged& done = *response.add_results();
+    done.set_name("web1");
+    done.set_ok(true);
+    done.set_changed(true);
+    done.set_before(v1::ENCRYPTION_MODE_DISABLED);
+    done.set_after(v1::ENCRYPTION_MODE_REQUIRED);
+    if (request.all()) return grpc::Status::OK;
+    v1::VmChanged& failed = *response.add_results();
+    failed.set_name("web2");
+    failed.set_error("there is no VM named 'web2'");
     return grpc::Status::OK;
   };
-  EXPECT_EQ(Run({"vm", "set", "web1", "--encryption", "required"}).err,
-            "VM web1: encryption of migrations is required\n");
+  const Result some = Run({"vm", "set", "web1", "web2", "--encryption", "required", "--label",
+                           "env=prod", "--label", "old-"});
+  EXPECT_EQ(some.exit_code, 9);
+  EXPECT_EQ(some.err, "sealift: 1 of 2 VMs were not changed\n");
+  EXPECT_THAT(some.out, HasSubstr("there is no VM named 'web2'"));
+  ASSERT_EQ(seen.changes_size(), 2);
+  EXPECT_EQ(seen.changes(1).name(), "web2");
+  EXPECT_EQ(seen.changes(1).encryption(), v1::ENCRYPTION_MODE_REQUIRED);
+  EXPECT_EQ(seen.changes(1).set_labels().at("env"), "prod");
+  EXPECT_EQ(seen.changes(1).remove_labels(0), "old");
+  EXPECT_EQ(Run({"vm", "set", "--all", "--encryption", "required", "--dry-run"}).exit_code, 0);
+  EXPECT_TRUE(seen.all() && seen.dry_run());
+}
+
+TEST_F(CliTest, SetNeedsToKnowWhichVmsAndWhat) {
+  EXPECT_EQ(Run({"vm", "set", "--encryption", "required"}).exit_code, 2);
+  EXPECT_EQ(Run({"vm", "set", "web1", "--all", "--encryption", "required"}).exit_code, 2);
+  EXPECT_EQ(Run({"vm", "set", "web1"}).exit_code, 2);
+  EXPECT_EQ(Run({"vm", "set", "web1", "--label", "nonsense"}).exit_code, 2);
+  EXPECT_EQ(Run({"vm", "set", "--file", "/nowhere", "--dry-run"}).exit_code, 5);
 }
 
 TEST_F(CliTest, AsksAPersonBeforeDeleting) {
@@ -144,7 +172,7 @@ TEST_F(CliTest, AsksAPersonBeforeDeleting) {
 TEST_F(CliTest, VersionAsksTheController) {
   const json version = json::parse(Run({"version", "-o", "json"}).out);
   EXPECT_EQ(version["controller"]["controller_version"], "9.8.7");
-  EXPECT_THAT(version["controller"]["identity"], HasSubstr("/operator/admin"));
+  EXPECT_THAT(version["controller"]["identity"], HasSubstr("/admin/admin"));
   EXPECT_THAT(Run({"version"}).out, HasSubstr("9.8.7 (API 1) at 127.0.0.1:"));
 }
 
@@ -193,7 +221,7 @@ TEST_F(BashCompletionTest, OffersNounsVerbsAndOptions) {
 
 TEST_F(BashCompletionTest, OffersValues) {
   EXPECT_EQ(Complete("sealift vm set web1 --encryption re"), "required\n");
-  EXPECT_EQ(Complete("sealift vm list -o ''"), "table json yaml\n");
+  EXPECT_EQ(Complete("sealift vm list -o ''"), "table json yaml csv\n");
   EXPECT_EQ(Complete("sealift vm create " + folder_ / "context"), context_path_ + "\n");
   EXPECT_EQ(Complete("sealift vm migrate --streams ''"), "\n");
 }

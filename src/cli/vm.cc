@@ -1,10 +1,12 @@
-// sealift vm list|show|start|stop|set|delete; create, migrate and console have files of their own.
+// sealift vm list|show|start|stop|delete; create, set, migrate and console have files of their own.
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <iostream>
+#include <map>
 
 #include "cli/command.h"
+#include "cli/forecast_view.h"
 #include "cli/format.h"
 #include "cli/vm.h"
 
@@ -32,12 +34,32 @@ Tone StateTone(v1::VmState state) {
   }
 }
 
+// The mode in force, and whether its host has been told.
+Cell ModeCell(const v1::Vm& vm) {
+  const std::string mode = Word(vm.effective_encryption());
+  return vm.encryption_pending() ? Cell(mode + " (pending)", Tone::kWarning) : Cell(mode);
+}
+
+std::string Labels(const v1::Vm& vm) {
+  const std::map<std::string, std::string> sorted(vm.labels().begin(), vm.labels().end());
+  std::string text;
+  for (const auto& [key, value] : sorted) {
+    text += fmt::format("{}{}={}", text.empty() ? "" : ",", key, value);
+  }
+  return text;
+}
+
+std::string ModeReason(const v1::Vm& vm) {
+  if (vm.encrypted()) return "an encrypted VM: cannot be changed";
+  return vm.effective_reason();
+}
+
 Table ListTable(const v1::ListVmsResponse& response) {
-  Table table({"NAME", "HOST", "STATE", "CPUS", "MEMORY", "ENCRYPTION", "MIGRATION"});
+  Table table({"NAME", "HOST", "STATE", "CPUS", "MEMORY", "ENCRYPTION", "LABELS", "MIGRATION"});
   for (const v1::Vm& vm : response.vms()) {
     table.AddRow({vm.name(), vm.host(), Cell(Word(vm.state()), StateTone(vm.state())),
-                  std::to_string(vm.cpus()), FormatBytes(vm.memory_bytes()), Word(vm.encryption()),
-                  vm.migration_id()});
+                  std::to_string(vm.cpus()), FormatBytes(vm.memory_bytes()), ModeCell(vm),
+                  Labels(vm), vm.migration_id()});
   }
   return table;
 }
@@ -51,7 +73,10 @@ Table ShowTable(const v1::Vm& vm) {
                           ? Word(vm.state())
                           : fmt::format("{} ({})", Word(vm.state()), vm.state_reason()),
                       StateTone(vm.state())});
-  table.Add("Encryption", Word(vm.encryption()));
+  Cell mode = ModeCell(vm);
+  if (!ModeReason(vm).empty()) mode.text += fmt::format(" ({})", ModeReason(vm));
+  table.Add("Encryption", mode);
+  table.Add("Labels", Labels(vm));
   table.Add("CPUs", fmt::format("{} x {}", vm.cpus(), vm.cpu_model()));
   table.Add("Memory", FormatBytes(vm.memory_bytes()));
   table.Add("Machine", vm.machine());
@@ -59,6 +84,11 @@ Table ShowTable(const v1::Vm& vm) {
   table.Add("Epoch", std::to_string(vm.epoch()));
   table.Add("Migration", vm.migration_id());
   table.Add("Created", FormatShortTime(vm.created_ms()));
+  for (const v1::MoveForecast& move : vm.moves()) {
+    Cell cell = OutcomeCell(move.outcome());
+    cell.text += fmt::format(": {}", move.reason());
+    table.Add(fmt::format("To {}", move.host()), cell);
+  }
   return table;
 }
 
@@ -90,24 +120,6 @@ absl::StatusOr<ExitCode> StopVm(Session& session, const v1::StopVmRequest& reque
   SEALIFT_ASSIGN_OR_RETURN(const v1::Vm vm,
                            controller->Call(&VmStub::Stop, request, std::chrono::seconds(wait)));
   ReportVm(session.output(), vm);
-  return ExitCode::kDone;
-}
-
-struct SetArguments {
-  std::string name;
-  std::string encryption;
-};
-
-absl::StatusOr<ExitCode> SetVm(Session& session, const SetArguments& arguments) {
-  v1::SetVmRequest request;
-  request.set_name(arguments.name);
-  SEALIFT_ASSIGN_OR_RETURN(const v1::EncryptionMode mode, ParseEncryption(arguments.encryption));
-  request.set_encryption(mode);
-  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
-  SEALIFT_ASSIGN_OR_RETURN(const v1::Vm vm, controller->Call(&VmStub::Set, request));
-  session.output().Note(
-      fmt::format("VM {}: encryption of migrations is {}", vm.name(), Word(vm.encryption())));
-  session.output().PrintData(ToJson(vm));
   return ExitCode::kDone;
 }
 
@@ -160,15 +172,6 @@ void AddDeleteVerb(const Noun& vm, Action& chosen) {
 
 }  // namespace
 
-absl::StatusOr<v1::EncryptionMode> ParseEncryption(const std::string& word) {
-  for (const v1::EncryptionMode mode :
-       {v1::ENCRYPTION_MODE_DISABLED, v1::ENCRYPTION_MODE_OPPORTUNISTIC,
-        v1::ENCRYPTION_MODE_REQUIRED}) {
-    if (Word(mode) == word) return mode;
-  }
-  return absl::InvalidArgumentError(fmt::format("'{}' is not an encryption mode", word));
-}
-
 void ReportVm(Output& output, const v1::Vm& vm) {
   output.Note(vm.host().empty()
                   ? fmt::format("VM {} is {}", vm.name(), Word(vm.state()))
@@ -185,16 +188,14 @@ void AddVmCommands(const Noun& root, Action& chosen) {
   AddVmCreateVerb(vm, chosen);
   auto [list, filter] = AddVerb(vm, chosen, "list", "List the VMs", ListVms);
   list.Text("--host", kHostType, *filter.mutable_host(), "Only those on this host");
+  list.Text("--selector", "LABELS", *filter.mutable_selector(),
+            "Only those with these labels: env=prod,tier!=db,backup,!old");
   auto [show, get] = AddVerb(vm, chosen, "show", "Show one VM", ShowVm);
   AddVmName(show, *get.mutable_name());
   auto [start, started] = AddVerb(vm, chosen, "start", "Start a stopped VM on its host", StartVm);
   AddVmName(start, *started.mutable_name());
   AddStopVerb(vm, chosen);
-  auto [set, change] = AddVerb(vm, chosen, "set", "Change a VM", SetVm);
-  AddVmName(set, change.name);
-  set.Choice("--encryption", {"disabled", "opportunistic", "required"}, change.encryption,
-             "Encryption of its migrations: never, if both hosts can, or else no migration",
-             Need::kRequired);
+  AddVmSetVerb(vm, chosen);
   AddVmConsoleVerb(vm, chosen);
   AddDeleteVerb(vm, chosen);
   AddVmMigrateVerb(vm, chosen);

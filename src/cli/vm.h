@@ -15,15 +15,13 @@ void AddVmName(const Verb& verb, std::string& name);
 // ReportVm tells what became of a VM.
 void ReportVm(Output& output, const v1::Vm& vm);
 
-// ParseEncryption reads what Word() writes of a mode.
-[[nodiscard]] absl::StatusOr<v1::EncryptionMode> ParseEncryption(const std::string& word);
-
 // WithFile puts the name of the file in front of an error in a definition, the way compilers do:
 // the controller's "line 4: memory: …" becomes "web1.yaml:4: memory: …". Other errors stay as they
 // are.
 [[nodiscard]] absl::Status WithFile(const absl::Status& status, const std::string& file);
 
 void AddVmCreateVerb(const Noun& vm, Action& chosen);
+void AddVmSetVerb(const Noun& vm, Action& chosen);
 void AddVmMigrateVerb(const Noun& vm, Action& chosen);
 void AddVmConsoleVerb(const Noun& vm, Action& chosen);
 

@@ -23,6 +23,16 @@ void AddInit(CLI::App& app, InitCommand& command) {
       ->capture_default_str();
 }
 
+void AddAdminContext(CLI::App& app, AdminContextCommand& command) {
+  CLI::App* admin = app.add_subcommand("admin-context",
+                                       "Make another context for the user admin, when the first "
+                                       "was lost; the controller must not run");
+  admin->add_option("--state-dir", command.state_dir, "Folder of the controller's state")
+      ->capture_default_str();
+  admin->add_option("--context-out", command.context_out, "Where the context goes")
+      ->capture_default_str();
+}
+
 void AddRunOptions(CLI::App& app, RunCommand& command) {
   app.add_option("--config", command.config,
                  fmt::format("YAML file with the settings below [{}]", kDefaultConfigFile));
@@ -38,13 +48,16 @@ void AddRunOptions(CLI::App& app, RunCommand& command) {
 
 }  // namespace
 
-std::variant<int, InitCommand, RunCommand> ParseCommandLine(int argc, char** argv) {
+std::variant<int, InitCommand, AdminContextCommand, RunCommand> ParseCommandLine(int argc,
+                                                                                 char** argv) {
   CLI::App app("The controller of sealift. Without a subcommand it runs.", "sealift-controllerd");
   app.set_version_flag("--version", SEALIFT_VERSION);
   app.require_subcommand(0, 1);
   InitCommand init;
+  AdminContextCommand admin;
   RunCommand run;
   AddInit(app, init);
+  AddAdminContext(app, admin);
   AddRunOptions(app, run);
   AddRunOptions(*app.add_subcommand("run", "Serve until SIGTERM or SIGINT"), run);
   try {
@@ -54,6 +67,7 @@ std::variant<int, InitCommand, RunCommand> ParseCommandLine(int argc, char** arg
     return app.exit(error) == 0 ? 0 : kUsage;
   }
   if (app.got_subcommand("init")) return init;
+  if (app.got_subcommand("admin-context")) return admin;
   return run;
 }
 

@@ -19,6 +19,12 @@ struct InitCommand {
   std::string context_out = "/etc/sealift/context.yaml";
 };
 
+// AdminContextCommand is `sealift-controllerd admin-context`.
+struct AdminContextCommand {
+  std::string state_dir = kDefaultStateDir;
+  std::string context_out = "/etc/sealift/context.yaml";
+};
+
 // RunCommand is `sealift-controllerd run`. What was not given comes from the configuration file or
 // is the default.
 struct RunCommand {
@@ -32,7 +38,8 @@ struct RunCommand {
 
 // ParseCommandLine gives the command, or the exit code where help was asked for (0) or the usage
 // was wrong (2); both have been printed then.
-[[nodiscard]] std::variant<int, InitCommand, RunCommand> ParseCommandLine(int argc, char** argv);
+[[nodiscard]] std::variant<int, InitCommand, AdminContextCommand, RunCommand> ParseCommandLine(
+    int argc, char** argv);
 
 // SettingsOf merges defaults, the configuration file and flags, in rising order.
 [[nodiscard]] absl::StatusOr<Settings> SettingsOf(const RunCommand& command);

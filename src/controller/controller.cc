@@ -63,12 +63,16 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
       migrations_(
           {*store_, agents_, events_, random_, clock_, installation_.authority->trust_domain()},
           claims_),
-      vms_(*store_, agents_, sync_, claims_, events_, random_, clock_),
+      vms_(*store_, agents_, claims_, events_, random_, clock_),
+      changes_(*store_, agents_, sync_, events_),
+      users_(*installation_.authority, *store_, events_, clock_),
       enrolment_service_(*store_, certificates_, agents_, events_, clock_, tuning.enrolment),
-      session_service_(*installation_.authority, events_),
+      session_service_(users_, *store_),
       event_service_(*store_, events_, stop_.get_token()),
-      migration_service_(migrations_, stop_.get_token()),
-      vm_service_(vms_, *store_, agents_, events_) {
+      migration_service_(migrations_, *store_, stop_.get_token()),
+      vm_service_(vms_, changes_, *store_, agents_, events_),
+      policy_service_(*store_, agents_, sync_, events_),
+      user_service_(users_, *store_) {
   agents_.OnReport([this](AgentConnection& agent, const v1::AgentStatus& status, Contact contact) {
     sync_.OnReport(agent, status, contact);
     migrations_.OnReport(agent, status);
@@ -89,16 +93,16 @@ absl::Status Controller::ServeEnrolment(const Settings& settings) {
 absl::Status Controller::ServeOperators(const Settings& settings) {
   const base::HostPort enrolment{installation_.address.host, enrolment_server_->port()};
   host_service_ = std::make_unique<HostServiceImpl>(
-      *store_, rows_, agents_, events_, random_, clock_,
+      *store_, rows_, agents_, sync_, events_, random_, clock_,
       JoinTokens{installation_.authority->certificate_pem(), enrolment.ToString()});
   rpc::ServerOptions options;
   SEALIFT_ASSIGN_OR_RETURN(options.address,
                            ParseListenAddress(settings.listen, rpc::kControllerPort));
   options.credentials = rpc::MakeServerCredentials(installation_.credentials(),
                                                    installation_.authority->trust_domain(),
-                                                   {pki::Role::kOperator}, RefuseRevoked(*store_));
-  options.services = {host_service_.get(), &vm_service_, &migration_service_, &event_service_,
-                      &session_service_};
+                                                   pki::UserRoles(), AdmitUsers(*store_));
+  options.services = {host_service_.get(), &vm_service_,     &migration_service_, &event_service_,
+                      &session_service_,   &policy_service_, &user_service_};
   SEALIFT_ASSIGN_OR_RETURN(server_, rpc::Server::Start(options));
   return absl::OkStatus();
 }

@@ -19,8 +19,12 @@
 #include "controller/installation.h"
 #include "controller/migration_service.h"
 #include "controller/migrations.h"
+#include "controller/policy_service.h"
 #include "controller/session_service.h"
 #include "controller/settings.h"
+#include "controller/user_service.h"
+#include "controller/users.h"
+#include "controller/vm_changes.h"
 #include "controller/vm_claims.h"
 #include "controller/vm_service.h"
 #include "controller/vm_sync.h"
@@ -79,12 +83,16 @@ class Controller {
   AgentDirectory agents_;
   MigrationRunner migrations_;
   VmOperations vms_;
+  VmChanges changes_;
+  Users users_;
 
   EnrolmentServiceImpl enrolment_service_;
   SessionServiceImpl session_service_;
   EventServiceImpl event_service_;
   MigrationServiceImpl migration_service_;
   VmServiceImpl vm_service_;
+  PolicyServiceImpl policy_service_;
+  UserServiceImpl user_service_;
   std::unique_ptr<HostServiceImpl> host_service_;  // made once the enrolment port is known
 
   std::unique_ptr<rpc::Server> enrolment_server_;

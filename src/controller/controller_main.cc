@@ -39,6 +39,15 @@ absl::Status Init(const InitCommand& command) {
   return absl::OkStatus();
 }
 
+absl::Status NewAdminContext(const AdminContextCommand& command) {
+  const base::SystemClock clock;
+  SEALIFT_RETURN_IF_ERROR(MakeAdminContext(
+      command.state_dir, clock,
+      [&](const AdminContext& admin) { return WriteAdminContext(command.context_out, admin); }));
+  fmt::print("The administrator's context is {}: keep it secret.\n", command.context_out);
+  return absl::OkStatus();
+}
+
 // Blocked before the first thread starts, so that they arrive at sigwait only.
 sigset_t BlockEndingSignals() {
   sigset_t ending;
@@ -80,10 +89,14 @@ int main(int argc, char** argv) {
   using namespace sealift;
   const auto command = controller::ParseCommandLine(argc, argv);
   if (const int* exit_code = std::get_if<int>(&command)) return *exit_code;
-  const auto* init = std::get_if<controller::InitCommand>(&command);
-  const absl::Status status = init != nullptr
-                                  ? controller::Init(*init)
-                                  : controller::Run(std::get<controller::RunCommand>(command));
+  absl::Status status;
+  if (const auto* init = std::get_if<controller::InitCommand>(&command)) {
+    status = controller::Init(*init);
+  } else if (const auto* admin = std::get_if<controller::AdminContextCommand>(&command)) {
+    status = controller::NewAdminContext(*admin);
+  } else {
+    status = controller::Run(std::get<controller::RunCommand>(command));
+  }
   if (status.ok()) return 0;
   fmt::print(stderr, "sealift-controllerd: {}\n", base::MessageOf(status));
   return absl::IsInvalidArgument(status) ? 2 : 1;

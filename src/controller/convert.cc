@@ -86,6 +86,42 @@ std::optional<policy::EncryptionMode> FromProto(v1::EncryptionMode mode) {
   }
 }
 
+std::optional<policy::UserRole> FromProto(v1::UserRole role) {
+  switch (role) {
+    case v1::USER_ROLE_VIEWER:
+      return policy::UserRole::kViewer;
+    case v1::USER_ROLE_OPERATOR:
+      return policy::UserRole::kOperator;
+    case v1::USER_ROLE_ADMIN:
+      return policy::UserRole::kAdmin;
+    default:
+      return std::nullopt;
+  }
+}
+
+v1::User ToProto(const store::UserRow& row) {
+  v1::User user;
+  user.set_name(row.name);
+  user.set_created_ms(row.created);
+  policy::Rights rights = policy::ParseRights(row.rights).value_or(policy::Rights());
+  if (const auto role = policy::ParseUserRole(row.role)) {
+    user.set_role(static_cast<v1::UserRole>(*role));
+    rights.merge(policy::RightsOf(*role));
+  }
+  for (const policy::Right right : rights) user.add_rights(std::string(policy::RightName(right)));
+  return user;
+}
+
+v1::Policy ToProto(const store::PolicyRow& row) {
+  v1::Policy policy;
+  policy.set_group(row.group);
+  if (const auto floor = policy::ParseMode(row.floor)) policy.set_floor(ToProto(*floor));
+  if (const auto mode = policy::ParseMode(row.default_mode)) {
+    policy.set_default_mode(ToProto(*mode));
+  }
+  return policy;
+}
+
 absl::StatusOr<policy::EncryptionMode> StoredMode(const std::string& name) {
   const std::optional<policy::EncryptionMode> mode = policy::ParseMode(name);
   if (mode) return *mode;
@@ -160,6 +196,8 @@ v1::Host ToProto(const store::HostRow& row, const HostView& view, std::uint32_t 
   host.set_certificate_not_after_ms(row.certificate_not_after);
   host.set_last_seen_ms(std::max(row.last_seen, view.last_seen_ms));
   host.set_vms(vms);
+  host.set_group(row.group);
+  host.set_draining(row.draining);
   if (view.status) {
     *host.mutable_capabilities() = view.status->capabilities();
     host.set_can_encrypt(CapabilityOf(row.name, view.status->capabilities()).capable);

@@ -9,6 +9,7 @@
 #include "controller/host_link.h"
 #include "keys/migration_spec.h"
 #include "policy/encryption.h"
+#include "policy/rights.h"
 #include "sealift/v1/controller.pb.h"
 #include "store/store.h"
 
@@ -19,6 +20,10 @@ namespace sealift::controller {
 [[nodiscard]] std::optional<policy::EncryptionMode> FromProto(v1::EncryptionMode mode);
 // StoredMode reads the mode of a row; INTERNAL when the store holds something else.
 [[nodiscard]] absl::StatusOr<policy::EncryptionMode> StoredMode(const std::string& name);
+
+[[nodiscard]] std::optional<policy::UserRole> FromProto(v1::UserRole role);
+[[nodiscard]] v1::User ToProto(const store::UserRow& user);
+[[nodiscard]] v1::Policy ToProto(const store::PolicyRow& policy);
 
 // PhaseName gives the stored name of a phase ("copying"); ParsePhase reads it, UNSPECIFIED for
 // anything else.

@@ -7,31 +7,44 @@ namespace sealift::controller {
 
 void EventLog::Add(std::string_view type, const std::string& subject, std::string_view actor,
                    const std::string& text) {
-  spdlog::info("{} {} by {}: {}", type, subject, actor, text);
-  Store(type, subject, actor, text);
+  AddAll(type, actor, {{subject, text}});
+}
+
+void EventLog::AddAll(std::string_view type, std::string_view actor,
+                      const std::vector<std::pair<std::string, std::string>>& entries) {
+  std::vector<store::EventRow> rows;
+  for (const auto& [subject, text] : entries) {
+    spdlog::info("{} {} by {}: {}", type, subject, actor, text);
+    rows.push_back(RowOf(type, subject, actor, text));
+  }
+  Store(rows);
 }
 
 void EventLog::AddWarning(std::string_view type, const std::string& subject, std::string_view actor,
                           const std::string& text) {
   spdlog::warn("{} {} by {}: {}", type, subject, actor, text);
-  Store(type, subject, actor, text);
+  Store({RowOf(type, subject, actor, text)});
 }
 
-void EventLog::Store(std::string_view type, const std::string& subject, std::string_view actor,
-                     const std::string& text) {
-  const auto number = store_.AddEvent({.number = 0,
-                                       .time = base::UnixMillis(clock_.Now()),
-                                       .type = std::string(type),
-                                       .subject = subject,
-                                       .actor = std::string(actor),
-                                       .text = text});
-  if (!number.ok()) {
-    spdlog::error("store event {} of {}: {}", type, subject, base::MessageOf(number.status()));
+store::EventRow EventLog::RowOf(std::string_view type, const std::string& subject,
+                                std::string_view actor, const std::string& text) const {
+  return {.number = 0,
+          .time = base::UnixMillis(clock_.Now()),
+          .type = std::string(type),
+          .subject = subject,
+          .actor = std::string(actor),
+          .text = text};
+}
+
+void EventLog::Store(const std::vector<store::EventRow>& rows) {
+  const absl::Status stored = store_.AddEvents(rows);
+  if (!stored.ok()) {
+    spdlog::error("store {} events: {}", rows.size(), base::MessageOf(stored));
     return;
   }
   {
     const std::lock_guard lock(mutex_);
-    ++additions_;
+    additions_ += rows.size();
   }
   changed_.notify_all();
 }

@@ -9,6 +9,8 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "store/store.h"
@@ -27,6 +29,9 @@ class EventLog {
   // happened has happened.
   void Add(std::string_view type, const std::string& subject, std::string_view actor,
            const std::string& text);
+  // AddAll is Add for many of the same type and actor; each pair is a subject and its text.
+  void AddAll(std::string_view type, std::string_view actor,
+              const std::vector<std::pair<std::string, std::string>>& entries);
   // AddWarning is Add for something an administrator should look at.
   void AddWarning(std::string_view type, const std::string& subject, std::string_view actor,
                   const std::string& text);
@@ -38,8 +43,9 @@ class EventLog {
   [[nodiscard]] std::uint64_t additions();
 
  private:
-  void Store(std::string_view type, const std::string& subject, std::string_view actor,
-             const std::string& text);
+  void Store(const std::vector<store::EventRow>& rows);
+  [[nodiscard]] store::EventRow RowOf(std::string_view type, const std::string& subject,
+                                      std::string_view actor, const std::string& text) const;
 
   store::Store& store_;
   const base::Clock& clock_;

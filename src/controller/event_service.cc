@@ -18,8 +18,8 @@ constexpr std::chrono::seconds kLookForClient{1};
 grpc::Status EventServiceImpl::List(grpc::ServerContext* context,
                                     const v1::ListEventsRequest* request,
                                     grpc::ServerWriter<v1::Event>* writer) {
-  return Answer(*context, "events",
-                [&](const std::string&) { return Follow(*context, *request, *writer); });
+  return Answer(store_, *context, "events", policy::Right::kRead,
+                [&](const Caller&) { return Follow(*context, *request, *writer); });
 }
 
 absl::Status EventServiceImpl::Send(const v1::ListEventsRequest& request, std::size_t limit,

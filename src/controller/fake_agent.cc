@@ -194,6 +194,7 @@ grpc::Status FakeAgent::PutVm(grpc::ServerContext*, const v1::PutVmRequest* requ
   v1::AgentVm& vm = Vm(definition->name);
   vm.set_epoch(request->epoch());
   vm.set_encryption(request->encryption());
+  vm.set_policy_version(request->policy_version());
   *response = vm;
   return grpc::Status::OK;
 }

@@ -9,8 +9,8 @@ constexpr std::chrono::seconds kStatusDeadline{5};
 
 }  // namespace
 
-HostFacts FactsOf(const std::string& host, const HostView& view) {
-  HostFacts facts{host, view.reach, view.reason, {}};
+HostFacts FactsOf(const store::HostRow& host, const HostView& view) {
+  HostFacts facts{host.name, view.reach, view.reason, {}, host.draining};
   if (view.status) facts.capabilities = view.status->capabilities();
   return facts;
 }

@@ -16,6 +16,7 @@
 #include "controller/agent_connection.h"
 #include "controller/planner.h"
 #include "sealift/v1/agent.pb.h"
+#include "store/store.h"
 
 namespace sealift::controller {
 
@@ -27,8 +28,8 @@ struct HostView {
   std::int64_t last_seen_ms = 0;          // when that came; 0: never since this controller started
 };
 
-// FactsOf is the part of a view that the planner looks at.
-[[nodiscard]] HostFacts FactsOf(const std::string& host, const HostView& view);
+// FactsOf is what the planner looks at.
+[[nodiscard]] HostFacts FactsOf(const store::HostRow& host, const HostView& view);
 
 // Contact says whether a report is the first after a silence (or since the start).
 enum class Contact { kFirst, kRepeated };

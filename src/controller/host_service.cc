@@ -8,7 +8,7 @@
 #include "base/socket.h"
 #include "base/status.h"
 #include "controller/convert.h"
-#include "controller/edge.h"
+#include "controller/forecasts.h"
 #include "controller/lookup.h"
 #include "pki/identity.h"
 #include "pki/join_token.h"
@@ -44,11 +44,12 @@ absl::StatusOr<std::string> AddressOf(const v1::AddHostRequest& request) {
 }  // namespace
 
 HostServiceImpl::HostServiceImpl(store::Store& store, HostRows& rows, AgentDirectory& agents,
-                                 EventLog& events, keys::RandomSource& random,
+                                 VmSync& sync, EventLog& events, keys::RandomSource& random,
                                  const base::Clock& clock, JoinTokens tokens)
     : store_(store),
       rows_(rows),
       agents_(agents),
+      sync_(sync),
       events_(events),
       random_(random),
       clock_(clock),
@@ -56,35 +57,108 @@ HostServiceImpl::HostServiceImpl(store::Store& store, HostRows& rows, AgentDirec
 
 grpc::Status HostServiceImpl::Add(grpc::ServerContext* context, const v1::AddHostRequest* request,
                                   v1::AddHostResponse* response) {
-  return Answer(*context, "host add",
-                [&](const std::string& caller) { return AddHost(*request, caller, *response); });
+  return Answer(store_, *context, "host add", policy::Right::kManageHosts,
+                [&](const Caller& caller) { return AddHost(*request, caller.uri, *response); });
 }
 
 grpc::Status HostServiceImpl::List(grpc::ServerContext* context, const v1::ListHostsRequest*,
                                    v1::ListHostsResponse* response) {
-  return Answer(*context, "host list", [&](const std::string&) -> absl::Status {
-    SEALIFT_ASSIGN_OR_RETURN(const auto rows, store_.ListHosts());
-    for (const store::HostRow& row : rows) {
-      SEALIFT_ASSIGN_OR_RETURN(*response->add_hosts(), Describe(row));
-    }
-    return absl::OkStatus();
-  });
+  return Answer(store_, *context, "host list", policy::Right::kRead,
+                [&](const Caller&) -> absl::Status {
+                  SEALIFT_ASSIGN_OR_RETURN(const auto rows, store_.ListHosts());
+                  for (const store::HostRow& row : rows) {
+                    SEALIFT_ASSIGN_OR_RETURN(*response->add_hosts(), Describe(row));
+                  }
+                  return absl::OkStatus();
+                });
 }
 
 grpc::Status HostServiceImpl::Get(grpc::ServerContext* context, const v1::GetHostRequest* request,
                                   v1::Host* response) {
-  return Answer(*context, "host show", [&](const std::string&) -> absl::Status {
-    SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, request->name()));
-    SEALIFT_ASSIGN_OR_RETURN(*response, Describe(row));
-    return absl::OkStatus();
-  });
+  return Answer(
+      store_, *context, "host show", policy::Right::kRead, [&](const Caller&) -> absl::Status {
+        SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, request->name()));
+        SEALIFT_ASSIGN_OR_RETURN(*response, Describe(row));
+        return absl::OkStatus();
+      });
 }
 
 grpc::Status HostServiceImpl::Remove(grpc::ServerContext* context,
                                      const v1::RemoveHostRequest* request,
                                      v1::RemoveHostResponse*) {
-  return Answer(*context, "host remove",
-                [&](const std::string& caller) { return RemoveHost(request->name(), caller); });
+  return Answer(store_, *context, "host remove", policy::Right::kManageHosts,
+                [&](const Caller& caller) { return RemoveHost(request->name(), caller.uri); });
+}
+
+grpc::Status HostServiceImpl::Set(grpc::ServerContext* context, const v1::SetHostRequest* request,
+                                  v1::Host* response) {
+  return Answer(store_, *context, "host set", policy::Right::kManageHosts,
+                [&](const Caller& caller) {
+                  return SetGroup(request->name(), request->group(), caller, *response);
+                });
+}
+
+grpc::Status HostServiceImpl::Drain(grpc::ServerContext* context,
+                                    const v1::DrainHostRequest* request,
+                                    v1::DrainHostResponse* response) {
+  return Answer(
+      store_, *context, "host drain", policy::Right::kMigrate,
+      [&](const Caller& caller) -> absl::Status {
+        if (!request->dry_run()) {
+          SEALIFT_RETURN_IF_ERROR(SetDraining(request->name(), true, caller.uri));
+        }
+        SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, request->name()));
+        SEALIFT_ASSIGN_OR_RETURN(*response->mutable_host(), Describe(row));
+        SEALIFT_ASSIGN_OR_RETURN(const Forecasts forecasts, Forecasts::Make(store_, agents_));
+        SEALIFT_ASSIGN_OR_RETURN(const auto steps, forecasts.Drain(row.name));
+        response->mutable_steps()->Assign(steps.begin(), steps.end());
+        return absl::OkStatus();
+      });
+}
+
+grpc::Status HostServiceImpl::Undrain(grpc::ServerContext* context,
+                                      const v1::UndrainHostRequest* request, v1::Host* response) {
+  return Answer(store_, *context, "host undrain", policy::Right::kMigrate,
+                [&](const Caller& caller) -> absl::Status {
+                  SEALIFT_RETURN_IF_ERROR(SetDraining(request->name(), false, caller.uri));
+                  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row,
+                                           FindHost(store_, request->name()));
+                  SEALIFT_ASSIGN_OR_RETURN(*response, Describe(row));
+                  return absl::OkStatus();
+                });
+}
+
+// A group brings its floor: leaving one for a lower one is lowering a floor.
+absl::Status HostServiceImpl::SetGroup(const std::string& name, const std::string& group,
+                                       const Caller& caller, v1::Host& response) {
+  if (!group.empty()) SEALIFT_RETURN_IF_ERROR(pki::CheckName("group", group));
+  SEALIFT_ASSIGN_OR_RETURN(store::HostRow row, FindHost(store_, name));
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
+  if (modes.FloorOf(group) < modes.FloorOf(row.group)) {
+    SEALIFT_RETURN_IF_ERROR(
+        base::Annotate(policy::CheckRight(caller.rights, policy::Right::kLowerFloor),
+                       fmt::format("group '{}' of host {} has a higher floor", row.group, name)));
+  }
+  if (row.group != group) {
+    SEALIFT_RETURN_IF_ERROR(store_.SetHostGroup(name, group));
+    sync_.CompareAgain(name);
+    events_.Add("host.group_changed", "host/" + name, caller.uri,
+                fmt::format("from '{}' to '{}'", row.group, group));
+  }
+  SEALIFT_ASSIGN_OR_RETURN(row, FindHost(store_, name));
+  SEALIFT_ASSIGN_OR_RETURN(response, Describe(row));
+  return absl::OkStatus();
+}
+
+absl::Status HostServiceImpl::SetDraining(const std::string& name, bool draining,
+                                          const std::string& caller) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, name));
+  if (row.draining == draining) return absl::OkStatus();
+  SEALIFT_RETURN_IF_ERROR(
+      rows_.Update(name, [&](store::HostRow& host) { host.draining = draining; }));
+  events_.Add(draining ? "host.draining" : "host.undrained", "host/" + name, caller,
+              draining ? "it takes no more VMs" : "it takes VMs again");
+  return absl::OkStatus();
 }
 
 absl::Status HostServiceImpl::AddHost(const v1::AddHostRequest& request, const std::string& caller,

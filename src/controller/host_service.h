@@ -6,8 +6,10 @@
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "controller/agents.h"
+#include "controller/edge.h"
 #include "controller/event_log.h"
 #include "controller/host_rows.h"
+#include "controller/vm_sync.h"
 #include "keys/random.h"
 #include "pki/certificate.h"
 #include "sealift/v1/controller.grpc.pb.h"
@@ -24,8 +26,9 @@ struct JoinTokens {
 // HostServiceImpl: everything handed in outlives it.
 class HostServiceImpl final : public v1::HostService::Service {
  public:
-  HostServiceImpl(store::Store& store, HostRows& rows, AgentDirectory& agents, EventLog& events,
-                  keys::RandomSource& random, const base::Clock& clock, JoinTokens tokens);
+  HostServiceImpl(store::Store& store, HostRows& rows, AgentDirectory& agents, VmSync& sync,
+                  EventLog& events, keys::RandomSource& random, const base::Clock& clock,
+                  JoinTokens tokens);
 
   grpc::Status Add(grpc::ServerContext* context, const v1::AddHostRequest* request,
                    v1::AddHostResponse* response) override;
@@ -35,8 +38,18 @@ class HostServiceImpl final : public v1::HostService::Service {
                    v1::Host* response) override;
   grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveHostRequest* request,
                       v1::RemoveHostResponse* response) override;
+  grpc::Status Set(grpc::ServerContext* context, const v1::SetHostRequest* request,
+                   v1::Host* response) override;
+  grpc::Status Drain(grpc::ServerContext* context, const v1::DrainHostRequest* request,
+                     v1::DrainHostResponse* response) override;
+  grpc::Status Undrain(grpc::ServerContext* context, const v1::UndrainHostRequest* request,
+                       v1::Host* response) override;
 
  private:
+  [[nodiscard]] absl::Status SetGroup(const std::string& name, const std::string& group,
+                                      const Caller& caller, v1::Host& response);
+  [[nodiscard]] absl::Status SetDraining(const std::string& name, bool draining,
+                                         const std::string& caller);
   [[nodiscard]] absl::Status AddHost(const v1::AddHostRequest& request, const std::string& caller,
                                      v1::AddHostResponse& response);
   [[nodiscard]] absl::Status Create(const v1::AddHostRequest& request, const std::string& caller);
@@ -50,6 +63,7 @@ class HostServiceImpl final : public v1::HostService::Service {
   store::Store& store_;
   HostRows& rows_;
   AgentDirectory& agents_;
+  VmSync& sync_;
   EventLog& events_;
   keys::RandomSource& random_;
   const base::Clock& clock_;

@@ -5,7 +5,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "controller/users.h"
 #include "rpc/protocol.h"
+#include "store/sqlite_store.h"
 
 namespace sealift::controller {
 namespace {
@@ -22,6 +24,24 @@ absl::StatusOr<std::string> MakeIdentity(pki::CertificateAuthority& authority,
 
 pki::Identity ControllerOf(const pki::CertificateAuthority& authority) {
   return {authority.trust_domain(), pki::Role::kController, ""};
+}
+
+// A context for the user "admin", who is made when there is none.
+absl::StatusOr<AdminContext> MakeAdmin(pki::CertificateAuthority& authority, store::Store& store,
+                                       const base::HostPort& address, const base::Clock& clock) {
+  const pki::Identity admin{authority.trust_domain(), pki::Role::kAdmin, kAdminName};
+  const absl::Status created =
+      store.CreateUser({.name = kAdminName,
+                        .role = std::string(pki::RoleName(pki::Role::kAdmin)),
+                        .rights = "",
+                        .created = base::UnixMillis(clock.Now())});
+  if (!created.ok() && !absl::IsAlreadyExists(created)) return created;
+  SEALIFT_ASSIGN_OR_RETURN(const std::string key, pki::GeneratePrivateKey());
+  SEALIFT_ASSIGN_OR_RETURN(const std::string request, pki::MakeRequest(key, admin));
+  SEALIFT_ASSIGN_OR_RETURN(const std::string chain,
+                           SignForUser(authority, store, clock, admin, request));
+  return AdminContext{address.ToString(), authority.trust_domain(), authority.certificate_pem(),
+                      key + chain};
 }
 
 absl::Status CheckNotInitialised(const StateFiles& files) {
@@ -44,21 +64,18 @@ StateFiles::StateFiles(const std::string& state_dir)
       address(state_dir + "/address"),
       database(state_dir + "/controller.db") {}
 
-absl::Status InitInstallation(
-    const std::string& state_dir, const base::HostPort& address, const base::Clock& clock,
-    const std::function<absl::Status(const AdminContext&)>& write_context) {
+absl::Status InitInstallation(const std::string& state_dir, const base::HostPort& address,
+                              const base::Clock& clock, const WriteContext& write_context) {
   const StateFiles files(state_dir);
   SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(state_dir, 0700));
   SEALIFT_RETURN_IF_ERROR(CheckNotInitialised(files));
   SEALIFT_ASSIGN_OR_RETURN(const auto authority, pki::CertificateAuthority::Create(clock));
   SEALIFT_ASSIGN_OR_RETURN(const std::string own,
                            MakeIdentity(*authority, ControllerOf(*authority)));
-  SEALIFT_ASSIGN_OR_RETURN(
-      const std::string admin,
-      MakeIdentity(*authority, {authority->trust_domain(), pki::Role::kOperator, kAdminName}));
+  SEALIFT_ASSIGN_OR_RETURN(const auto store, store::OpenSqliteStore(files.database));
+  SEALIFT_ASSIGN_OR_RETURN(const AdminContext admin, MakeAdmin(*authority, *store, address, clock));
   SEALIFT_ASSIGN_OR_RETURN(const std::string ca_key, authority->key_pem());
-  SEALIFT_RETURN_IF_ERROR(write_context(
-      {address.ToString(), authority->trust_domain(), authority->certificate_pem(), admin}));
+  SEALIFT_RETURN_IF_ERROR(write_context(admin));
   SEALIFT_RETURN_IF_ERROR(
       base::WriteFileDurably(files.ca_certificate, authority->certificate_pem(), 0644));
   SEALIFT_RETURN_IF_ERROR(base::WriteFileDurably(files.identity, own));
@@ -86,6 +103,15 @@ absl::StatusOr<Installation> LoadInstallation(const std::string& state_dir,
   SEALIFT_ASSIGN_OR_RETURN(installation.authority,
                            pki::CertificateAuthority::Load(certificate, *key, clock));
   return installation;
+}
+
+absl::Status MakeAdminContext(const std::string& state_dir, const base::Clock& clock,
+                              const WriteContext& write_context) {
+  SEALIFT_ASSIGN_OR_RETURN(const Installation installation, LoadInstallation(state_dir, clock));
+  SEALIFT_ASSIGN_OR_RETURN(const auto store, store::OpenSqliteStore(installation.files.database));
+  SEALIFT_ASSIGN_OR_RETURN(const AdminContext admin,
+                           MakeAdmin(*installation.authority, *store, installation.address, clock));
+  return write_context(admin);
 }
 
 absl::Status RenewOwnCertificate(const Installation& installation, const base::Clock& clock) {

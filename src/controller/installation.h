@@ -35,12 +35,14 @@ struct AdminContext {
   std::string identity_pem;  // private key and chain
 };
 
-// InitInstallation makes the CA, the controller's identity and an operator certificate named
-// "admin", and hands the latter to `write_context` before it writes its own files, the CA's key
-// last. FAILED_PRECONDITION, with a way out, when there is a CA.
-[[nodiscard]] absl::Status InitInstallation(
-    const std::string& state_dir, const base::HostPort& address, const base::Clock& clock,
-    const std::function<absl::Status(const AdminContext&)>& write_context);
+using WriteContext = std::function<absl::Status(const AdminContext&)>;
+
+// InitInstallation makes the CA, the controller's identity, the store and the user "admin", and
+// hands that user's context to `write_context` before it writes its own files, the CA's key last.
+// FAILED_PRECONDITION, with a way out, when there is a CA.
+[[nodiscard]] absl::Status InitInstallation(const std::string& state_dir,
+                                            const base::HostPort& address, const base::Clock& clock,
+                                            const WriteContext& write_context);
 
 // Installation is one that was initialised.
 struct Installation {
@@ -56,6 +58,11 @@ struct Installation {
 // LoadInstallation is NOT_FOUND, naming the remedy, for a folder that was not initialised.
 [[nodiscard]] absl::StatusOr<Installation> LoadInstallation(const std::string& state_dir,
                                                             const base::Clock& clock);
+
+// MakeAdminContext gives the user "admin" another context, for when the first was lost.
+// FAILED_PRECONDITION while the controller runs: the store is its own.
+[[nodiscard]] absl::Status MakeAdminContext(const std::string& state_dir, const base::Clock& clock,
+                                            const WriteContext& write_context);
 
 // RenewOwnCertificate gives the controller a new key and certificate when less than a third of the
 // old one's life is left.

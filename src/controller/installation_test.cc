@@ -46,7 +46,7 @@ TEST_F(InstallationTest, MakesWhatAControllerAndItsFirstOperatorNeed) {
   EXPECT_EQ(admin_.trust_domain, installation->authority->trust_domain());
   EXPECT_EQ(admin_.ca_pem, installation->authority->certificate_pem());
   const auto admin = pki::ReadCertificate(admin_.identity_pem);
-  EXPECT_EQ(admin->identity, (pki::Identity{admin_.trust_domain, pki::Role::kOperator, "admin"}));
+  EXPECT_EQ(admin->identity, (pki::Identity{admin_.trust_domain, pki::Role::kAdmin, "admin"}));
   const auto own =
       rpc::CheckCredentials(installation->credentials(), clock_.Now() + std::chrono::hours(1));
   ASSERT_TRUE(own.ok()) << own.status();

@@ -54,6 +54,7 @@ v1::PrepareDestinationRequest DestinationRequest(const v1::MigrationSpec& spec,
   request.set_definition_yaml(vm.definition);
   request.set_epoch(vm.epoch + 1);
   request.set_listen_address(listen_address);
+  request.set_policy_version(vm.policy_version);
   return request;
 }
 

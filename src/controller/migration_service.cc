@@ -24,12 +24,13 @@ absl::Status Deliver(const absl::StatusOr<MigrationView>& view, v1::Migration* r
 grpc::Status MigrationServiceImpl::Start(grpc::ServerContext* context,
                                          const v1::StartMigrationRequest* request,
                                          v1::Migration* response) {
-  return Answer(*context, "vm migrate", [&](const std::string& caller) {
+  return Answer(store_, *context, "vm migrate", policy::Right::kMigrate, [&](const Caller& caller) {
     return Deliver(runner_.Start({.vm = request->vm(),
                                   .to = request->to(),
                                   .streams = request->streams(),
                                   .request_id = request->request_id(),
-                                  .requested_by = caller}),
+                                  .requested_by = caller.uri,
+                                  .rights = caller.rights}),
                    response);
   });
 }
@@ -37,26 +38,28 @@ grpc::Status MigrationServiceImpl::Start(grpc::ServerContext* context,
 grpc::Status MigrationServiceImpl::List(grpc::ServerContext* context,
                                         const v1::ListMigrationsRequest* request,
                                         v1::ListMigrationsResponse* response) {
-  return Answer(*context, "migration list", [&](const std::string&) -> absl::Status {
-    const std::size_t limit = request->limit() == 0 ? kDefaultListed : request->limit();
-    SEALIFT_ASSIGN_OR_RETURN(const auto views, runner_.List(request->vm(), limit));
-    for (const MigrationView& view : views) *response->add_migrations() = Shown(view);
-    return absl::OkStatus();
-  });
+  return Answer(
+      store_, *context, "migration list", policy::Right::kRead, [&](const Caller&) -> absl::Status {
+        const std::size_t limit = request->limit() == 0 ? kDefaultListed : request->limit();
+        SEALIFT_ASSIGN_OR_RETURN(const auto views,
+                                 runner_.List({.vm = request->vm(), .limit = limit}));
+        for (const MigrationView& view : views) *response->add_migrations() = Shown(view);
+        return absl::OkStatus();
+      });
 }
 
 grpc::Status MigrationServiceImpl::Get(grpc::ServerContext* context,
                                        const v1::GetMigrationRequest* request,
                                        v1::Migration* response) {
-  return Answer(*context, "migration show",
-                [&](const std::string&) { return Deliver(runner_.Get(request->id()), response); });
+  return Answer(store_, *context, "migration show", policy::Right::kRead,
+                [&](const Caller&) { return Deliver(runner_.Get(request->id()), response); });
 }
 
 grpc::Status MigrationServiceImpl::Watch(grpc::ServerContext* context,
                                          const v1::WatchMigrationRequest* request,
                                          grpc::ServerWriter<v1::Migration>* writer) {
-  return Answer(*context, "migration watch",
-                [&](const std::string&) { return Follow(*context, request->id(), *writer); });
+  return Answer(store_, *context, "migration watch", policy::Right::kRead,
+                [&](const Caller&) { return Follow(*context, request->id(), *writer); });
 }
 
 absl::Status MigrationServiceImpl::Follow(const grpc::ServerContext& context, const std::string& id,
@@ -80,10 +83,29 @@ absl::Status MigrationServiceImpl::Follow(const grpc::ServerContext& context, co
 grpc::Status MigrationServiceImpl::Cancel(grpc::ServerContext* context,
                                           const v1::CancelMigrationRequest* request,
                                           v1::Migration* response) {
-  return Answer(*context, "migration cancel", [&](const std::string& caller) -> absl::Status {
-    SEALIFT_RETURN_IF_ERROR(runner_.Cancel(request->id(), caller));
-    return Deliver(runner_.Get(request->id()), response);
-  });
+  return Answer(store_, *context, "migration cancel", policy::Right::kMigrate,
+                [&](const Caller& caller) -> absl::Status {
+                  SEALIFT_RETURN_IF_ERROR(runner_.Cancel(request->id(), caller.uri));
+                  return Deliver(runner_.Get(request->id()), response);
+                });
+}
+
+grpc::Status MigrationServiceImpl::Audit(grpc::ServerContext* context,
+                                         const v1::AuditMigrationsRequest* request,
+                                         grpc::ServerWriter<v1::Migration>* writer) {
+  return Answer(store_, *context, "audit", policy::Right::kRead,
+                [&](const Caller&) -> absl::Status {
+                  SEALIFT_ASSIGN_OR_RETURN(const auto views,
+                                           runner_.List({.vm = request->vm(),
+                                                         .since = request->since_ms(),
+                                                         .until = request->until_ms(),
+                                                         .in_the_clear = request->in_the_clear(),
+                                                         .limit = 0}));
+                  for (const MigrationView& view : views) {
+                    if (!writer->Write(Shown(view))) break;
+                  }
+                  return absl::OkStatus();
+                });
 }
 
 }  // namespace sealift::controller

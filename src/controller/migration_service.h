@@ -8,11 +8,11 @@
 
 namespace sealift::controller {
 
-// MigrationServiceImpl: the runner outlives it. Watches end when `stop` is requested.
+// MigrationServiceImpl: runner and store outlive it. Watches end when `stop` is requested.
 class MigrationServiceImpl final : public v1::MigrationService::Service {
  public:
-  MigrationServiceImpl(MigrationRunner& runner, std::stop_token stop)
-      : runner_(runner), stop_(std::move(stop)) {}
+  MigrationServiceImpl(MigrationRunner& runner, store::Store& store, std::stop_token stop)
+      : runner_(runner), store_(store), stop_(std::move(stop)) {}
 
   grpc::Status Start(grpc::ServerContext* context, const v1::StartMigrationRequest* request,
                      v1::Migration* response) override;
@@ -24,12 +24,15 @@ class MigrationServiceImpl final : public v1::MigrationService::Service {
                      grpc::ServerWriter<v1::Migration>* writer) override;
   grpc::Status Cancel(grpc::ServerContext* context, const v1::CancelMigrationRequest* request,
                       v1::Migration* response) override;
+  grpc::Status Audit(grpc::ServerContext* context, const v1::AuditMigrationsRequest* request,
+                     grpc::ServerWriter<v1::Migration>* writer) override;
 
  private:
   [[nodiscard]] absl::Status Follow(const grpc::ServerContext& context, const std::string& id,
                                     grpc::ServerWriter<v1::Migration>& writer);
 
   MigrationRunner& runner_;
+  store::Store& store_;
   const std::stop_token stop_;
 };
 

@@ -6,8 +6,10 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "controller/convert.h"
+#include "controller/forecasts.h"
 #include "controller/lookup.h"
 #include "controller/migration_preparation.h"
+#include "controller/vm_sync.h"
 
 namespace sealift::controller {
 namespace {
@@ -90,30 +92,47 @@ absl::StatusOr<std::optional<MigrationView>> MigrationRunner::FindRepeated(
 absl::StatusOr<MigrationRunner::Planned> MigrationRunner::Plan(const MigrationRequest& request) {
   SEALIFT_ASSIGN_OR_RETURN(store::VmRow vm, FindVm(parts_.store, request.vm));
   SEALIFT_ASSIGN_OR_RETURN(const MigrationQuestion question, Ask(request, vm));
+  if (question.vm.encrypted) {
+    SEALIFT_RETURN_IF_ERROR(
+        base::Annotate(policy::CheckRight(request.rights, policy::Right::kMigrateEncrypted),
+                       fmt::format("VM {} is encrypted", vm.name)));
+  }
   SEALIFT_ASSIGN_OR_RETURN(MigrationPlan plan, PlanMigration(question));
   SEALIFT_ASSIGN_OR_RETURN(const auto destination, parts_.agents.Connection(request.to));
   v1::CheckVmRequest check;
   check.set_definition_yaml(vm.definition);
   check.set_incoming(true);
   SEALIFT_RETURN_IF_ERROR(destination->Call(&AgentConnection::Stub::CheckVm, check).status());
-  return Planned{std::move(vm), std::move(plan)};
+  return Planned{std::move(vm), question.mode.mode, std::move(plan)};
 }
 
 absl::StatusOr<MigrationQuestion> MigrationRunner::Ask(const MigrationRequest& request,
                                                        const store::VmRow& vm) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow from, FindHost(parts_.store, vm.host));
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow to, FindHost(parts_.store, request.to));
-  MigrationQuestion question;
-  SEALIFT_ASSIGN_OR_RETURN(question.vm, hypervisor::ParseVmDefinition(vm.definition));
-  SEALIFT_ASSIGN_OR_RETURN(question.mode, StoredMode(vm.encryption));
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(parts_.store));
+  const HostView source = parts_.agents.Refresh(from.name);
+  SEALIFT_RETURN_IF_ERROR(TellMode(vm, source, modes));
+  SEALIFT_ASSIGN_OR_RETURN(
+      MigrationQuestion question,
+      MakeQuestion(vm, modes, FactsOf(from, source), FactsOf(to, parts_.agents.Refresh(to.name))));
   SEALIFT_ASSIGN_OR_RETURN(const auto under_way, parts_.store.FindRunningMigration(vm.name));
   if (under_way) question.migration_under_way = under_way->id;
-  const HostView source = parts_.agents.Refresh(vm.host);
-  question.source = FactsOf(vm.host, source);
-  question.destination = FactsOf(to.name, parts_.agents.Refresh(to.name));
   const v1::AgentVm* reported = source.status ? FindAgentVm(*source.status, vm.name) : nullptr;
   if (reported != nullptr) question.state = reported->state();
   question.streams = request.streams;
   return question;
+}
+
+absl::Status MigrationRunner::TellMode(const store::VmRow& vm, const HostView& source,
+                                       const ModePolicy& modes) {
+  if (source.reach != HostReach::kReady) return absl::OkStatus();  // refused for that
+  const v1::AgentVm* reported = FindAgentVm(*source.status, vm.name);
+  if (reported == nullptr || !ModeIsPending(vm, reported)) return absl::OkStatus();
+  SEALIFT_ASSIGN_OR_RETURN(const auto agent, parts_.agents.Connection(vm.host));
+  return base::Annotate(
+      PushVm(*agent, vm, modes),
+      fmt::format("host {} has not been told the mode of VM {} yet", vm.host, vm.name));
 }
 
 absl::StatusOr<store::MigrationRow> MigrationRunner::Record(const MigrationRequest& request,
@@ -126,7 +145,7 @@ absl::StatusOr<store::MigrationRow> MigrationRunner::Record(const MigrationReque
   row.source = planned.vm.host;
   row.destination = request.to;
   row.requested_by = request.requested_by;
-  row.mode = planned.vm.encryption;
+  row.mode = policy::ModeName(planned.mode);
   row.encrypted = encrypted;
   row.decision_reason = planned.plan.encryption.reason;
   row.cipher = encrypted ? kCipher : "";
@@ -187,9 +206,9 @@ absl::StatusOr<MigrationView> MigrationRunner::Get(const std::string& id) {
       fmt::format("there is no migration {}: sealift migration list shows those there are", id));
 }
 
-absl::StatusOr<std::vector<MigrationView>> MigrationRunner::List(const std::string& vm,
-                                                                 std::size_t limit) {
-  SEALIFT_ASSIGN_OR_RETURN(const auto rows, parts_.store.ListMigrations(vm, limit));
+absl::StatusOr<std::vector<MigrationView>> MigrationRunner::List(
+    const store::MigrationFilter& filter) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto rows, parts_.store.ListMigrations(filter));
   std::vector<MigrationView> views;
   for (const store::MigrationRow& row : rows) {
     const auto task = Find(row.id);

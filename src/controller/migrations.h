@@ -17,8 +17,11 @@
 #include "absl/status/statusor.h"
 #include "controller/host_link.h"
 #include "controller/migration_task.h"
+#include "controller/mode_policy.h"
 #include "controller/planner.h"
 #include "controller/vm_claims.h"
+#include "policy/rights.h"
+#include "store/store.h"
 
 namespace sealift::controller {
 
@@ -29,6 +32,7 @@ struct MigrationRequest {
   std::uint32_t streams = 0;  // 0: the default
   std::string request_id;     // empty: none
   std::string requested_by;   // identity
+  policy::Rights rights;      // of whoever asks
 };
 
 // MigrationRunner runs one thread per migration. Thread-safe; everything handed in outlives it.
@@ -46,11 +50,12 @@ class MigrationRunner {
 
   // Start checks, records and begins a migration. A request id seen before gives the migration it
   // began. Refusals are those of PlanMigration and of the destination's agent, NOT_FOUND for an
-  // unknown VM or host; nothing has been touched then.
+  // unknown VM or host, PERMISSION_DENIED for an encrypted VM without the right to it; nothing
+  // has been touched then.
   [[nodiscard]] absl::StatusOr<MigrationView> Start(const MigrationRequest& request);
   [[nodiscard]] absl::StatusOr<MigrationView> Get(const std::string& id);
-  [[nodiscard]] absl::StatusOr<std::vector<MigrationView>> List(const std::string& vm,
-                                                                std::size_t limit);
+  [[nodiscard]] absl::StatusOr<std::vector<MigrationView>> List(
+      const store::MigrationFilter& filter);
   // WaitForChange returns once the view has another version than `seen`, the migration has ended,
   // `timeout` has passed or a stop was requested.
   [[nodiscard]] absl::StatusOr<MigrationView> WaitForChange(const std::string& id,
@@ -67,6 +72,7 @@ class MigrationRunner {
  private:
   struct Planned {
     store::VmRow vm;
+    policy::EncryptionMode mode;  // in force
     MigrationPlan plan;
   };
   [[nodiscard]] absl::StatusOr<std::optional<MigrationView>> FindRepeated(
@@ -74,6 +80,9 @@ class MigrationRunner {
   [[nodiscard]] absl::StatusOr<Planned> Plan(const MigrationRequest& request);
   [[nodiscard]] absl::StatusOr<MigrationQuestion> Ask(const MigrationRequest& request,
                                                       const store::VmRow& vm);
+  // TellMode makes sure that the source has the mode of the store before anything else is done.
+  [[nodiscard]] absl::Status TellMode(const store::VmRow& vm, const HostView& source,
+                                      const ModePolicy& modes);
   [[nodiscard]] absl::StatusOr<store::MigrationRow> Record(const MigrationRequest& request,
                                                            const Planned& planned);
   void Announce(const store::MigrationRow& row);

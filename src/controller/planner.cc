@@ -97,6 +97,14 @@ absl::Status CheckDestinationReady(const MigrationQuestion& q) {
                   to.name, to.reason, q.vm.name));
 }
 
+absl::Status CheckNotDraining(const MigrationQuestion& q) {
+  if (!q.destination.draining) return absl::OkStatus();
+  return Refuse(fmt::format(
+      "host {} is being drained, so VM {} cannot move there: choose another host, or open it again "
+      "with sealift host undrain {}",
+      q.destination.name, q.vm.name, q.destination.name));
+}
+
 absl::Status CheckAccelerator(const MigrationQuestion& q) {
   const std::string here = AcceleratorOn(q, q.source);
   const std::string there = AcceleratorOn(q, q.destination);
@@ -157,18 +165,33 @@ absl::Status CheckMemory(const MigrationQuestion& q) {
       q.vm.name, hypervisor::FormatSize(q.vm.memory_bytes), q.destination.name, available / kMiB));
 }
 
+// What is asked of the two hosts, whatever the VM is doing.
+absl::Status CheckHosts(const MigrationQuestion& question) {
+  for (const auto check : {CheckDestinationReady, CheckNotDraining, CheckAccelerator, CheckMachine,
+                           CheckCpu, CheckMemory}) {
+    SEALIFT_RETURN_IF_ERROR(check(question));
+  }
+  return absl::OkStatus();
+}
+
+policy::EncryptionDecision Decide(const MigrationQuestion& question) {
+  policy::EncryptionDecision decision = policy::DecideEncryption(
+      question.mode.mode, CapabilityOf(question.source.name, question.source.capabilities),
+      CapabilityOf(question.destination.name, question.destination.capabilities));
+  if (!question.mode.reason.empty()) decision.reason += "; the mode is " + question.mode.reason;
+  return decision;
+}
+
 }  // namespace
 
 absl::StatusOr<MigrationPlan> PlanMigration(const MigrationQuestion& question) {
   for (const auto check :
-       {CheckStreams, CheckNoneUnderWay, CheckHostsDiffer, CheckSourceReady, CheckRunning,
-        CheckDestinationReady, CheckAccelerator, CheckMachine, CheckCpu, CheckMemory}) {
+       {CheckStreams, CheckNoneUnderWay, CheckHostsDiffer, CheckSourceReady, CheckRunning}) {
     SEALIFT_RETURN_IF_ERROR(check(question));
   }
+  SEALIFT_RETURN_IF_ERROR(CheckHosts(question));
   MigrationPlan plan;
-  plan.encryption = policy::DecideEncryption(
-      question.mode, CapabilityOf(question.source.name, question.source.capabilities),
-      CapabilityOf(question.destination.name, question.destination.capabilities));
+  plan.encryption = Decide(question);
   if (plan.encryption.outcome == policy::Outcome::kRefused) {
     return Refuse(fmt::format(
         "VM {} may not move to host {}: {}; repair that host, or change the VM's mode with sealift "
@@ -178,6 +201,24 @@ absl::StatusOr<MigrationPlan> PlanMigration(const MigrationQuestion& question) {
   plan.engine_reason = "QEMU's own migration stream";
   if (question.streams != 0) plan.streams = question.streams;
   return plan;
+}
+
+v1::MoveForecast ForecastMove(const MigrationQuestion& question) {
+  v1::MoveForecast forecast;
+  forecast.set_host(question.destination.name);
+  absl::Status status = CheckSourceReady(question);
+  if (status.ok()) status = CheckHosts(question);
+  if (!status.ok()) {
+    forecast.set_outcome(v1::MOVE_OUTCOME_REFUSED);
+    forecast.set_reason(base::MessageOf(status));
+    return forecast;
+  }
+  const policy::EncryptionDecision decision = Decide(question);
+  forecast.set_outcome(decision.outcome == policy::Outcome::kEncrypted ? v1::MOVE_OUTCOME_ENCRYPTED
+                       : decision.outcome == policy::Outcome::kPlain   ? v1::MOVE_OUTCOME_PLAIN
+                                                                       : v1::MOVE_OUTCOME_REFUSED);
+  forecast.set_reason(decision.reason);
+  return forecast;
 }
 
 policy::EncryptionCapability CapabilityOf(const std::string& host,

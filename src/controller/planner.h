@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "hypervisor/vm_definition.h"
 #include "policy/encryption.h"
-#include "sealift/v1/types.pb.h"
+#include "sealift/v1/controller.pb.h"
 
 namespace sealift::controller {
 
@@ -30,12 +30,13 @@ struct HostFacts {
   HostReach reach = HostReach::kNotJoined;
   std::string reason;  // why it is unreachable
   v1::HostCapabilities capabilities;
+  bool draining = false;
 };
 
 // MigrationQuestion is everything the decision depends on.
 struct MigrationQuestion {
   hypervisor::VmDefinition vm;
-  policy::EncryptionMode mode = policy::kDefaultMode;
+  policy::EffectiveMode mode;  // under the floors of both hosts
   v1::VmState state = v1::VM_STATE_UNKNOWN;
   std::optional<std::string> migration_under_way;  // its id
   HostFacts source;
@@ -54,6 +55,9 @@ struct MigrationPlan {
 // PlanMigration returns the plan, or the first reason against it: FAILED_PRECONDITION with a text
 // that names VM, host, cause and remedy (INVALID_ARGUMENT for a stream count out of range).
 [[nodiscard]] absl::StatusOr<MigrationPlan> PlanMigration(const MigrationQuestion& question);
+
+// ForecastMove says how a move would go now if the VM ran and nothing else were under way.
+[[nodiscard]] v1::MoveForecast ForecastMove(const MigrationQuestion& question);
 
 // CapabilityOf reads the encryption capability off an agent's report.
 [[nodiscard]] policy::EncryptionCapability CapabilityOf(const std::string& host,

@@ -171,6 +171,9 @@ INSTANTIATE_TEST_SUITE_P(
                   q.destination.capabilities.clear_host_cpu_digest();
                 },
                 {"web1", "'host'"}},
+        Refusal{"DestinationIsDraining",
+                [](auto& q) { q.destination.draining = true; },
+                {"web1", "host b", "drained", "sealift host undrain b"}},
         Refusal{"NotEnoughMemory",
                 [](auto& q) {
                   q.destination.capabilities.set_memory_available_bytes(std::uint64_t{1} << 30);
@@ -178,18 +181,33 @@ INSTANTIATE_TEST_SUITE_P(
                 {"web1", "2GiB", "host b", "1024MiB"}},
         Refusal{"DestinationCannotEncrypt",
                 [](auto& q) {
-                  q.mode = policy::EncryptionMode::kRequired;
+                  q.mode.mode = policy::EncryptionMode::kRequired;
                   q.destination.capabilities.clear_aead_backend();
                   q.destination.capabilities.set_aead_reason("self-test failed");
                 },
                 {"web1", "required", "host b", "self-test failed", "--encryption"}},
         Refusal{"SourceCannotEncrypt",
                 [](auto& q) {
-                  q.mode = policy::EncryptionMode::kRequired;
+                  q.mode.mode = policy::EncryptionMode::kRequired;
                   q.source.capabilities.clear_aead_backend();
                 },
                 {"web1", "required", "host a"}}),
     [](const auto& test) { return test.param.name; });
+
+TEST(PlannerTest, AForecastDoesNotMindWhetherTheVmRuns) {
+  MigrationQuestion question = GoodQuestion();
+  question.state = v1::VM_STATE_STOPPED;
+  EXPECT_EQ(ForecastMove(question).outcome(), v1::MOVE_OUTCOME_ENCRYPTED);
+  EXPECT_EQ(ForecastMove(question).host(), "b");
+  question.mode = {policy::EncryptionMode::kDisabled, ""};
+  EXPECT_EQ(ForecastMove(question).outcome(), v1::MOVE_OUTCOME_PLAIN);
+  question.mode = {policy::EncryptionMode::kRequired, "raised from disabled to the floor of x"};
+  question.destination.capabilities.clear_aead_backend();
+  EXPECT_EQ(ForecastMove(question).outcome(), v1::MOVE_OUTCOME_REFUSED);
+  EXPECT_THAT(ForecastMove(question).reason(), HasSubstr("floor of x"));
+  question.destination.draining = true;
+  EXPECT_THAT(ForecastMove(question).reason(), HasSubstr("drained"));
+}
 
 TEST(PlannerTest, UnknownNamesAreNotFound) {
   EXPECT_EQ(NoSuchVm("web1").code(), absl::StatusCode::kNotFound);

@@ -1,17 +1,16 @@
 // SessionService of the API: who am I talking to, who am I, and a fresh certificate.
 #pragma once
 
-#include "controller/event_log.h"
-#include "pki/certificate.h"
+#include "controller/users.h"
 #include "sealift/v1/controller.grpc.pb.h"
+#include "store/store.h"
 
 namespace sealift::controller {
 
-// SessionServiceImpl: authority and log outlive it.
+// SessionServiceImpl: everything handed in outlives it.
 class SessionServiceImpl final : public v1::SessionService::Service {
  public:
-  SessionServiceImpl(pki::CertificateAuthority& authority, EventLog& events)
-      : authority_(authority), events_(events) {}
+  SessionServiceImpl(Users& users, store::Store& store) : users_(users), store_(store) {}
 
   grpc::Status GetInfo(grpc::ServerContext* context, const v1::GetInfoRequest* request,
                        v1::GetInfoResponse* response) override;
@@ -20,8 +19,8 @@ class SessionServiceImpl final : public v1::SessionService::Service {
                                 v1::RenewCertificateResponse* response) override;
 
  private:
-  pki::CertificateAuthority& authority_;
-  EventLog& events_;
+  Users& users_;
+  store::Store& store_;
 };
 
 }  // namespace sealift::controller

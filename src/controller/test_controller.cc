@@ -26,7 +26,9 @@ OperatorClient::OperatorClient(const std::shared_ptr<grpc::Channel>& channel)
       vms(v1::VmService::NewStub(channel)),
       migrations(v1::MigrationService::NewStub(channel)),
       events(v1::EventService::NewStub(channel)),
-      session(v1::SessionService::NewStub(channel)) {}
+      session(v1::SessionService::NewStub(channel)),
+      policy(v1::PolicyService::NewStub(channel)),
+      users(v1::UserService::NewStub(channel)) {}
 
 TestController::TestController() : ca_file_(folder_ / "state/ca.crt"), files_(folder_ / "state") {
   rpc::RequireTls13();
@@ -52,6 +54,24 @@ void TestController::Start() {
   SEALIFT_CHECK(controller.ok());
   controller_ = *std::move(controller);
   admin_ = std::make_unique<OperatorClient>(ClientWith(admin_files()));
+}
+
+OperatorClient TestController::AddUser(const std::string& name, v1::UserRole role,
+                                       const std::vector<std::string>& rights) {
+  const std::string key = *pki::GeneratePrivateKey();
+  v1::AddUserRequest request;
+  request.set_name(name);
+  request.set_role(role);
+  request.mutable_rights()->Assign(rights.begin(), rights.end());
+  request.set_certificate_request_pem(
+      *pki::MakeRequest(key, {trust_domain(), pki::Role::kAdmin, name}));
+  v1::AddUserResponse response;
+  ShortCall call;
+  SEALIFT_CHECK(admin_->users->Add(&call, request, &response).ok());
+  const rpc::CredentialFiles files{folder_ / (name + ".user.pem"), ca_file_};
+  SEALIFT_CHECK(
+      base::WriteFileDurably(files.identity, key + response.certificate_chain_pem()).ok());
+  return ClientWith(files);
 }
 
 OperatorClient TestController::ClientWith(const rpc::CredentialFiles& files) {

@@ -32,6 +32,8 @@ struct OperatorClient {
   std::unique_ptr<v1::MigrationService::Stub> migrations;
   std::unique_ptr<v1::EventService::Stub> events;
   std::unique_ptr<v1::SessionService::Stub> session;
+  std::unique_ptr<v1::PolicyService::Stub> policy;
+  std::unique_ptr<v1::UserService::Stub> users;
 };
 
 // TestController is initialised and running once made; its folder goes with it.
@@ -45,6 +47,9 @@ class TestController {
 
   // Admin is the first operator's client, made anew after each Start.
   [[nodiscard]] OperatorClient& admin() { return *admin_; }
+  // AddUser makes a user and gives the client of that user.
+  [[nodiscard]] OperatorClient AddUser(const std::string& name, v1::UserRole role,
+                                       const std::vector<std::string>& rights = {});
   // ClientWith connects to the operator port with any identity file.
   [[nodiscard]] OperatorClient ClientWith(const rpc::CredentialFiles& files);
   [[nodiscard]] rpc::CredentialFiles admin_files() const {

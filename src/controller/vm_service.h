@@ -3,6 +3,7 @@
 
 #include "controller/agents.h"
 #include "controller/event_log.h"
+#include "controller/vm_changes.h"
 #include "controller/vms.h"
 #include "sealift/v1/controller.grpc.pb.h"
 #include "store/store.h"
@@ -14,8 +15,9 @@ namespace sealift::controller {
 class VmServiceImpl final
     : public v1::VmService::WithCallbackMethod_Console<v1::VmService::Service> {
  public:
-  VmServiceImpl(VmOperations& vms, store::Store& store, AgentDirectory& agents, EventLog& events)
-      : vms_(vms), store_(store), agents_(agents), events_(events) {}
+  VmServiceImpl(VmOperations& vms, VmChanges& changes, store::Store& store, AgentDirectory& agents,
+                EventLog& events)
+      : vms_(vms), changes_(changes), store_(store), agents_(agents), events_(events) {}
 
   grpc::Status Create(grpc::ServerContext* context, const v1::CreateVmRequest* request,
                       v1::Vm* response) override;
@@ -27,8 +29,8 @@ class VmServiceImpl final
                      v1::Vm* response) override;
   grpc::Status Stop(grpc::ServerContext* context, const v1::StopVmRequest* request,
                     v1::Vm* response) override;
-  grpc::Status Set(grpc::ServerContext* context, const v1::SetVmRequest* request,
-                   v1::Vm* response) override;
+  grpc::Status Set(grpc::ServerContext* context, const v1::SetVmsRequest* request,
+                   v1::SetVmsResponse* response) override;
   grpc::Status Delete(grpc::ServerContext* context, const v1::DeleteVmRequest* request,
                       v1::DeleteVmResponse* response) override;
   grpc::ServerBidiReactor<v1::ConsoleInput, v1::ConsoleOutput>* Console(
@@ -36,6 +38,7 @@ class VmServiceImpl final
 
  private:
   VmOperations& vms_;
+  VmChanges& changes_;
   store::Store& store_;
   AgentDirectory& agents_;
   EventLog& events_;

@@ -9,22 +9,26 @@
 namespace sealift::controller {
 namespace {
 
-bool Differs(const store::VmRow& vm, const v1::AgentVm* reported) {
-  if (reported == nullptr || reported->epoch() < vm.epoch) return true;
-  const auto mode = policy::ParseMode(vm.encryption);
-  return mode && reported->encryption() != ToProto(*mode);
+// The mode is compared too: a VM that has come from elsewhere brings the one it travelled with.
+bool Differs(const store::VmRow& vm, policy::EncryptionMode mode, const v1::AgentVm* reported) {
+  return ModeIsPending(vm, reported) || reported->epoch() < vm.epoch ||
+         reported->encryption() != ToProto(mode);
 }
 
 }  // namespace
 
-absl::Status PushVm(AgentConnection& agent, const store::VmRow& vm) {
-  SEALIFT_ASSIGN_OR_RETURN(const policy::EncryptionMode mode, StoredMode(vm.encryption));
+absl::Status PushVm(AgentConnection& agent, const store::VmRow& vm, const ModePolicy& modes) {
+  SEALIFT_ASSIGN_OR_RETURN(const policy::EffectiveMode mode, modes.EffectiveAt(vm, {vm.host}));
   v1::PutVmRequest request;
   request.set_definition_yaml(vm.definition);
   request.set_epoch(vm.epoch);
-  request.set_encryption(ToProto(mode));
+  request.set_encryption(ToProto(mode.mode));
   request.set_policy_version(vm.policy_version);
   return agent.Call(&AgentConnection::Stub::PutVm, request).status();
+}
+
+bool ModeIsPending(const store::VmRow& vm, const v1::AgentVm* reported) {
+  return reported == nullptr || reported->policy_version() < vm.policy_version;
 }
 
 void VmSync::OnReport(AgentConnection& agent, const v1::AgentStatus& status, Contact contact) {
@@ -45,15 +49,18 @@ void VmSync::CompareAgain(const std::string& host) {
 
 absl::Status VmSync::Reconcile(AgentConnection& agent, const v1::AgentStatus& status) {
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::VmRow> vms, store_.ListVms());
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
   absl::Status outcome;
   for (const store::VmRow& vm : vms) {
-    if (vm.host != agent.host() || !Differs(vm, FindAgentVm(status, vm.name))) continue;
+    if (vm.host != agent.host()) continue;
+    SEALIFT_ASSIGN_OR_RETURN(const policy::EffectiveMode mode, modes.EffectiveAt(vm, {vm.host}));
+    if (!Differs(vm, mode.mode, FindAgentVm(status, vm.name))) continue;
     SEALIFT_ASSIGN_OR_RETURN(const auto migration, store_.FindRunningMigration(vm.name));
     if (migration) {
       CompareAgain(agent.host());
       continue;
     }
-    outcome.Update(base::Annotate(PushVm(agent, vm), fmt::format("VM {}", vm.name)));
+    outcome.Update(base::Annotate(PushVm(agent, vm, modes), fmt::format("VM {}", vm.name)));
   }
   return outcome;
 }

@@ -8,12 +8,17 @@
 #include "absl/status/status.h"
 #include "controller/agent_connection.h"
 #include "controller/host_link.h"
+#include "controller/mode_policy.h"
 #include "store/store.h"
 
 namespace sealift::controller {
 
-// PushVm hands a VM's definition, epoch and mode to the agent of its owner.
-[[nodiscard]] absl::Status PushVm(AgentConnection& agent, const store::VmRow& vm);
+// PushVm hands a VM's definition, epoch and the mode in force to the agent of its owner.
+[[nodiscard]] absl::Status PushVm(AgentConnection& agent, const store::VmRow& vm,
+                                  const ModePolicy& modes);
+
+// ModeIsPending says that a report, if there is one, does not show the mode of the store yet.
+[[nodiscard]] bool ModeIsPending(const store::VmRow& vm, const v1::AgentVm* reported);
 
 // VmSync compares an agent's report with the store whenever the agent comes (back) into contact,
 // and pushes what differs. A VM that is being migrated is left alone until that has ended.

@@ -3,12 +3,16 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <map>
+#include <optional>
 
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "controller/convert.h"
+#include "controller/forecasts.h"
 #include "controller/lookup.h"
+#include "policy/selector.h"
 
 namespace sealift::controller {
 namespace {
@@ -34,10 +38,12 @@ v1::AgentVmRequest Named(const std::string& name) {
 
 void FillState(const store::VmRow& row, const HostView& view, v1::Vm& vm) {
   vm.set_state(v1::VM_STATE_UNKNOWN);
+  vm.set_encryption_pending(true);
   if (view.reach != HostReach::kReady) {
     return vm.set_state_reason(fmt::format("host {} does not answer: {}", row.host, view.reason));
   }
   const v1::AgentVm* reported = FindAgentVm(*view.status, row.name);
+  vm.set_encryption_pending(ModeIsPending(row, reported));
   if (reported == nullptr) {
     return vm.set_state_reason(fmt::format("host {} does not know it yet", row.host));
   }
@@ -51,16 +57,25 @@ void FillDefinition(const hypervisor::VmDefinition& definition, v1::Vm& vm) {
   vm.set_machine(definition.machine);
   vm.set_cpu_model(definition.cpu_model);
   vm.set_autostart(definition.autostart);
+  vm.set_encrypted(definition.encrypted);
+  vm.mutable_labels()->insert(definition.labels.begin(), definition.labels.end());
+}
+
+absl::Status FillModes(const store::VmRow& row, const ModePolicy& modes, v1::Vm& vm) {
+  SEALIFT_ASSIGN_OR_RETURN(const policy::EncryptionMode set, StoredMode(row.encryption));
+  SEALIFT_ASSIGN_OR_RETURN(const policy::EffectiveMode mode, modes.EffectiveAt(row, {row.host}));
+  vm.set_encryption(ToProto(set));
+  vm.set_effective_encryption(ToProto(mode.mode));
+  vm.set_effective_reason(mode.reason);
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-VmOperations::VmOperations(store::Store& store, AgentDirectory& agents, VmSync& sync,
-                           VmClaims& claims, EventLog& events, keys::RandomSource& random,
-                           const base::Clock& clock)
+VmOperations::VmOperations(store::Store& store, AgentDirectory& agents, VmClaims& claims,
+                           EventLog& events, keys::RandomSource& random, const base::Clock& clock)
     : store_(store),
       agents_(agents),
-      sync_(sync),
       claims_(claims),
       events_(events),
       random_(random),
@@ -92,17 +107,28 @@ absl::StatusOr<store::VmRow> VmOperations::NewRow(const std::string& definition_
   if (definition.uuid.empty()) {
     SEALIFT_ASSIGN_OR_RETURN(definition.uuid, MakeUuid(random_));
   }
-  if (definition.encryption.empty()) {
-    definition.encryption = policy::ModeName(policy::kDefaultMode);
-  }
   store::VmRow row;
   row.name = definition.name;
   row.uuid = definition.uuid;
   SEALIFT_ASSIGN_OR_RETURN(row.host, ChooseHost(host));
+  SEALIFT_ASSIGN_OR_RETURN(row.encryption, NewMode(definition, row.host));
+  // The mode may change; it is kept in one place.
+  definition.encryption.clear();
   row.definition = hypervisor::FormatVmDefinition(definition);
-  row.encryption = definition.encryption;
   row.created = base::UnixMillis(clock_.Now());
   return row;
+}
+
+absl::StatusOr<std::string> VmOperations::NewMode(const hypervisor::VmDefinition& definition,
+                                                  const std::string& host) {
+  if (definition.encrypted) {
+    return std::string(policy::ModeName(policy::EncryptionMode::kRequired));
+  }
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
+  if (definition.encryption.empty()) return std::string(policy::ModeName(modes.DefaultAt(host)));
+  SEALIFT_ASSIGN_OR_RETURN(const policy::EncryptionMode mode, StoredMode(definition.encryption));
+  SEALIFT_RETURN_IF_ERROR(policy::CheckFloors(mode, modes.FloorsAt({host})));
+  return definition.encryption;
 }
 
 absl::Status VmOperations::CheckUnique(const hypervisor::VmDefinition& definition) {
@@ -147,7 +173,8 @@ absl::Status VmOperations::Place(AgentConnection& agent, const store::VmRow& row
   check.set_definition_yaml(row.definition);
   SEALIFT_RETURN_IF_ERROR(agent.Call(&AgentConnection::Stub::CheckVm, check).status());
   SEALIFT_RETURN_IF_ERROR(store_.CreateVm(row));
-  const absl::Status pushed = PushVm(agent, row);
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
+  const absl::Status pushed = PushVm(agent, row, modes);
   if (pushed.ok()) return absl::OkStatus();
   const absl::Status deleted = store_.DeleteVm(row.name);
   if (!deleted.ok())
@@ -188,29 +215,6 @@ absl::StatusOr<v1::Vm> VmOperations::Stop(const std::string& name, StopManner ma
   agents_.Refresh(row.host);
   events_.Add("vm.stopped", "vm/" + name, actor,
               manner == StopManner::kForce ? "ended by force" : "shut down");
-  return Describe(row);
-}
-
-absl::StatusOr<v1::Vm> VmOperations::SetMode(const std::string& name, policy::EncryptionMode mode,
-                                             const std::string& actor) {
-  SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being changed"));
-  SEALIFT_ASSIGN_OR_RETURN(store::VmRow row, FindIdle(name));
-  const std::string before = std::exchange(row.encryption, policy::ModeName(mode));
-  if (before == row.encryption) return Describe(row);
-  SEALIFT_ASSIGN_OR_RETURN(hypervisor::VmDefinition definition,
-                           hypervisor::ParseVmDefinition(row.definition));
-  definition.encryption = row.encryption;
-  row.definition = hypervisor::FormatVmDefinition(definition);
-  row.policy_version += 1;
-  SEALIFT_RETURN_IF_ERROR(store_.UpdateVm(row));
-  events_.Add("vm.encryption_changed", "vm/" + name, actor,
-              fmt::format("from {} to {}", before, row.encryption));
-  const auto agent = agents_.Connection(row.host);
-  const absl::Status pushed = agent.ok() ? PushVm(**agent, row) : agent.status();
-  if (!pushed.ok()) {  // it is told when it answers again; until then nothing can move it
-    spdlog::warn("tell host {} the mode of VM {}: {}", row.host, name, base::MessageOf(pushed));
-    sync_.CompareAgain(row.host);
-  }
   return Describe(row);
 }
 
@@ -256,35 +260,55 @@ absl::StatusOr<store::VmRow> VmOperations::FindIdle(const std::string& name) {
 
 absl::StatusOr<v1::Vm> VmOperations::Get(const std::string& name) {
   SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, FindVm(store_, name));
-  return Describe(row);
+  SEALIFT_ASSIGN_OR_RETURN(v1::Vm vm, Describe(row));
+  SEALIFT_ASSIGN_OR_RETURN(const Forecasts forecasts, Forecasts::Make(store_, agents_));
+  SEALIFT_ASSIGN_OR_RETURN(const std::vector<v1::MoveForecast> moves, forecasts.Of(row));
+  vm.mutable_moves()->Assign(moves.begin(), moves.end());
+  return vm;
 }
 
-absl::StatusOr<std::vector<v1::Vm>> VmOperations::List(const std::string& host) {
+absl::StatusOr<std::vector<v1::Vm>> VmOperations::List(const std::string& host,
+                                                       const std::string& selector_text) {
   if (!host.empty()) SEALIFT_RETURN_IF_ERROR(FindHost(store_, host).status());
+  std::optional<policy::Selector> selector;
+  if (!selector_text.empty()) {
+    SEALIFT_ASSIGN_OR_RETURN(selector, policy::Selector::Parse(selector_text));
+  }
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::VmRow> rows, store_.ListVms());
+  std::map<std::string, HostView> views;
   std::vector<v1::Vm> vms;
   for (const store::VmRow& row : rows) {
     if (!host.empty() && row.host != host) continue;
-    SEALIFT_ASSIGN_OR_RETURN(v1::Vm vm, Describe(row));
-    vms.push_back(std::move(vm));
+    auto view = views.find(row.host);
+    if (view == views.end()) view = views.emplace(row.host, agents_.View(row.host)).first;
+    SEALIFT_ASSIGN_OR_RETURN(v1::Vm vm, Describe(row, modes, view->second));
+    const base::Labels labels(vm.labels().begin(), vm.labels().end());
+    if (!selector || selector->Matches(labels)) vms.push_back(std::move(vm));
   }
   return vms;
 }
 
 absl::StatusOr<v1::Vm> VmOperations::Describe(const store::VmRow& row) {
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
+  return Describe(row, modes, agents_.View(row.host));
+}
+
+absl::StatusOr<v1::Vm> VmOperations::Describe(const store::VmRow& row, const ModePolicy& modes,
+                                              const HostView& view) {
   v1::Vm vm;
   vm.set_name(row.name);
   vm.set_uuid(row.uuid);
   vm.set_host(row.host);
   vm.set_epoch(row.epoch);
-  vm.set_definition_yaml(row.definition);
   vm.set_created_ms(row.created);
-  SEALIFT_ASSIGN_OR_RETURN(const policy::EncryptionMode mode, StoredMode(row.encryption));
-  vm.set_encryption(ToProto(mode));
-  SEALIFT_ASSIGN_OR_RETURN(const hypervisor::VmDefinition definition,
+  SEALIFT_ASSIGN_OR_RETURN(hypervisor::VmDefinition definition,
                            hypervisor::ParseVmDefinition(row.definition));
   FillDefinition(definition, vm);
-  FillState(row, agents_.View(row.host), vm);
+  definition.encryption = row.encryption;
+  vm.set_definition_yaml(hypervisor::FormatVmDefinition(definition));
+  SEALIFT_RETURN_IF_ERROR(FillModes(row, modes, vm));
+  FillState(row, view, vm);
   SEALIFT_ASSIGN_OR_RETURN(const auto migration, store_.FindRunningMigration(row.name));
   if (migration) vm.set_migration_id(migration->id);
   return vm;

@@ -32,8 +32,8 @@ enum class StopManner { kPowerButton, kForce };
 // with cause and remedy, UNAVAILABLE when the agent does not answer.
 class VmOperations {
  public:
-  VmOperations(store::Store& store, AgentDirectory& agents, VmSync& sync, VmClaims& claims,
-               EventLog& events, keys::RandomSource& random, const base::Clock& clock);
+  VmOperations(store::Store& store, AgentDirectory& agents, VmClaims& claims, EventLog& events,
+               keys::RandomSource& random, const base::Clock& clock);
 
   // Create reads a definition and makes the VM on `host` (empty: on the only host that is ready).
   [[nodiscard]] absl::StatusOr<v1::Vm> Create(const std::string& definition_yaml,
@@ -44,17 +44,20 @@ class VmOperations {
   // it goes on running.
   [[nodiscard]] absl::StatusOr<v1::Vm> Stop(const std::string& name, StopManner manner,
                                             std::chrono::seconds timeout, const std::string& actor);
-  [[nodiscard]] absl::StatusOr<v1::Vm> SetMode(const std::string& name, policy::EncryptionMode mode,
-                                               const std::string& actor);
   // Delete forgets a stopped VM. Its disks stay.
   [[nodiscard]] absl::Status Delete(const std::string& name, const std::string& actor);
 
+  // Get also says how a move to each other host would go now.
   [[nodiscard]] absl::StatusOr<v1::Vm> Get(const std::string& name);
-  // List gives all VMs, or those of one host.
-  [[nodiscard]] absl::StatusOr<std::vector<v1::Vm>> List(const std::string& host);
+  // List gives all VMs, or those of one host, or those a selector of labels chooses.
+  [[nodiscard]] absl::StatusOr<std::vector<v1::Vm>> List(const std::string& host,
+                                                         const std::string& selector);
 
  private:
   [[nodiscard]] absl::StatusOr<store::VmRow> NewRow(const std::string& definition_yaml,
+                                                    const std::string& host);
+  // The mode of a VM to be made: as it says, else the default. FAILED_PRECONDITION below a floor.
+  [[nodiscard]] absl::StatusOr<std::string> NewMode(const hypervisor::VmDefinition& definition,
                                                     const std::string& host);
   [[nodiscard]] absl::Status CheckUnique(const hypervisor::VmDefinition& definition);
   [[nodiscard]] absl::StatusOr<std::string> ChooseHost(const std::string& asked);
@@ -64,10 +67,11 @@ class VmOperations {
   // FindIdle is FindVm, refused while the VM is being migrated.
   [[nodiscard]] absl::StatusOr<store::VmRow> FindIdle(const std::string& name);
   [[nodiscard]] absl::StatusOr<v1::Vm> Describe(const store::VmRow& row);
+  [[nodiscard]] absl::StatusOr<v1::Vm> Describe(const store::VmRow& row, const ModePolicy& modes,
+                                                const HostView& view);
 
   store::Store& store_;
   AgentDirectory& agents_;
-  VmSync& sync_;
   VmClaims& claims_;
   EventLog& events_;
   keys::RandomSource& random_;

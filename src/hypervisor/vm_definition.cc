@@ -98,6 +98,26 @@ absl::Status ReadEncryption(const Value& value, VmDefinition& vm) {
   return absl::OkStatus();
 }
 
+absl::Status ReadLabels(const Value& value, VmDefinition& vm) {
+  if (!value.node.IsMap()) return Fail(value, "must be a list of 'key: value' lines");
+  if (value.node.size() > base::kMaxLabels) {
+    return Fail(value, fmt::format("has {} labels, at most {} are possible", value.node.size(),
+                                   base::kMaxLabels));
+  }
+  for (const auto& pair : value.node) {
+    const int line = LineOf(pair.first);
+    SEALIFT_ASSIGN_OR_RETURN(const std::string key, Scalar({pair.first, value.path, line}));
+    const Value label{pair.second, fmt::format("{}.{}", value.path, key), line};
+    SEALIFT_ASSIGN_OR_RETURN(const std::string text, Scalar(label));
+    const absl::Status status = base::CheckLabel(key, text);
+    if (!status.ok()) return FailWith(label, status);
+    if (!vm.labels.emplace(key, text).second) {
+      return Fail(label, fmt::format("the label '{}' is there twice", key));
+    }
+  }
+  return absl::OkStatus();
+}
+
 constexpr Key<VmDefinition> kVmKeys[] = {
     {"name", Presence::kRequired,
      [](const Value& v, VmDefinition& d) { return ReadText(v, CheckName, d.name); }},
@@ -123,6 +143,9 @@ constexpr Key<VmDefinition> kVmKeys[] = {
     {"append", Presence::kOptional,
      [](const Value& v, VmDefinition& d) { return ReadText(v, CheckAppend, d.append); }},
     {"encryption", Presence::kOptional, ReadEncryption},
+    {"encrypted", Presence::kOptional,
+     [](const Value& v, VmDefinition& d) { return ReadBool(v, d.encrypted); }},
+    {"labels", Presence::kOptional, ReadLabels},
     {"autostart", Presence::kOptional,
      [](const Value& v, VmDefinition& d) { return ReadBool(v, d.autostart); }},
 };
@@ -130,6 +153,11 @@ constexpr Key<VmDefinition> kVmKeys[] = {
 absl::Status CheckTogether(const Value& root, const VmDefinition& vm) {
   if (vm.kernel.empty() && !vm.initrd.empty()) return Fail(root, "initrd needs kernel");
   if (vm.kernel.empty() && !vm.append.empty()) return Fail(root, "append needs kernel");
+  if (vm.encrypted && !vm.encryption.empty() && vm.encryption != "required") {
+    return Fail(root, fmt::format("encryption: '{}' is not possible for an encrypted VM: leave it "
+                                  "out, it is required",
+                                  vm.encryption));
+  }
   std::set<std::string> paths;
   for (const Disk& disk : vm.disks) {
     if (!paths.insert(disk.path).second) {
@@ -194,6 +222,15 @@ void EmitNics(YAML::Emitter& out, const std::vector<Nic>& nics) {
   out << YAML::EndSeq;
 }
 
+void EmitLabels(YAML::Emitter& out, const base::Labels& labels) {
+  if (labels.empty()) return;
+  out << YAML::Key << "labels" << YAML::Value << YAML::BeginMap;
+  for (const auto& [key, value] : labels) {
+    out << YAML::Key << YAML::DoubleQuoted << key << YAML::Value << YAML::DoubleQuoted << value;
+  }
+  out << YAML::EndMap;
+}
+
 }  // namespace
 
 absl::StatusOr<VmDefinition> ParseVmDefinition(std::string_view yaml) {
@@ -228,6 +265,8 @@ std::string FormatVmDefinition(const VmDefinition& definition) {
   EmitText(out, "initrd", definition.initrd);
   EmitText(out, "append", definition.append);
   EmitText(out, "encryption", definition.encryption);
+  if (definition.encrypted) out << YAML::Key << "encrypted" << YAML::Value << true;
+  EmitLabels(out, definition.labels);
   out << YAML::Key << "autostart" << YAML::Value << definition.autostart << YAML::EndMap;
   return std::string(out.c_str()) + "\n";
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/label.h"
 
 namespace sealift::hypervisor {
 
@@ -59,6 +60,8 @@ struct VmDefinition {
   std::string append;
   std::string
       encryption;  // "disabled", "opportunistic", "required"; empty: the installation's default
+  bool encrypted = false;  // an encrypted VM: it never crosses a network in the clear
+  base::Labels labels;
   bool autostart = false;  // start again after the host was rebooted
   bool operator==(const VmDefinition&) const = default;
 };

@@ -93,7 +93,9 @@ std::string KeyUsageOf(Role role) {
       return "serverAuth,clientAuth";
     case Role::kHost:
       return "serverAuth";
+    case Role::kViewer:
     case Role::kOperator:
+    case Role::kAdmin:
       return "clientAuth";
   }
   return "";

@@ -68,7 +68,7 @@ class CertificateAuthority {
   virtual ~CertificateAuthority() = default;
 
   // Issue checks the request's signature and signs it for exactly `identity`; what the request asks
-  // for besides its key is ignored. Key usages follow the role: hosts serve, operators are clients,
+  // for besides its key is ignored. Key usages follow the role: hosts serve, users are clients,
   // the controller is both.
   [[nodiscard]] virtual absl::StatusOr<std::string> Issue(const std::string& request_pem,
                                                           const Identity& identity,

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/status.h"
 
@@ -10,10 +11,17 @@ namespace sealift::pki {
 namespace {
 
 constexpr std::string_view kScheme = "spiffe://";
-constexpr std::string_view kController = "controller";
-constexpr std::string_view kHostPrefix = "host/";
-constexpr std::string_view kOperatorPrefix = "operator/";
 constexpr std::size_t kMaxName = 63;
+
+struct NamedRole {
+  Role role;
+  std::string_view name;
+};
+constexpr std::array kRoles{
+    NamedRole{Role::kController, "controller"}, NamedRole{Role::kHost, "host"},
+    NamedRole{Role::kViewer, "viewer"},         NamedRole{Role::kOperator, "operator"},
+    NamedRole{Role::kAdmin, "admin"},
+};
 
 bool IsLetterOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
 
@@ -35,7 +43,7 @@ std::string Printable(std::string_view text) {
 absl::Status NotAnIdentity(std::string_view uri) {
   return absl::InvalidArgumentError(fmt::format(
       "\"{}\" is not an identity of sealift: it must be spiffe://TRUST-DOMAIN/controller, "
-      ".../host/NAME or .../operator/NAME",
+      ".../host/NAME, .../viewer/NAME, .../operator/NAME or .../admin/NAME",
       Printable(uri)));
 }
 
@@ -48,15 +56,9 @@ bool TakePrefix(std::string_view& text, std::string_view prefix) {
 }  // namespace
 
 std::string Identity::ToUri() const {
-  switch (role) {
-    case Role::kController:
-      return fmt::format("{}{}/{}", kScheme, trust_domain, kController);
-    case Role::kHost:
-      return fmt::format("{}{}/{}{}", kScheme, trust_domain, kHostPrefix, name);
-    case Role::kOperator:
-      return fmt::format("{}{}/{}{}", kScheme, trust_domain, kOperatorPrefix, name);
-  }
-  return "";
+  if (role == Role::kController)
+    return fmt::format("{}{}/{}", kScheme, trust_domain, RoleName(role));
+  return fmt::format("{}{}/{}/{}", kScheme, trust_domain, RoleName(role), name);
 }
 
 absl::StatusOr<Identity> ParseIdentity(std::string_view uri) {
@@ -67,20 +69,21 @@ absl::StatusOr<Identity> ParseIdentity(std::string_view uri) {
   Identity identity;
   identity.trust_domain = rest.substr(0, slash);
   rest.remove_prefix(slash + 1);
-  if (rest == kController) {
-    identity.role = Role::kController;
+  for (const NamedRole& candidate : kRoles) {
+    std::string_view name = rest;
+    if (!TakePrefix(name, candidate.name)) continue;
+    const bool named = candidate.role != Role::kController;
+    if (named ? !TakePrefix(name, "/") || !IsName(name) : !name.empty()) continue;
+    identity.role = candidate.role;
+    identity.name = name;
     return identity;
   }
-  if (TakePrefix(rest, kHostPrefix)) {
-    identity.role = Role::kHost;
-  } else if (TakePrefix(rest, kOperatorPrefix)) {
-    identity.role = Role::kOperator;
-  } else {
-    return NotAnIdentity(uri);
-  }
-  if (!IsName(rest)) return NotAnIdentity(uri);
-  identity.name = rest;
-  return identity;
+  return NotAnIdentity(uri);
+}
+
+const std::set<Role>& UserRoles() {
+  static const std::set<Role> roles{Role::kViewer, Role::kOperator, Role::kAdmin};
+  return roles;
 }
 
 absl::Status CheckName(std::string_view what, std::string_view name) {
@@ -92,13 +95,8 @@ absl::Status CheckName(std::string_view what, std::string_view name) {
 }
 
 std::string_view RoleName(Role role) {
-  switch (role) {
-    case Role::kController:
-      return "controller";
-    case Role::kHost:
-      return "host";
-    case Role::kOperator:
-      return "operator";
+  for (const NamedRole& candidate : kRoles) {
+    if (candidate.role == role) return candidate.name;
   }
   return "unknown";
 }

@@ -12,7 +12,8 @@ TEST(Identity, RoundTrips) {
   const std::string longest(63, 'a');
   for (const Identity& identity :
        {Identity{"sealift-1", Role::kController, ""}, Identity{"d", Role::kHost, "a"},
-        Identity{"d", Role::kOperator, "admin-2"}, Identity{longest, Role::kHost, longest},
+        Identity{"d", Role::kOperator, "admin-2"}, Identity{"d", Role::kViewer, "v"},
+        Identity{"d", Role::kAdmin, "admin"}, Identity{longest, Role::kHost, longest},
         Identity{"d", Role::kHost, "controller"}}) {
     const absl::StatusOr<Identity> parsed = ParseIdentity(identity.ToUri());
     ASSERT_TRUE(parsed.ok()) << parsed.status();
@@ -39,7 +40,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "spiffe://d/host/a_b", "spiffe://d/host/..", "spiffe://d/host/a%62",
                     "spiffe://d/host/a?x=1", "spiffe://d/host/a#x", "spiffe://d:443/host/a",
                     "spiffe://user@d/host/a", "spiffe://d/controller/", "spiffe://d/controller/a",
-                    "spiffe://d/controllers", "spiffe://d/Controller", "spiffe://d/admin/a",
+                    "spiffe://d/controllers", "spiffe://d/Controller", "spiffe://d/root/a",
                     "spiffe://d/operator/", "spiffe://d/host/\xc3\xa4",
                     std::string("spiffe://d/host/a\0", 18), std::string("spiffe://d/host/a\0b", 19),
                     "spiffe://d/host/a\n", "spiffe://d/host/" + std::string(64, 'a'),

@@ -32,6 +32,27 @@ std::optional<EncryptionMode> ParseMode(std::string_view name) {
   return std::nullopt;
 }
 
+EffectiveMode RaiseToFloors(EncryptionMode set, const std::vector<Floor>& floors) {
+  EffectiveMode effective{set, ""};
+  for (const Floor& floor : floors) {
+    if (floor.mode <= effective.mode) continue;
+    effective = {floor.mode,
+                 fmt::format("raised from {} to the floor of {}", ModeName(set), floor.scope)};
+  }
+  return effective;
+}
+
+absl::Status CheckFloors(EncryptionMode set, const std::vector<Floor>& floors) {
+  for (const Floor& floor : floors) {
+    if (set >= floor.mode) continue;
+    return absl::FailedPreconditionError(
+        fmt::format("mode {} is below the floor of {}, which is {}: choose {}, or have the floor "
+                    "lowered with sealift policy set",
+                    ModeName(set), floor.scope, ModeName(floor.mode), ModeName(floor.mode)));
+  }
+  return absl::OkStatus();
+}
+
 EncryptionDecision DecideEncryption(EncryptionMode mode, const EncryptionCapability& source,
                                     const EncryptionCapability& destination) {
   if (mode == EncryptionMode::kDisabled) {

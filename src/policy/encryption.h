@@ -6,6 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
 
 namespace sealift::policy {
 
@@ -21,6 +24,23 @@ inline constexpr EncryptionMode kDefaultMode = EncryptionMode::kOpportunistic;
 // ModeName gives "disabled", "opportunistic" or "required"; ParseMode reads exactly those.
 [[nodiscard]] std::string_view ModeName(EncryptionMode mode);
 [[nodiscard]] std::optional<EncryptionMode> ParseMode(std::string_view name);
+
+// Floor is the least mode that VMs of a scope may have: the whole installation, or a group of
+// hosts.
+struct Floor {
+  std::string scope;  // as a sentence goes on: "the installation", "group prod"
+  EncryptionMode mode = EncryptionMode::kDisabled;
+};
+
+// EffectiveMode is the mode that decides: the one that was set, or the highest floor above it.
+struct EffectiveMode {
+  EncryptionMode mode = kDefaultMode;
+  std::string reason;  // which floor raised it; empty when none did
+};
+[[nodiscard]] EffectiveMode RaiseToFloors(EncryptionMode set, const std::vector<Floor>& floors);
+
+// CheckFloors refuses a mode below a floor: FAILED_PRECONDITION naming the floor and the remedy.
+[[nodiscard]] absl::Status CheckFloors(EncryptionMode set, const std::vector<Floor>& floors);
 
 // EncryptionCapability of one host, as it reported itself. A host that reported nothing is
 // incapable.

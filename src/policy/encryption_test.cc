@@ -51,6 +51,30 @@ TEST(Encryption, NamesRoundTripAndNothingElseParses) {
   EXPECT_FALSE(ParseMode("").has_value());
 }
 
+// ---- Floors
+
+const std::vector<Floor> kFloors{{"the installation", kMaybe}, {"group prod", kMust}};
+
+TEST(Floors, RaiseAModeToTheHighest) {
+  EXPECT_EQ(RaiseToFloors(kOff, {}).mode, kOff);
+  EXPECT_EQ(RaiseToFloors(kOff, {}).reason, "");
+  EXPECT_EQ(RaiseToFloors(kOff, {kFloors[0]}).mode, kMaybe);
+  EXPECT_EQ(RaiseToFloors(kOff, kFloors).mode, kMust);
+  EXPECT_EQ(RaiseToFloors(kOff, kFloors).reason, "raised from disabled to the floor of group prod");
+  EXPECT_EQ(RaiseToFloors(kMaybe, kFloors).mode, kMust);
+  EXPECT_EQ(RaiseToFloors(kMust, kFloors).reason, "") << "nothing had to be raised";
+  EXPECT_EQ(RaiseToFloors(kMust, {kFloors[0]}).mode, kMust);
+}
+
+TEST(Floors, RefuseAModeBelow) {
+  EXPECT_TRUE(CheckFloors(kMust, kFloors).ok());
+  EXPECT_TRUE(CheckFloors(kOff, {}).ok());
+  const absl::Status refused = CheckFloors(kMaybe, kFloors);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(refused.message().find("floor of group prod, which is required"),
+            absl::string_view::npos);
+}
+
 TEST(Encryption, OnlyRequiredForbidsPlaintext) {
   EXPECT_TRUE(MayRunInTheClear(kOff));
   EXPECT_TRUE(MayRunInTheClear(kMaybe));

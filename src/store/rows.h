@@ -19,7 +19,7 @@
 
 namespace sealift::store {
 
-inline constexpr char kInsertHost[] = "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?)";
+inline constexpr char kInsertHost[] = "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kInsertVm[] = "INSERT INTO vms VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kInsertMigration[] =
     "INSERT INTO migrations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, "
@@ -45,7 +45,15 @@ void ReadColumns(Statement& from, Members&... members) {
 
 inline void ReadRow(Statement& from, HostRow& row) {
   ReadColumns(from, row.name, row.address, row.certificate_serial, row.certificate_not_after,
-              row.created, row.last_seen);
+              row.created, row.last_seen, row.group, row.draining);
+}
+
+inline void ReadRow(Statement& from, PolicyRow& row) {
+  ReadColumns(from, row.group, row.floor, row.default_mode);
+}
+
+inline void ReadRow(Statement& from, UserRow& row) {
+  ReadColumns(from, row.name, row.role, row.rights, row.created);
 }
 
 inline void ReadRow(Statement& from, VmRow& row) {

@@ -80,6 +80,33 @@ CREATE TABLE events (
 ) STRICT;
 CREATE INDEX events_by_subject ON events(subject, number);
 )sql",
+    // Users and their certificates, groups of hosts, floors and default modes.
+    R"sql(
+ALTER TABLE hosts ADD COLUMN host_group TEXT NOT NULL DEFAULT '';
+ALTER TABLE hosts ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE policies (
+  host_group   TEXT PRIMARY KEY,
+  floor        TEXT NOT NULL,
+  default_mode TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE users (
+  name    TEXT PRIMARY KEY,
+  role    TEXT NOT NULL,
+  rights  TEXT NOT NULL,
+  created INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE user_certificates (
+  serial    TEXT PRIMARY KEY,
+  user      TEXT NOT NULL REFERENCES users(name) ON DELETE CASCADE,
+  not_after INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX certificates_by_user ON user_certificates(user);
+
+CREATE INDEX migrations_by_start ON migrations(started);
+)sql",
 };
 
 }  // namespace sealift::store

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <mutex>
 #include <utility>
 
@@ -37,7 +38,7 @@ class SqliteStore final : public Store {
     const std::lock_guard lock(mutex_);
     Statement insert(db_, kInsertHost);
     insert.Bind(host.name, host.address, host.certificate_serial, host.certificate_not_after,
-                host.created, host.last_seen);
+                host.created, host.last_seen, host.group, host.draining);
     return NameTaken(insert.Run().status(), fmt::format("host \"{}\" exists already", host.name));
   }
 
@@ -45,9 +46,9 @@ class SqliteStore final : public Store {
     const std::lock_guard lock(mutex_);
     Statement update(db_,
                      "UPDATE hosts SET address = ?, certificate_serial = ?, "
-                     "certificate_not_after = ?, last_seen = ? WHERE name = ?");
+                     "certificate_not_after = ?, last_seen = ?, draining = ? WHERE name = ?");
     update.Bind(host.address, host.certificate_serial, host.certificate_not_after, host.last_seen,
-                host.name);
+                host.draining, host.name);
     return ExpectOne(update.Run(), "host", host.name);
   }
 
@@ -74,6 +75,80 @@ class SqliteStore final : public Store {
     Statement remove(db_, "DELETE FROM hosts WHERE name = ?");
     SEALIFT_RETURN_IF_ERROR(remove.Bind(name).Run().status());
     return transaction.Commit();
+  }
+
+  absl::Status SetHostGroup(const std::string& host, const std::string& group) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    Statement update(db_, "UPDATE hosts SET host_group = ? WHERE name = ?");
+    SEALIFT_RETURN_IF_ERROR(ExpectOne(update.Bind(group, host).Run(), "host", host));
+    Statement vms(db_, "UPDATE vms SET policy_version = policy_version + 1 WHERE host = ?");
+    SEALIFT_RETURN_IF_ERROR(vms.Bind(host).Run().status());
+    return transaction.Commit();
+  }
+
+  absl::Status PutPolicy(const PolicyRow& policy) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    Statement remove(db_, "DELETE FROM policies WHERE host_group = ?");
+    SEALIFT_RETURN_IF_ERROR(remove.Bind(policy.group).Run().status());
+    if (!policy.floor.empty() || !policy.default_mode.empty()) {
+      Statement insert(db_, "INSERT INTO policies VALUES (?, ?, ?)");
+      SEALIFT_RETURN_IF_ERROR(
+          insert.Bind(policy.group, policy.floor, policy.default_mode).Run().status());
+    }
+    SEALIFT_RETURN_IF_ERROR(Execute(db_, "UPDATE vms SET policy_version = policy_version + 1"));
+    return transaction.Commit();
+  }
+
+  absl::StatusOr<std::vector<PolicyRow>> ListPolicies() override {
+    const std::lock_guard lock(mutex_);
+    Statement select(db_, "SELECT * FROM policies ORDER BY host_group");
+    return AllRows<PolicyRow>(select);
+  }
+
+  absl::Status CreateUser(const UserRow& user) override {
+    const std::lock_guard lock(mutex_);
+    Statement insert(db_, "INSERT INTO users VALUES (?, ?, ?, ?)");
+    insert.Bind(user.name, user.role, user.rights, user.created);
+    return NameTaken(insert.Run().status(), fmt::format("user \"{}\" exists already", user.name));
+  }
+
+  absl::StatusOr<std::vector<UserRow>> ListUsers() override {
+    const std::lock_guard lock(mutex_);
+    Statement select(db_, "SELECT * FROM users ORDER BY name");
+    return AllRows<UserRow>(select);
+  }
+
+  absl::Status DeleteUser(const std::string& name) override {
+    const std::lock_guard lock(mutex_);
+    Statement remove(db_, "DELETE FROM users WHERE name = ?");
+    return ExpectOne(remove.Bind(name).Run(), "user", name);
+  }
+
+  absl::Status PutUserCertificate(const UserCertificateRow& certificate,
+                                  std::int64_t now) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    Statement expired(db_, "DELETE FROM user_certificates WHERE user = ? AND not_after < ?");
+    SEALIFT_RETURN_IF_ERROR(expired.Bind(certificate.user, now).Run().status());
+    Statement insert(db_, "INSERT INTO user_certificates VALUES (?, ?, ?)");
+    insert.Bind(certificate.serial, certificate.user, certificate.not_after);
+    const absl::Status status = insert.Run().status();
+    if (absl::IsNotFound(status)) return NotFound("user", certificate.user);
+    SEALIFT_RETURN_IF_ERROR(status);
+    return transaction.Commit();
+  }
+
+  absl::StatusOr<std::optional<UserRow>> FindUser(const std::string& certificate_serial) override {
+    const std::lock_guard lock(mutex_);
+    Statement select(db_,
+                     "SELECT users.* FROM users JOIN user_certificates ON user = name "
+                     "WHERE serial = ?");
+    return FirstRow<UserRow>(select.Bind(certificate_serial));
   }
 
   absl::Status PutJoinToken(const JoinTokenRow& token) override {
@@ -119,13 +194,17 @@ class SqliteStore final : public Store {
         status, fmt::format("a VM with name \"{}\" or uuid {} exists already", vm.name, vm.uuid));
   }
 
-  absl::Status UpdateVm(const VmRow& vm) override {
+  absl::Status UpdateVms(const std::vector<VmUpdate>& updates) override {
     const std::lock_guard lock(mutex_);
-    Statement update(db_,
-                     "UPDATE vms SET definition = ?, encryption = ?, policy_version = ? "
-                     "WHERE name = ?");
-    update.Bind(vm.definition, vm.encryption, vm.policy_version, vm.name);
-    return ExpectOne(update.Run(), "VM", vm.name);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    for (const VmUpdate& vm : updates) {
+      Statement update(db_,
+                       "UPDATE vms SET definition = ?, encryption = ?, "
+                       "policy_version = policy_version + 1 WHERE name = ?");
+      SEALIFT_RETURN_IF_ERROR(update.Bind(vm.definition, vm.encryption, vm.name).Run().status());
+    }
+    return transaction.Commit();
   }
 
   absl::Status MoveVm(const std::string& name, std::uint64_t expected_epoch,
@@ -217,24 +296,45 @@ class SqliteStore final : public Store {
     return FindRunning(vm);
   }
 
-  absl::StatusOr<std::vector<MigrationRow>> ListMigrations(const std::string& vm,
-                                                           std::size_t limit) override {
+  absl::StatusOr<std::vector<MigrationRow>> ListMigrations(const MigrationFilter& filter) override {
+    constexpr std::int64_t kNoEnd = std::numeric_limits<std::int64_t>::max();
+    const std::int64_t until = filter.until == 0 ? kNoEnd : filter.until;
+    const std::int64_t limit = filter.limit == 0 ? kNoEnd : static_cast<std::int64_t>(filter.limit);
     const std::lock_guard lock(mutex_);
-    if (vm.empty()) {
-      Statement select(db_, SEALIFT_SELECT_MIGRATION "ORDER BY number DESC LIMIT ?");
-      return AllRows<MigrationRow>(select.Bind(limit));
+    if (filter.vm.empty()) {
+      Statement select(db_, SEALIFT_SELECT_MIGRATION
+                       "WHERE started >= ? AND started < ? AND encrypted <= ? "
+                       "ORDER BY number DESC LIMIT ?");
+      return AllRows<MigrationRow>(select.Bind(filter.since, until, !filter.in_the_clear, limit));
     }
-    Statement select(db_, SEALIFT_SELECT_MIGRATION "WHERE vm = ? ORDER BY number DESC LIMIT ?");
-    return AllRows<MigrationRow>(select.Bind(vm, limit));
+    Statement select(db_, SEALIFT_SELECT_MIGRATION
+                     "WHERE vm = ? AND started >= ? AND started < ? AND encrypted <= ? "
+                     "ORDER BY number DESC LIMIT ?");
+    return AllRows<MigrationRow>(
+        select.Bind(filter.vm, filter.since, until, !filter.in_the_clear, limit));
   }
 
-  absl::StatusOr<std::int64_t> AddEvent(const EventRow& event) override {
+  absl::StatusOr<MigrationCounts> CountMigrations() override {
     const std::lock_guard lock(mutex_);
-    Statement insert(
-        db_, "INSERT INTO events (time, type, subject, actor, text) VALUES (?, ?, ?, ?, ?)");
-    insert.Bind(event.time, event.type, event.subject, event.actor, event.text);
-    SEALIFT_RETURN_IF_ERROR(insert.Run().status());
-    return sqlite3_last_insert_rowid(db_);
+    Statement select(db_, "SELECT count(*), total(encrypted = 0) FROM migrations");
+    MigrationCounts counts;
+    SEALIFT_RETURN_IF_ERROR(select.Step().status());
+    select.Column(counts.all);
+    select.Column(counts.in_the_clear);
+    return counts;
+  }
+
+  absl::Status AddEvents(const std::vector<EventRow>& events) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    for (const EventRow& event : events) {
+      Statement insert(
+          db_, "INSERT INTO events (time, type, subject, actor, text) VALUES (?, ?, ?, ?, ?)");
+      insert.Bind(event.time, event.type, event.subject, event.actor, event.text);
+      SEALIFT_RETURN_IF_ERROR(insert.Run().status());
+    }
+    return transaction.Commit();
   }
 
   absl::StatusOr<std::vector<EventRow>> ListEvents(std::int64_t after, std::size_t limit,

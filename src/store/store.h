@@ -22,6 +22,28 @@ struct HostRow {
   std::int64_t certificate_not_after = 0;
   std::int64_t created = 0;
   std::int64_t last_seen = 0;
+  std::string group;      // for floors and defaults; empty: none
+  bool draining = false;  // takes no more VMs
+};
+
+// PolicyRow is the floor and the default mode of one group of hosts.
+struct PolicyRow {
+  std::string group;         // empty: the whole installation
+  std::string floor;         // empty: none
+  std::string default_mode;  // of new VMs; empty: none
+};
+
+struct UserRow {
+  std::string name;
+  std::string role;    // "viewer", "operator", "admin"
+  std::string rights;  // beyond those of the role, "migrate-encrypted,change-mode"
+  std::int64_t created = 0;
+};
+
+struct UserCertificateRow {
+  std::string serial;
+  std::string user;
+  std::int64_t not_after = 0;
 };
 
 struct VmRow {
@@ -30,8 +52,8 @@ struct VmRow {
   std::string host;         // the owner
   std::uint64_t epoch = 1;  // grows by one with every change of owner
   std::string definition;   // canonical YAML
-  std::string encryption;   // "disabled", "opportunistic", "required"
-  std::uint64_t policy_version = 1;
+  std::string encryption;   // the mode that was set: "disabled", "opportunistic", "required"
+  std::uint64_t policy_version = 1;  // grows whenever the mode in force may have changed
   std::int64_t created = 0;
 };
 
@@ -50,7 +72,7 @@ struct MigrationRow {
   std::string engine;
   std::string engine_reason;
   std::uint32_t streams = 0;
-  std::string phase;  // policy of names: docs/state_machine.md
+  std::string phase;  // a name of migration/phase.h
   std::string detail;
   std::string running_on;
   std::uint64_t ram_total_bytes = 0;
@@ -74,6 +96,28 @@ struct JoinTokenRow {
   std::string host;
   std::string secret_sha256;  // hexadecimal
   std::int64_t expires = 0;
+};
+
+// VmUpdate replaces what may change of one VM.
+struct VmUpdate {
+  std::string name;
+  std::string definition;
+  std::string encryption;
+};
+
+// MigrationFilter chooses migrations; what is empty or zero chooses all.
+struct MigrationFilter {
+  std::string vm;
+  std::int64_t since = 0;  // started at or after
+  std::int64_t until = 0;  // started before
+  bool in_the_clear = false;
+  std::size_t limit = 0;  // the newest so many
+};
+
+// MigrationCounts of all that were ever made.
+struct MigrationCounts {
+  std::uint64_t all = 0;
+  std::uint64_t in_the_clear = 0;
 };
 
 // Store is durable: a call that returned OK survives a power cut. Every call is atomic.
@@ -104,9 +148,30 @@ class Store {
                                                        std::int64_t now) = 0;
   [[nodiscard]] virtual absl::StatusOr<bool> IsRevoked(const std::string& serial) = 0;
 
+  // CreateUser is ALREADY_EXISTS for a name taken. DeleteUser forgets the user's certificates too.
+  [[nodiscard]] virtual absl::Status CreateUser(const UserRow& user) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::vector<UserRow>> ListUsers() = 0;
+  [[nodiscard]] virtual absl::Status DeleteUser(const std::string& name) = 0;
+  // PutUserCertificate adds one; NOT_FOUND for an unknown user. Those of that user that had expired
+  // at `now` go.
+  [[nodiscard]] virtual absl::Status PutUserCertificate(const UserCertificateRow& certificate,
+                                                        std::int64_t now) = 0;
+  // FindUser is whose certificate it is, if anybody's.
+  [[nodiscard]] virtual absl::StatusOr<std::optional<UserRow>> FindUser(
+      const std::string& certificate_serial) = 0;
+
+  // PutPolicy replaces the row of a group; one without floor and default is removed. The
+  // policy_version of every VM grows.
+  [[nodiscard]] virtual absl::Status PutPolicy(const PolicyRow& policy) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::vector<PolicyRow>> ListPolicies() = 0;
+  // SetHostGroup also lets the policy_version of the host's VMs grow.
+  [[nodiscard]] virtual absl::Status SetHostGroup(const std::string& host,
+                                                  const std::string& group) = 0;
+
   [[nodiscard]] virtual absl::Status CreateVm(const VmRow& vm) = 0;
-  // UpdateVm replaces definition, encryption and policy_version; owner and epoch stay.
-  [[nodiscard]] virtual absl::Status UpdateVm(const VmRow& vm) = 0;
+  // UpdateVms changes all or none, and the policy_version of each grows; a VM that is gone is left
+  // out.
+  [[nodiscard]] virtual absl::Status UpdateVms(const std::vector<VmUpdate>& updates) = 0;
   // MoveVm makes `host` the owner under epoch `expected_epoch` + 1. ABORTED when the epoch is
   // another.
   [[nodiscard]] virtual absl::Status MoveVm(const std::string& name, std::uint64_t expected_epoch,
@@ -133,12 +198,14 @@ class Store {
       const std::string& request_id) = 0;
   [[nodiscard]] virtual absl::StatusOr<std::optional<MigrationRow>> FindRunningMigration(
       const std::string& vm) = 0;
-  // Newest first; `vm` empty: all.
+  // Newest first.
   [[nodiscard]] virtual absl::StatusOr<std::vector<MigrationRow>> ListMigrations(
-      const std::string& vm, std::size_t limit) = 0;
+      const MigrationFilter& filter) = 0;
 
-  // AddEvent assigns the number and returns it.
-  [[nodiscard]] virtual absl::StatusOr<std::int64_t> AddEvent(const EventRow& event) = 0;
+  [[nodiscard]] virtual absl::StatusOr<MigrationCounts> CountMigrations() = 0;
+
+  // AddEvents assigns the numbers.
+  [[nodiscard]] virtual absl::Status AddEvents(const std::vector<EventRow>& events) = 0;
   // Oldest first, numbers above `after`, the newest `limit` of them; `subject` empty: all.
   [[nodiscard]] virtual absl::StatusOr<std::vector<EventRow>> ListEvents(
       std::int64_t after, std::size_t limit, const std::string& subject) = 0;
