@@ -28,6 +28,9 @@ endif()
 # guests (core) is optimised; the edges wait for the network and include gRPC and JSON; tests run once.
 set(sealift_core_flags "")
 set(sealift_edge_flags -O1)
+if(SEALIFT_SANITIZE)
+  set(sealift_edge_flags -O0)  # compiling is what costs there
+endif()
 set(sealift_core_test_flags -O0 -U_FORTIFY_SOURCE)
 set(sealift_edge_test_flags ${sealift_core_test_flags})
 

@@ -78,7 +78,7 @@ class Process:
         with open(self.log, "ab") as output:
             options = {"stdin": subprocess.DEVNULL, "stdout": output, **options}
             self._child = subprocess.Popen([str(word) for word in argv], stderr=output,
-                                           preexec_fn=_die_with_parent, **options)
+                                           preexec_fn=_die_with_parent, process_group=0, **options)
 
     @property
     def pid(self):

@@ -19,7 +19,7 @@ class Capture:
         self.dropped_packets = 0
         self._needle = needle
         self._tcpdump = subprocess.Popen(
-            place.command(["tcpdump", "-i", interface, "-n", "-s", "0", "-B", "131072", "-U", "-w", "-"]),
+            place.command(["tcpdump", "-i", interface, "-n", "-s", "0", "-B", "786432", "-U", "-w", "-"]),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
