@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -73,46 +74,50 @@ using Cells = std::vector<std::pair<std::string, std::string>>;
 
 std::string DumpJson(const Json& data, int indent);
 
+// Defused is a text that no spreadsheet takes for a formula.
+std::string Defused(std::string text) {
+  const bool formula =
+      !text.empty() && std::string_view("=+-@\t\r").find(text[0]) != std::string_view::npos;
+  return formula ? "'" + text : text;
+}
+
 void Flatten(const Json& data, const std::string& name, Cells& cells) {
   if (data.is_object()) {
     for (const auto& [key, value] : data.items()) {
       Flatten(value, name.empty() ? key : fmt::format("{}.{}", name, key), cells);
     }
   } else if (data.is_string()) {
-    cells.emplace_back(name, data.get<std::string>());
+    cells.emplace_back(name, Defused(data.get<std::string>()));
   } else {
     cells.emplace_back(name, data.is_null() ? "" : DumpJson(data, -1));
   }
 }
 
-std::string CsvCell(std::string text) {
-  if (!text.empty() && std::string_view("=+-@\t\r").find(text[0]) != std::string_view::npos) {
-    text.insert(0, "'");
-  }
+std::string CsvCell(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
   std::string quoted = "\"";
   for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
   return quoted + '"';
 }
 
-std::string CsvNames(const Json& item) {
-  Cells cells;
-  Flatten(item, "", cells);
+std::string CsvLine(const std::vector<std::string>& texts) {
   std::string line;
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    line += (i == 0 ? "" : ",") + CsvCell(cells[i].first);
+  for (const std::string& text : texts) {
+    line += (&text == texts.data() ? "" : ",") + CsvCell(text);
   }
   return line + "\r\n";
 }
 
-std::string CsvValues(const Json& item) {
+Cells CellsOf(const Json& item) {
   Cells cells;
   Flatten(item, "", cells);
-  std::string line;
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    line += (i == 0 ? "" : ",") + CsvCell(cells[i].second);
-  }
-  return line + "\r\n";
+  return cells;
+}
+
+std::string CsvValues(const Json& item) {
+  std::vector<std::string> values;
+  for (auto& [name, value] : CellsOf(item)) values.push_back(std::move(value));
+  return CsvLine(values);
 }
 
 std::string DumpJson(const Json& data, int indent) {
@@ -129,11 +134,20 @@ std::string ToYaml(const Json& data) {
 }
 
 std::string ToCsv(const Json& data) {
-  if (!data.is_array()) return CsvNames(data) + CsvValues(data);
-  std::string text;
-  for (const Json& item : data) {
-    if (text.empty()) text = CsvNames(item);
-    text += CsvValues(item);
+  const Json list = data.is_array() ? data : Json::array({data});
+  std::vector<std::string> names;
+  std::map<std::string, std::size_t> column;
+  for (const Json& item : list) {
+    for (const auto& [name, value] : CellsOf(item)) {
+      if (column.emplace(name, names.size()).second) names.push_back(name);
+    }
+  }
+  if (names.empty()) return "";
+  std::string text = CsvLine(names);
+  for (const Json& item : list) {
+    std::vector<std::string> values(names.size());
+    for (auto& [name, value] : CellsOf(item)) values[column[name]] = std::move(value);
+    text += CsvLine(values);
   }
   return text;
 }

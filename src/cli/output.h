@@ -19,7 +19,7 @@ enum class OutputFormat { kTable, kJson, kYaml, kCsv };
 
 // ToCsv writes the same data as RFC 4180: one line per item of a list, below a line with the names
 // of the fields. A field of a field is named "progress.phase", a list stands in one cell as JSON. A
-// cell that a spreadsheet would take for a formula gets a leading apostrophe.
+// text that a spreadsheet would take for a formula gets a leading apostrophe.
 [[nodiscard]] std::string ToCsv(const Json& data);
 
 // Output of one command. The streams must outlive it.

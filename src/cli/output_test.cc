@@ -162,5 +162,25 @@ TEST_F(OutputTest, AFullDiskIsAnError) {
   EXPECT_FALSE(output.Flush().ok());
 }
 
+TEST(Csv, HasAColumnForEveryFieldOfAnyItem) {
+  const Json data = Json::parse(R"([
+    {"name": "a", "cpu": null, "on": true, "tags": ["x", "y"]},
+    {"name": "b", "cpu": {"model": "M"}, "on": false, "n": 7}])");
+  EXPECT_EQ(ToCsv(data),
+            "name,cpu,on,tags,cpu.model,n\r\n"
+            "a,,true,\"[\"\"x\"\",\"\"y\"\"]\",,\r\n"
+            "b,,false,,M,7\r\n");
+  EXPECT_EQ(ToCsv(Json::array()), "");
+  EXPECT_EQ(ToCsv(Json::parse(R"({"one": 1})")), "one\r\n1\r\n");
+}
+
+TEST(Csv, QuotesWhatNeedsItAndDefusesFormulas) {
+  const Json data = Json::parse(R"([{"a": "x,y", "b": "say \"hi\"", "c": "two\nlines",
+                                     "d": "=1+1", "e": -5, "f": "@SUM(A1)"}])");
+  EXPECT_EQ(ToCsv(data),
+            "a,b,c,d,e,f\r\n"
+            "\"x,y\",\"say \"\"hi\"\"\",\"two\nlines\",'=1+1,-5,'@SUM(A1)\r\n");
+}
+
 }  // namespace
 }  // namespace sealift::cli
