@@ -1,4 +1,5 @@
-// sealift-controllerd: keeps the inventory, decides who may move where, and hands out the keys.
+#include "controller/daemon.h"
+
 #include <fmt/format.h>
 #include <systemd/sd-daemon.h>
 
@@ -11,7 +12,9 @@
 #include "cli/context.h"
 #include "controller/command_line.h"
 #include "controller/controller.h"
+#include "keys/openssl_setup.h"
 #include "keys/secret_bytes.h"
+#include "keys/self_test.h"
 #include "rpc/protocol.h"
 
 namespace sealift::controller {
@@ -49,15 +52,16 @@ sigset_t BlockEndingSignals() {
   return ending;
 }
 
-absl::Status Run(const RunCommand& command) {
+absl::Status Run(const RunCommand& command, keys::RandomSource& random) {
   SEALIFT_RETURN_IF_ERROR(keys::ForbidDumping());
   rpc::RequireTls13();
   SEALIFT_ASSIGN_OR_RETURN(const Settings settings, SettingsOf(command));
   SEALIFT_RETURN_IF_ERROR(base::SetUpLog("sealift-controllerd", settings.log_level));
+  SEALIFT_RETURN_IF_ERROR(keys::SetUpOpenssl(settings.provider));
+  SEALIFT_RETURN_IF_ERROR(keys::SelfTest());
   const sigset_t ending = BlockEndingSignals();
 
   const base::SystemClock clock;
-  keys::SystemRandom random;
   SEALIFT_ASSIGN_OR_RETURN(const auto controller, Controller::Start(settings, clock, random));
   spdlog::info("serving operators at port {}, joining hosts at port {}", controller->port(),
                controller->enrolment_port());
@@ -74,17 +78,16 @@ absl::Status Run(const RunCommand& command) {
 }
 
 }  // namespace
-}  // namespace sealift::controller
 
-int main(int argc, char** argv) {
-  using namespace sealift;
-  const auto command = controller::ParseCommandLine(argc, argv);
+int RunDaemon(int argc, char** argv, keys::RandomSource& random) {
+  const auto command = ParseCommandLine(argc, argv);
   if (const int* exit_code = std::get_if<int>(&command)) return *exit_code;
-  const auto* init = std::get_if<controller::InitCommand>(&command);
-  const absl::Status status = init != nullptr
-                                  ? controller::Init(*init)
-                                  : controller::Run(std::get<controller::RunCommand>(command));
+  const auto* init = std::get_if<InitCommand>(&command);
+  const absl::Status status =
+      init != nullptr ? Init(*init) : Run(std::get<RunCommand>(command), random);
   if (status.ok()) return 0;
   fmt::print(stderr, "sealift-controllerd: {}\n", base::MessageOf(status));
   return absl::IsInvalidArgument(status) ? 2 : 1;
 }
+
+}  // namespace sealift::controller
