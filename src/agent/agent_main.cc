@@ -22,7 +22,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "keys/openssl_setup.h"
 #include "keys/secret_bytes.h"
+#include "keys/self_test.h"
 #include "qemu/qemu_hypervisor.h"
 #include "rpc/protocol.h"
 #include "rpc/server.h"
@@ -49,6 +51,8 @@ absl::Status Run(const RunCommand& command) {
   // Movers inherit it: their keys are locked memory.
   const rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
   setrlimit(RLIMIT_MEMLOCK, &unlimited);
+  SEALIFT_RETURN_IF_ERROR(keys::SetUpOpenssl(config.crypto.provider));
+  SEALIFT_RETURN_IF_ERROR(keys::SelfTest());
 
   const base::SystemClock clock;
   SEALIFT_ASSIGN_OR_RETURN(const auto identity, HostIdentity::Load(config.state_dir, clock));
@@ -59,6 +63,8 @@ absl::Status Run(const RunCommand& command) {
                            qemu::QemuHypervisor::Create({.run_dir = config.run_dir + "/vms",
                                                          .qemu_binary = config.qemu_binary,
                                                          .user = config.qemu_user}));
+  SEALIFT_ASSIGN_OR_RETURN(const v1::HostCapabilities capabilities,
+                           ReportCapabilities(hypervisor->capabilities(), config.crypto));
   const Inventory inventory(config.state_dir + "/vms");
   const MigrationLog log(config.state_dir + "/migrations");
   VmKeeper vms(*hypervisor, inventory, boot_id);
@@ -67,8 +73,7 @@ absl::Status Run(const RunCommand& command) {
   SEALIFT_RETURN_IF_ERROR(migrations.Recover());
   vms.Autostart();
 
-  AgentService service({*hypervisor, vms, migrations, *identity,
-                        ReportCapabilities(hypervisor->capabilities(), config.crypto), boot_id});
+  AgentService service({*hypervisor, vms, migrations, *identity, capabilities, boot_id});
   SEALIFT_ASSIGN_OR_RETURN(const base::HostPort address,
                            base::ParseHostPort(config.listen, rpc::kAgentPort));
   const std::string domain = identity->certificate().identity.trust_domain;

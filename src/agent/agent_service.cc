@@ -25,6 +25,12 @@ grpc::Status Answer(const absl::StatusOr<VmView>& vm, v1::AgentVm* response) {
   return ToGrpc(vm.status());
 }
 
+// A refused order is worth a line whoever gave it: a controller that is in order gives none.
+void LogRefusal(const std::string& id, const absl::Status& status) {
+  if (status.ok()) return;
+  spdlog::warn("migration {} refused: {}", base::ToHex(base::AsBytes(id)), base::MessageOf(status));
+}
+
 }  // namespace
 
 grpc::Status AgentService::GetStatus(grpc::ServerContext* /*context*/,
@@ -122,6 +128,7 @@ grpc::Status AgentService::PrepareDestination(grpc::ServerContext* /*context*/,
                                               const v1::PrepareDestinationRequest* request,
                                               v1::PrepareDestinationResponse* response) {
   const absl::StatusOr<DestinationOffer> offer = Prepare(*request);
+  LogRefusal(request->spec().id(), offer.status());
   if (!offer.ok()) return ToGrpc(offer.status());
   response->set_mover_public_key(std::string(base::AsText(offer->public_key)));
   for (const base::HostPort& address : offer->addresses) {
@@ -148,6 +155,7 @@ grpc::Status AgentService::PrepareSource(grpc::ServerContext* /*context*/,
                                          const v1::PrepareSourceRequest* request,
                                          v1::PrepareSourceResponse* response) {
   const absl::StatusOr<base::Bytes> public_key = Prepare(*request);
+  LogRefusal(request->spec().id(), public_key.status());
   if (!public_key.ok()) return ToGrpc(public_key.status());
   response->set_mover_public_key(std::string(base::AsText(*public_key)));
   return grpc::Status::OK;
@@ -171,7 +179,9 @@ grpc::Status AgentService::StartMigration(grpc::ServerContext* /*context*/,
   const auto migration = FindMigration(request->id());
   if (!migration.ok()) return ToGrpc(migration.status());
   const base::ByteSpan sealed = base::AsBytes(request->sealed_key());
-  return ToGrpc((*migration)->Start(base::Bytes(sealed.begin(), sealed.end())));
+  const absl::Status status = (*migration)->Start(base::Bytes(sealed.begin(), sealed.end()));
+  LogRefusal(request->id(), status);
+  return ToGrpc(status);
 }
 
 grpc::Status AgentService::WatchMigration(grpc::ServerContext* context,

@@ -1,32 +1,62 @@
 #include "agent/capabilities.h"
 
+#include <fmt/format.h>
+
 #include "base/status.h"
 #include "keys/secret_bytes.h"
-#include "record/aead.h"
 #include "rpc/protocol.h"
 
 namespace sealift::agent {
 namespace {
 
-void ReportEncryption(v1::HostCapabilities& report, Crypto crypto) {
+using record::AeadBackend;
+
+// Why the backend in use is not the fastest one.
+std::string ReasonFor(const Crypto& crypto) {
+  if (crypto.provider == keys::Provider::kFips) return "crypto.fips is true in its agent.yaml";
+  return fmt::format("crypto.backend is {} in its agent.yaml",
+                     record::AeadBackendName(*crypto.backend));
+}
+
+absl::Status ReportBackend(v1::HostCapabilities& report, AeadBackend backend,
+                           const AeadSelfTest& self_test) {
+  const absl::Status tested = self_test(backend);
+  if (tested.ok()) report.set_aead_backend(std::string(record::AeadBackendName(backend)));
+  return tested;
+}
+
+absl::Status ReportWantedBackend(v1::HostCapabilities& report, const Crypto& crypto,
+                                 const AeadSelfTest& self_test) {
+  const absl::Status tested = ReportBackend(report, *crypto.backend, self_test);
+  report.set_aead_reason(ReasonFor(crypto));
+  if (!absl::IsUnavailable(tested)) return tested;
+  report.set_aead_reason(fmt::format("{}: {}", ReasonFor(crypto), base::MessageOf(tested)));
+  return absl::OkStatus();
+}
+
+absl::Status ReportFastestBackend(v1::HostCapabilities& report, const AeadSelfTest& self_test) {
+  const absl::Status fast = ReportBackend(report, AeadBackend::kIpsecMb, self_test);
+  if (!absl::IsUnavailable(fast)) return fast;
+  report.set_aead_reason(base::MessageOf(fast));
+  return ReportBackend(report, AeadBackend::kOpenssl, self_test);
+}
+
+absl::Status ReportEncryption(v1::HostCapabilities& report, const Crypto& crypto,
+                              const AeadSelfTest& self_test) {
   report.set_secret_memory(std::string(keys::SecretBackingName(keys::ProbeSecretBacking())));
-  if (crypto == Crypto::kOff) {
+  if (crypto.off) {
     report.set_aead_reason("crypto is off in its agent.yaml");
-    return;
+    return absl::OkStatus();
   }
-  const absl::StatusOr<record::AeadBackend> best = record::BestBackend();
-  if (!best.ok()) {
-    report.set_aead_reason(base::MessageOf(best.status()));
-    return;
-  }
-  report.set_aead_backend(std::string(record::AeadBackendName(*best)));
-  if (*best == record::AeadBackend::kIpsecMb) return;
-  report.set_aead_reason(base::MessageOf(record::SelfTest(record::AeadBackend::kIpsecMb)));
+  return crypto.backend ? ReportWantedBackend(report, crypto, self_test)
+                        : ReportFastestBackend(report, self_test);
 }
 
 }  // namespace
 
-v1::HostCapabilities ReportCapabilities(const hypervisor::HostCapabilities& host, Crypto crypto) {
+absl::StatusOr<v1::HostCapabilities> ReportCapabilities(const hypervisor::HostCapabilities& host,
+                                                        const Crypto& crypto,
+                                                        const AeadSelfTest& self_test) {
   v1::HostCapabilities report;
   report.set_agent_version(rpc::kVersion);
   report.set_cpu_model(host.cpu_model_name);
@@ -43,7 +73,7 @@ v1::HostCapabilities ReportCapabilities(const hypervisor::HostCapabilities& host
   report.set_host_cpu_digest(host.host_cpu_digest);
   report.set_kernel_version(host.kernel_version);
   report.mutable_kernel_features()->Add(host.kernel_features.begin(), host.kernel_features.end());
-  ReportEncryption(report, crypto);
+  SEALIFT_RETURN_IF_ERROR(ReportEncryption(report, crypto, self_test));
   return report;
 }
 

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 
 #include "absl/strings/numbers.h"
 #include "base/status.h"
@@ -38,9 +39,37 @@ absl::Status SetPorts(Config& config, const std::string& value) {
 
 absl::Status SetCrypto(Config& config, const std::string& value) {
   if (value != "auto" && value != "off") {
-    return absl::InvalidArgumentError(fmt::format("'{}' is neither auto nor off", value));
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is neither auto nor off nor a map of backend and fips", value));
   }
-  config.crypto = value == "off" ? Crypto::kOff : Crypto::kAuto;
+  config.crypto = {};
+  config.crypto.off = value == "off";
+  return absl::OkStatus();
+}
+
+absl::Status SetBackend(Crypto& crypto, const std::string& value) {
+  crypto.backend = record::ParseAeadBackend(value);
+  if (crypto.backend || value == "auto") return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("'{}' is neither auto nor openssl nor ipsec-mb", value));
+}
+
+absl::Status SetFips(Crypto& crypto, const std::string& value) {
+  if (value != "true" && value != "false") {
+    return absl::InvalidArgumentError(fmt::format("'{}' is neither true nor false", value));
+  }
+  crypto.provider = value == "true" ? keys::Provider::kFips : keys::Provider::kDefault;
+  return absl::OkStatus();
+}
+
+// With a FIPS provider all cryptography is OpenSSL's.
+absl::Status SettleBackend(Crypto& crypto) {
+  if (crypto.provider == keys::Provider::kDefault) return absl::OkStatus();
+  if (crypto.backend == record::AeadBackend::kIpsecMb) {
+    return absl::InvalidArgumentError(
+        "backend ipsec-mb has no FIPS provider: with fips: true use openssl or auto");
+  }
+  crypto.backend = record::AeadBackend::kOpenssl;
   return absl::OkStatus();
 }
 
@@ -65,8 +94,41 @@ absl::Status AtLine(const YAML::Mark& mark, const std::string& what) {
   return absl::InvalidArgumentError(fmt::format("line {}: {}", mark.line + 1, what));
 }
 
+absl::Status SetCryptoField(Crypto& crypto, const YAML::Node& key, const YAML::Node& value) {
+  const auto name = key.as<std::string>();
+  if (name != "backend" && name != "fips") {
+    return AtLine(key.Mark(), fmt::format("crypto: unknown key '{}'", name));
+  }
+  if (!value.IsScalar()) {
+    return AtLine(key.Mark(), fmt::format("crypto.{}: must be one value", name));
+  }
+  const absl::Status status = name == "backend" ? SetBackend(crypto, value.as<std::string>())
+                                                : SetFips(crypto, value.as<std::string>());
+  if (status.ok()) return status;
+  return AtLine(value.Mark(), fmt::format("crypto.{}: {}", name, base::MessageOf(status)));
+}
+
+absl::Status SetCryptoMap(Config& config, const YAML::Node& map) {
+  Crypto crypto;
+  std::set<std::string> seen;
+  for (const auto& entry : map) {
+    SEALIFT_RETURN_IF_ERROR(SetCryptoField(crypto, entry.first, entry.second));
+    const auto name = entry.first.as<std::string>();
+    if (!seen.insert(name).second) {
+      return AtLine(entry.first.Mark(), fmt::format("crypto.{}: given twice", name));
+    }
+  }
+  const absl::Status settled = SettleBackend(crypto);
+  if (!settled.ok()) {
+    return AtLine(map.Mark(), fmt::format("crypto: {}", base::MessageOf(settled)));
+  }
+  config.crypto = crypto;
+  return absl::OkStatus();
+}
+
 absl::Status SetField(Config& config, const YAML::Node& key, const YAML::Node& value) {
   const auto name = key.as<std::string>();
+  if (name == "crypto" && value.IsMap()) return SetCryptoMap(config, value);
   const auto setter = Setters().find(name);
   if (setter == Setters().end()) return AtLine(key.Mark(), fmt::format("unknown key '{}'", name));
   if (!value.IsScalar()) return AtLine(key.Mark(), fmt::format("{}: must be one value", name));

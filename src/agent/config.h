@@ -3,15 +3,24 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
+#include "keys/openssl_setup.h"
+#include "record/aead.h"
 
 namespace sealift::agent {
 
-// Crypto says whether this host may encrypt migrations.
-enum class Crypto { kAuto, kOff };
+// Crypto says whether this host may encrypt migrations, and with what.
+struct Crypto {
+  bool off = false;
+  std::optional<record::AeadBackend> backend = {};  // nothing: the fastest of this CPU
+  // kFips is for the agent and its movers; the backend is OpenSSL then.
+  keys::Provider provider = keys::Provider::kDefault;
+
+  bool operator==(const Crypto&) const = default;
+};
 
 struct Config {
   std::string listen = "0.0.0.0:7432";
@@ -26,7 +35,7 @@ struct Config {
       migration_address;  // where movers listen; empty: the address the controller knows us by
   std::uint16_t migration_first_port = 7440;
   std::uint16_t migration_last_port = 7499;
-  Crypto crypto = Crypto::kAuto;
+  Crypto crypto;
 };
 
 // ParseConfig reads YAML. Errors are INVALID_ARGUMENT, "line 3: unknown key 'listn'".

@@ -37,12 +37,44 @@ absl::Status CheckProtection(const MigrationOrder& order, policy::EncryptionMode
   if (order.spec.protection == keys::Protection::kSealed || policy::MayRunInTheClear(mode)) {
     return absl::OkStatus();
   }
-  spdlog::error("refused to move VM {} in the clear: it requires encryption", order.spec.vm);
   return absl::PermissionDeniedError(fmt::format(
       "VM {} requires encryption: this host refuses to move it in the clear", order.spec.vm));
 }
 
+// At the destination the order's mode becomes the VM's: a weaker one must not travel with it.
+absl::Status CheckMode(const MigrationOrder& order, policy::EncryptionMode stored) {
+  if (order.mode == stored || policy::MayRunInTheClear(stored)) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      fmt::format("VM {} is kept as {} on this host, the migration spec says {}", order.spec.vm,
+                  policy::ModeName(stored), policy::ModeName(order.mode)));
+}
+
 }  // namespace
+
+class MigrationKeeper::Claim {
+ public:
+  Claim(MigrationKeeper& keeper, std::string id) : keeper_(keeper), id_(std::move(id)) {
+    const std::lock_guard lock(keeper_.mutex_);
+    valid_ = !keeper_.migrations_.contains(id_) && keeper_.claimed_.insert(id_).second;
+  }
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  ~Claim() {
+    if (!valid_) return;
+    const std::lock_guard lock(keeper_.mutex_);
+    keeper_.claimed_.erase(id_);
+  }
+
+  [[nodiscard]] absl::Status status() const {
+    if (valid_) return absl::OkStatus();
+    return absl::AlreadyExistsError(fmt::format("migration {} is known on this host already", id_));
+  }
+
+ private:
+  MigrationKeeper& keeper_;
+  const std::string id_;
+  bool valid_ = false;
+};
 
 MigrationKeeper::MigrationKeeper(MigrationSettings settings, const LiveMigrationParts& parts)
     : settings_(std::move(settings)),
@@ -91,6 +123,8 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
     const std::string& listen_address) {
   SEALIFT_RETURN_IF_ERROR(CheckOrder(order, order.spec.destination, settings_.self));
   SEALIFT_RETURN_IF_ERROR(CheckProtection(order, order.mode));
+  const Claim claim(*this, base::ToHex(order.spec.id));
+  SEALIFT_RETURN_IF_ERROR(claim.status());
   if (parts_.vms.Has(definition.name)) {
     return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", definition.name));
   }
@@ -110,24 +144,33 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
 absl::StatusOr<base::Bytes> MigrationKeeper::PrepareSource(const MigrationOrder& order,
                                                            std::vector<base::HostPort> addresses) {
   SEALIFT_RETURN_IF_ERROR(CheckOrder(order, order.spec.source, settings_.self));
-  SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
-  base::Bytes public_key = mover->public_key();
+  const Claim claim(*this, base::ToHex(order.spec.id));
+  SEALIFT_RETURN_IF_ERROR(claim.status());
   const MigrationPtr migration = Make(order, MigrationRole::kSource);
   SEALIFT_ASSIGN_OR_RETURN(const VmKeeper::Loan loan,
                            parts_.vms.Lend(order.spec.vm, migration->id()));
-  absl::Status status = CheckLoan(order, loan);
-  if (status.ok()) {
-    migration->PrepareSource(loan, std::move(mover), std::move(addresses));
-    status = Add(migration);
-  }
-  if (status.ok()) return public_key;
-  parts_.vms.Return(order.spec.vm);
-  return status;
+  absl::StatusOr<base::Bytes> public_key =
+      PrepareLoan(order, loan, migration, std::move(addresses));
+  if (!public_key.ok()) parts_.vms.Return(order.spec.vm);
+  return public_key;
+}
+
+absl::StatusOr<base::Bytes> MigrationKeeper::PrepareLoan(const MigrationOrder& order,
+                                                         const VmKeeper::Loan& loan,
+                                                         const MigrationPtr& migration,
+                                                         std::vector<base::HostPort> addresses) {
+  SEALIFT_RETURN_IF_ERROR(CheckLoan(order, loan));
+  SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
+  base::Bytes public_key = mover->public_key();
+  migration->PrepareSource(loan, std::move(mover), std::move(addresses));
+  SEALIFT_RETURN_IF_ERROR(Add(migration));
+  return public_key;
 }
 
 absl::Status MigrationKeeper::CheckLoan(const MigrationOrder& order,
                                         const VmKeeper::Loan& loan) const {
   SEALIFT_RETURN_IF_ERROR(CheckProtection(order, loan.record.mode));
+  SEALIFT_RETURN_IF_ERROR(CheckMode(order, loan.record.mode));
   if (loan.record.epoch == order.epoch) return absl::OkStatus();
   return absl::AbortedError(fmt::format("VM {} is held under epoch {}, not {}", order.spec.vm,
                                         loan.record.epoch, order.epoch));

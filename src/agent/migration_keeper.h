@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,6 +51,9 @@ class MigrationKeeper {
   // Recover takes up what an earlier agent left, after VmKeeper::Recover.
   [[nodiscard]] absl::Status Recover();
 
+  // An order is refused, before anything is touched, unless it names this host in this role, a
+  // migration that this host does not know yet, and a protection that the VM's mode allows: at the
+  // source the mode that was stored with the VM, whatever the order says.
   [[nodiscard]] absl::StatusOr<DestinationOffer> PrepareDestination(
       const MigrationOrder& order, const hypervisor::VmDefinition& definition,
       const std::string& listen_address);
@@ -68,8 +72,17 @@ class MigrationKeeper {
  private:
   using MigrationPtr = std::shared_ptr<LiveMigration>;
 
+  // Holds the id of a migration that is being prepared, so that a repeated order finds it taken
+  // before anything of the first one is touched.
+  class Claim;
+
   [[nodiscard]] MigrationPtr Make(const MigrationOrder& order, MigrationRole role) const;
   [[nodiscard]] absl::Status Add(MigrationPtr migration);
+  // The part of PrepareSource that has the VM; on an error the caller gives it back.
+  [[nodiscard]] absl::StatusOr<base::Bytes> PrepareLoan(const MigrationOrder& order,
+                                                        const VmKeeper::Loan& loan,
+                                                        const MigrationPtr& migration,
+                                                        std::vector<base::HostPort> addresses);
   [[nodiscard]] absl::Status CheckLoan(const MigrationOrder& order,
                                        const VmKeeper::Loan& loan) const;
   void UndoStale();
@@ -79,6 +92,7 @@ class MigrationKeeper {
 
   mutable std::mutex mutex_;
   std::map<std::string, MigrationPtr> migrations_;  // guarded by mutex_
+  std::set<std::string> claimed_;                   // guarded by mutex_
   std::jthread housekeeper_;
 };
 

@@ -38,6 +38,13 @@ absl::StatusOr<SocketPair> MakePair() {
   return SocketPair{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
 }
 
+// What mover_main.cc reads.
+std::vector<std::string> ArgumentsFor(int control, const Crypto& crypto) {
+  return {fmt::format("{}", control),
+          crypto.backend ? std::string(record::AeadBackendName(*crypto.backend)) : "auto",
+          crypto.provider == keys::Provider::kFips ? "fips" : "default"};
+}
+
 // Waits for a datagram, or the end of the peer.
 absl::Status WaitReadable(int fd, base::Duration timeout) {
   pollfd waiting{fd, POLLIN, 0};
@@ -66,7 +73,7 @@ absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOpt
   SEALIFT_ASSIGN_OR_RETURN(SocketPair control, MakePair());
   const base::SpawnRequest request{
       .binary = options.binary,
-      .arguments = {fmt::format("{}", control.theirs.get())},
+      .arguments = ArgumentsFor(control.theirs.get(), options.crypto),
       .user = options.user,
       .inherited_fds = {control.theirs.get()},
       .log_fd = STDERR_FILENO,
@@ -153,6 +160,7 @@ void MoverProcess::Read() {
 absl::Status MoverProcess::Handle(const mover::ControlMessage& message) {
   if (const auto* request = std::get_if<mover::Connect>(&message)) return Connect(*request);
   if (const auto* failed = std::get_if<mover::Failed>(&message)) {
+    spdlog::warn("mover {}: {}", process_.id().pid, failed->reason);
     return absl::UnavailableError(fmt::format("mover: {}", failed->reason));
   }
   if (std::holds_alternative<mover::Ended>(message)) {

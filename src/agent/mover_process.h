@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/config.h"
 #include "base/clock.h"
 #include "base/process.h"
 #include "base/socket.h"
@@ -25,6 +26,7 @@ namespace sealift::agent {
 struct MoverOptions {
   std::string binary;
   base::SystemUser user;
+  Crypto crypto;
 };
 
 // MoverProcess starts a mover, answers what it asks for, and is its link for the state machines.

@@ -111,6 +111,7 @@ absl::StatusOr<MigrationSettings> MakeMigrationSettings(const Config& config,
     SEALIFT_ASSIGN_OR_RETURN(settings.mover.binary, FindMover());
   }
   SEALIFT_ASSIGN_OR_RETURN(settings.mover.user, base::LookUpUser(config.mover_user));
+  settings.mover.crypto = config.crypto;
   settings.self = self.ToUri();
   settings.migration_address = config.migration_address;
   settings.first_port = config.migration_first_port;

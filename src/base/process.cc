@@ -137,11 +137,21 @@ class ChildPlan {
     if (syscall(SYS_close_range, first, last, 0) != 0) Fail(Step::kDescriptors);
   }
 
+  // The other user has no capabilities, and no exec may give it any. Without CAP_SETPCAP that is
+  // left to "no new privileges".
+  static void EmptyBoundingSet() {
+    for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0;
+         ++capability) {
+      static_cast<void>(prctl(PR_CAPBSET_DROP, capability, 0, 0, 0));
+    }
+  }
+
   // Bare system calls: the C library's would try to change other threads, which a forked child has
   // not.
   void ChangeUser() const {
     const SystemUser& user = request_.user;
     if (user.IsSelf()) return;
+    EmptyBoundingSet();
     if (syscall(SYS_setgroups, user.groups.size(), user.groups.data()) != 0 ||
         syscall(SYS_setresgid, user.gid, user.gid, user.gid) != 0 ||
         syscall(SYS_setresuid, user.uid, user.uid, user.uid) != 0) {

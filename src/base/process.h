@@ -36,7 +36,8 @@ struct SpawnRequest {
 
 class Process {
  public:
-  // Spawn starts a process in a session of its own, with no new privileges, in folder /. `record`
+  // Spawn starts a process in a session of its own, with no new privileges, in folder /; one that
+  // runs as another user also without capabilities that an exec could give it. `record`
   // is called with its id before the program runs: when it fails, or when we die before it returns,
   // the program never runs. An error names the step that failed.
   [[nodiscard]] static absl::StatusOr<Process> Spawn(

@@ -23,9 +23,29 @@ absl::Status At(const std::string& file, const YAML::Mark& mark, const std::stri
   return absl::InvalidArgumentError(fmt::format("{}: line {}: {}", file, mark.line + 1, what));
 }
 
+// `crypto: {fips: true|false}`.
+absl::Status ApplyCrypto(const std::string& file, const YAML::Node& key, const YAML::Node& value,
+                         Settings& settings) {
+  if (!value.IsMap()) return At(file, key.Mark(), "crypto: must be a map with the key fips");
+  for (const auto& entry : value) {
+    const YAML::Mark mark = entry.first.Mark();
+    const auto name = entry.first.as<std::string>();
+    if (name != "fips") {
+      return At(file, mark, fmt::format("unknown key 'crypto.{}': known is fips", name));
+    }
+    const std::string text = entry.second.IsScalar() ? entry.second.Scalar() : "";
+    if (text != "true" && text != "false") {
+      return At(file, mark, "crypto.fips: is neither true nor false");
+    }
+    settings.provider = text == "true" ? keys::Provider::kFips : keys::Provider::kDefault;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ApplyOne(const std::string& file, const YAML::Node& key, const YAML::Node& value,
                       Settings& settings) {
   const std::string name = key.as<std::string>();
+  if (name == "crypto") return ApplyCrypto(file, key, value, settings);
   for (const Key& known : kKeys) {
     if (name != known.name) continue;
     if (!value.IsScalar() || value.Scalar().empty()) {
@@ -36,8 +56,9 @@ absl::Status ApplyOne(const std::string& file, const YAML::Node& key, const YAML
   }
   return At(
       file, key.Mark(),
-      fmt::format("unknown key '{}': known are state_dir, listen, enrolment_listen, log_level",
-                  name));
+      fmt::format(
+          "unknown key '{}': known are state_dir, listen, enrolment_listen, log_level, crypto",
+          name));
 }
 
 }  // namespace

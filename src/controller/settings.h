@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/socket.h"
+#include "keys/openssl_setup.h"
 
 namespace sealift::controller {
 
@@ -18,12 +19,13 @@ struct Settings {
   std::string listen = "0.0.0.0:7430";
   std::string enrolment_listen = "0.0.0.0:7431";
   std::string log_level = "info";
+  keys::Provider provider = keys::Provider::kDefault;  // crypto.fips
   bool operator==(const Settings&) const = default;
 };
 
 // ApplySettingsYaml overwrites what the YAML text names: state_dir, listen, enrolment_listen,
-// log_level. INVALID_ARGUMENT with file, line and key for anything else; `settings` is then
-// unspecified.
+// log_level, crypto.fips. INVALID_ARGUMENT with file, line and key for anything else; `settings` is
+// then unspecified.
 [[nodiscard]] absl::Status ApplySettingsYaml(const std::string& file, const std::string& yaml,
                                              Settings& settings);
 

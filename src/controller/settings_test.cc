@@ -14,10 +14,10 @@ TEST(SettingsTest, ReadsEveryKey) {
   Settings settings;
   ASSERT_TRUE(ApplySettingsYaml("c.yaml",
                                 "state_dir: /s\nlisten: 127.0.0.1:1\nenrolment_listen: '[::1]:2'\n"
-                                "log_level: debug\n",
+                                "log_level: debug\ncrypto: {fips: true}\n",
                                 settings)
                   .ok());
-  EXPECT_EQ(settings, (Settings{"/s", "127.0.0.1:1", "[::1]:2", "debug"}));
+  EXPECT_EQ(settings, (Settings{"/s", "127.0.0.1:1", "[::1]:2", "debug", keys::Provider::kFips}));
 }
 
 TEST(SettingsTest, KeepsDefaultsForWhatIsNotSaid) {
@@ -43,6 +43,10 @@ INSTANTIATE_TEST_SUITE_P(
     Every, BadSettingsTest,
     ::testing::Values(Bad{"log_level: info\nlissen: x\n", "line 2: unknown key 'lissen'"},
                       Bad{"listen: [a, b]\n", "line 1: listen"}, Bad{"listen:\n", "line 1: listen"},
+                      Bad{"crypto: on\n", "line 1: crypto: must be a map"},
+                      Bad{"crypto: {backend: openssl}\n", "line 1: unknown key 'crypto.backend'"},
+                      Bad{"crypto:\n  fips: 1\n", "line 2: crypto.fips: is neither"},
+                      Bad{"crypto: {fips: [true]}\n", "line 1: crypto.fips: is neither"},
                       Bad{"- listen\n", "line 1"}, Bad{"a: b\n\"x", "line"}));
 
 TEST(SettingsTest, ListensAtAnyFreePortWhenTold) {

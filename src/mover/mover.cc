@@ -34,9 +34,12 @@ void SendAtOnce(int connection) {
 
 }  // namespace
 
-Mover::Mover(base::UniqueFd agent, keys::RandomSource& random)
+Mover::Mover(base::UniqueFd agent, record::AeadBackend backend, keys::RandomSource& random,
+             const base::Clock& clock)
     : agent_(std::move(agent)),
+      backend_(backend),
       random_(random),
+      clock_(clock),
       next_counters_(steady_clock::now()),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   SEALIFT_CHECK(wake_.valid());
@@ -64,8 +67,8 @@ absl::Status Mover::Run() {
 }
 
 absl::Status Mover::Offer() {
-  SEALIFT_ASSIGN_OR_RETURN(backend_, record::BestBackend());
   SEALIFT_ASSIGN_OR_RETURN(receiver_, keys::HpkeReceiver::Generate());
+  offered_at_ = clock_.SinceBoot();
   return Tell(mover::Offer{receiver_->PublicKey(), std::string(record::AeadBackendName(backend_))});
 }
 
@@ -78,11 +81,18 @@ absl::Status Mover::Tell(const ControlMessage& message) const {
 
 absl::Status Mover::Loop() {
   while (!start_ || !AllEnded()) {
+    if (!start_) SEALIFT_RETURN_IF_ERROR(CheckKeyPairLifetime());
     SEALIFT_RETURN_IF_ERROR(PollOnce());
     SEALIFT_RETURN_IF_ERROR(HandleRelayEvents());
     if (start_) SEALIFT_RETURN_IF_ERROR(OnTimer());
   }
   return absl::OkStatus();
+}
+
+absl::Status Mover::CheckKeyPairLifetime() const {
+  if (clock_.SinceBoot() - offered_at_ <= kKeyPairLifetime) return absl::OkStatus();
+  return absl::DeadlineExceededError(fmt::format(
+      "no migration was started within {} s: the key pair is void", kKeyPairLifetime.count()));
 }
 
 bool Mover::AllEnded() const {
@@ -144,6 +154,7 @@ bool Mover::Awaited(std::uint16_t stream, std::uint32_t generation) const {
 
 absl::Status Mover::OnStart(const Start& start, std::vector<base::UniqueFd> fds) {
   if (start_) return absl::FailedPreconditionError("started twice");
+  SEALIFT_RETURN_IF_ERROR(CheckKeyPairLifetime());
   const bool is_source = start.role == Role::kSource;
   const std::size_t expected = is_source ? 2 : std::size_t{2} + start.spec.streams;
   SEALIFT_RETURN_IF_ERROR(keys::ValidateSpec(start.spec));
@@ -160,20 +171,20 @@ absl::Status Mover::OnStart(const Start& start, std::vector<base::UniqueFd> fds)
   }
   SEALIFT_ASSIGN_OR_RETURN(schedule_, keys::KeySchedule::Create(std::move(key), spec_hash));
   start_ = start;
-  SEALIFT_RETURN_IF_ERROR(MakeRelays(backend_));
+  SEALIFT_RETURN_IF_ERROR(MakeRelays());
   streams_[0].relay->SetChannel(std::move(fds[0]));
   (is_source ? channel_listener_ : network_listener_) = std::move(fds[1]);
   for (std::size_t i = 2; i < fds.size(); ++i) streams_[i - 1].relay->SetChannel(std::move(fds[i]));
   return absl::OkStatus();
 }
 
-absl::Status Mover::MakeRelays(record::AeadBackend backend) {
+absl::Status Mover::MakeRelays() {
   const Time now = steady_clock::now();
   RelayEvents& events = *this;
   streams_.resize(std::size_t{1} + start_->spec.streams);
   for (std::uint16_t i = 0; i <= start_->spec.streams; ++i) {
     const transport::StreamOptions options{
-        .backend = backend,
+        .backend = backend_,
         .stream = i,
         .sending = source() ? keys::Direction::kToDestination : keys::Direction::kToSource,
         .protection = start_->spec.protection};

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "base/clock.h"
 #include "base/socket.h"
 #include "base/unique_fd.h"
 #include "keys/hpke.h"
@@ -31,6 +32,9 @@ namespace sealift::mover {
 
 // ---- Chosen by us ----
 
+// A key pair lives this long from its offer, on the boot clock; a spec that comes later is refused.
+// The agent undoes a migration that was not started by then (agent::kStartLimit).
+inline constexpr std::chrono::seconds kKeyPairLifetime{60};
 // Without a connection of some stream for this long, the migration is given up.
 inline constexpr std::chrono::seconds kReconnectLimit{30};
 // Between two tries to connect one stream.
@@ -39,10 +43,16 @@ inline constexpr std::chrono::milliseconds kConnectBackoff{250};
 inline constexpr std::size_t kMaxHandshakes = 64;
 inline constexpr std::chrono::milliseconds kCountersEvery{250};
 
-// Mover runs one migration. `agent` is the socket to the agent.
+// Mover runs one migration. `agent` is the socket to the agent; `backend` has passed its self-test.
+//
+// It takes one Start, whose key opens only here, only once and only for the spec beside it (the
+// HPKE info is the spec's hash), within kKeyPairLifetime of its offer. Anything else ends the mover
+// with an error, and wipes what it holds.
 class Mover final : private RelayEvents, private Admission {
  public:
-  Mover(base::UniqueFd agent, keys::RandomSource& random);
+  // `random` and `clock` must outlive the mover.
+  Mover(base::UniqueFd agent, record::AeadBackend backend, keys::RandomSource& random,
+        const base::Clock& clock);
   ~Mover() override;
 
   // Run returns when the migration has ended on this side (OK) or has failed. Once started it does
@@ -94,10 +104,12 @@ class Mover final : private RelayEvents, private Admission {
   void Forget();
   [[nodiscard]] absl::Status Loop();
   [[nodiscard]] absl::Status Offer();
+  // DEADLINE_EXCEEDED once the key pair is too old to be used.
+  [[nodiscard]] absl::Status CheckKeyPairLifetime() const;
   [[nodiscard]] absl::Status PollOnce();
   [[nodiscard]] absl::Status OnAgentMessage();
   [[nodiscard]] absl::Status OnStart(const Start& start, std::vector<base::UniqueFd> fds);
-  [[nodiscard]] absl::Status MakeRelays(record::AeadBackend backend);
+  [[nodiscard]] absl::Status MakeRelays();
   [[nodiscard]] absl::Status OnAnswer(const ControlMessage& answer,
                                       std::vector<base::UniqueFd> fds);
   [[nodiscard]] absl::Status OnConnection(const Connection& message, base::UniqueFd connection);
@@ -122,9 +134,11 @@ class Mover final : private RelayEvents, private Admission {
   [[nodiscard]] bool source() const { return start_->role == Role::kSource; }
 
   base::UniqueFd agent_;
+  const record::AeadBackend backend_;
   keys::RandomSource& random_;
+  const base::Clock& clock_;
   std::unique_ptr<keys::HpkeReceiver> receiver_;
-  record::AeadBackend backend_ = record::AeadBackend::kOpenssl;
+  base::Duration offered_at_{};
 
   // Set by Start.
   std::optional<Start> start_;

@@ -75,6 +75,13 @@ std::string_view AeadBackendName(AeadBackend backend) {
   return backend == AeadBackend::kIpsecMb ? "ipsec-mb" : "openssl";
 }
 
+std::optional<AeadBackend> ParseAeadBackend(std::string_view name) {
+  for (const AeadBackend backend : {AeadBackend::kIpsecMb, AeadBackend::kOpenssl}) {
+    if (name == AeadBackendName(backend)) return backend;
+  }
+  return std::nullopt;
+}
+
 absl::StatusOr<std::unique_ptr<Aead>> MakeAead(AeadBackend backend, const keys::SecretBytes& key) {
   SEALIFT_CHECK(key.size() == keys::kAesKeySize);
   return backend == AeadBackend::kIpsecMb ? MakeIpsecMbAead(key) : MakeOpensslAead(key);
@@ -90,9 +97,16 @@ absl::Status SelfTest(AeadBackend backend) {
 }
 
 absl::StatusOr<AeadBackend> BestBackend() {
-  if (SelfTest(AeadBackend::kIpsecMb).ok()) return AeadBackend::kIpsecMb;
-  SEALIFT_RETURN_IF_ERROR(SelfTest(AeadBackend::kOpenssl));
-  return AeadBackend::kOpenssl;
+  const absl::Status fast = SelfTest(AeadBackend::kIpsecMb);
+  if (fast.ok()) return AeadBackend::kIpsecMb;
+  if (!absl::IsUnavailable(fast)) return fast;
+  return CheckedBackend(AeadBackend::kOpenssl);
+}
+
+absl::StatusOr<AeadBackend> CheckedBackend(std::optional<AeadBackend> wanted) {
+  if (!wanted) return BestBackend();
+  SEALIFT_RETURN_IF_ERROR(SelfTest(*wanted));
+  return *wanted;
 }
 
 }  // namespace sealift::record

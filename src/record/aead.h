@@ -2,8 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string_view>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/bytes.h"
@@ -14,8 +14,9 @@ namespace sealift::record {
 // AeadBackend is an implementation of AES-256-GCM.
 enum class AeadBackend { kIpsecMb, kOpenssl };
 
-// AeadBackendName gives "ipsec-mb" or "openssl".
+// AeadBackendName gives "ipsec-mb" or "openssl"; ParseAeadBackend reads it, nothing for other text.
 [[nodiscard]] std::string_view AeadBackendName(AeadBackend backend);
+[[nodiscard]] std::optional<AeadBackend> ParseAeadBackend(std::string_view name);
 
 // Aead is AES-256-GCM under one key. Resource; one thread at a time.
 class Aead {
@@ -41,8 +42,11 @@ class Aead {
 // power-on test.
 [[nodiscard]] absl::Status SelfTest(AeadBackend backend);
 
-// BestBackend is the fastest backend whose SelfTest passes: ipsec-mb when the CPU has AES-NI, else
-// OpenSSL.
+// BestBackend is the fastest backend of this CPU: ipsec-mb when it has AES-NI, else OpenSSL. A
+// self-test that fails is an error, never a reason to take the other one.
 [[nodiscard]] absl::StatusOr<AeadBackend> BestBackend();
+
+// CheckedBackend is `wanted` if its SelfTest passes, and BestBackend for no wish.
+[[nodiscard]] absl::StatusOr<AeadBackend> CheckedBackend(std::optional<AeadBackend> wanted);
 
 }  // namespace sealift::record

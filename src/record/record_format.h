@@ -43,12 +43,20 @@ inline constexpr std::size_t kAcknowledgementSize = 8;
 inline constexpr std::size_t kMaxPayload = keys::kMaxPayload;
 
 // Records sealed under one sub-key before the next rekey index: index = sequence >> kRekeyShift.
-// SP 800-38D §8.3 allows 2^32 invocations of a key; this is 2^20. They are at most sigma = 2^34
-// blocks of payload, and the advantage of telling AES-GCM from random bits is about sigma^2 / 2^129
-// = 2^-61, below the 2^-57 that RFC 8446 §5.5 accepts for TLS. One forgery attempt on a record of
-// 2^14 blocks succeeds with at most about 2^14 / 2^128, and costs the attacker the connection.
+// - Invocations: SP 800-38D §8.3 allows 2^32 of a key, and does not even ask that of who uses 96-bit
+//   deterministic IVs only, as we do; this is 2^20.
+// - Length of one message: SP 800-38D §5.2.1.1 allows 2^39 - 256 bits, 2^32 - 2 blocks; this is
+//   2^14 blocks.
+// - Amount: 2^20 records of 2^14 blocks and one for the tag are sigma = about 2^34 blocks (256
+// GiB).
+//   The advantage of telling AES-GCM from random bits is about sigma^2 / 2^129 = 2^-61, below the
+//   2^-57 that RFC 8446 §5.5 accepts for TLS.
+// - Forgery: one attempt on a record of 2^14 blocks succeeds with at most about 2^14 / 2^128 =
+//   2^-114, and costs the attacker the connection.
 inline constexpr unsigned kRekeyShift = keys::kRekeyShift;
 inline constexpr std::uint64_t kRecordsPerKey = std::uint64_t{1} << kRekeyShift;
+static_assert(kRecordsPerKey <= std::uint64_t{1} << 32, "SP 800-38D §8.3");
+static_assert(kMaxPayload / 16 * kRecordsPerKey <= std::uint64_t{1} << 34, "RFC 8446 §5.5");
 
 // A connection that acknowledges this often is broken (2^32 invocations of one key, SP 800-38D
 // §8.3).
@@ -60,7 +68,7 @@ inline constexpr std::uint64_t kMaxAcknowledgements = std::uint64_t{1} << 32;
 inline constexpr std::size_t kPreferredPayload = std::size_t{64} * 1024;
 
 // Sequencing says where a stream starts and how often it rekeys. The default is the protocol; only
-// tests of this folder pass another, to reach a rekey or the last sequence number.
+// tests pass another, to reach a rekey or the last sequence number.
 struct Sequencing {
   std::uint64_t first = 0;
   unsigned rekey_shift = kRekeyShift;

@@ -27,13 +27,14 @@ absl::Status BadConnection(const char* why) { return absl::PermissionDeniedError
 
 absl::StatusOr<Stream> Stream::Create(const keys::KeySchedule& schedule,
                                       const StreamOptions& options) {
-  SEALIFT_ASSIGN_OR_RETURN(record::Sealer sealer,
-                           record::Sealer::Create(schedule, options.backend, options.stream,
-                                                  options.sending, options.protection));
   SEALIFT_ASSIGN_OR_RETURN(
-      record::RecordOpener opener,
-      record::RecordOpener::Create(schedule, options.backend, options.stream,
-                                   keys::Opposite(options.sending), options.protection));
+      record::Sealer sealer,
+      record::Sealer::Create(schedule, options.backend, options.stream, options.sending,
+                             options.protection, options.sequencing));
+  SEALIFT_ASSIGN_OR_RETURN(record::RecordOpener opener,
+                           record::RecordOpener::Create(schedule, options.backend, options.stream,
+                                                        keys::Opposite(options.sending),
+                                                        options.protection, options.sequencing));
   return Stream(schedule, options, std::move(sealer), std::move(opener));
 }
 

@@ -47,6 +47,7 @@ struct StreamOptions {
   std::uint16_t stream = 0;
   keys::Direction sending = keys::Direction::kToDestination;
   keys::Protection protection = keys::Protection::kSealed;
+  record::Sequencing sequencing = {};  // the protocol's; a test may rekey sooner
 };
 
 // Delivery is one record for the owner. `payload` is valid until the next ReceiveBuffer(), also

@@ -36,10 +36,10 @@ keys::KeySchedule Schedule(std::uint8_t key = 1) {
 class End {
  public:
   explicit End(Direction sending, Protection protection = Protection::kSealed, std::uint8_t key = 1)
+      : End({record::AeadBackend::kOpenssl, kStream, sending, protection}, key) {}
+  explicit End(const StreamOptions& options, std::uint8_t key = 1)
       : schedule_(std::make_unique<keys::KeySchedule>(Schedule(key))),
-        stream_(Stream::Create(*schedule_,
-                               {record::AeadBackend::kOpenssl, kStream, sending, protection})
-                    .value()) {}
+        stream_(Stream::Create(*schedule_, options).value()) {}
 
   void Send(std::string_view text, RecordType type = RecordType::kData) {
     std::ranges::copy(base::AsBytes(text), stream_.PayloadBuffer().begin());
@@ -341,6 +341,95 @@ TEST_F(StreamTest, DeliversOnceWhereverTheConnectionIsLost) {
     EXPECT_TRUE(destination_.stream().send_ended() && destination_.stream().receive_ended());
   }
 }
+
+// Every fourth record has a new sub-key, and a connection is lost at every byte: before, at and
+// after each change, with records of up to four sub-keys waiting to be sent again.
+class RekeyTest : public StreamTest, public testing::WithParamInterface<record::AeadBackend> {
+ protected:
+  void Begin() {
+    const auto options = [](Direction sending) {
+      return StreamOptions{GetParam(), kStream, sending, Protection::kSealed, {.rekey_shift = 2}};
+    };
+    source_ = End(options(Direction::kToDestination));
+    destination_ = End(options(Direction::kToSource));
+  }
+};
+
+TEST_P(RekeyTest, CrossesSubKeysWhereverTheConnectionIsLost) {
+  if (!record::SelfTest(GetParam()).ok()) GTEST_SKIP() << "not on this CPU";
+  std::vector<std::string> all;
+  for (int i = 0; i < 15; ++i) all.push_back(std::to_string(i));
+  bool complete = false;
+  for (std::size_t cut = 0; !complete; cut += 5) {
+    SCOPED_TRACE(cut);
+    Begin();
+    for (const std::string& text : all) source_.Send(text);
+    source_.SendFinal();
+    for (const std::string& text : all) destination_.Send(text);
+    Connect(1);
+    const Bytes there = source_.Take(cut);
+    complete = there.size() < cut;
+    ASSERT_TRUE(destination_.Put(there).ok());
+    ASSERT_TRUE(source_.Put(destination_.Take(cut)).ok());
+    Connect(2);
+    Settle();
+    EXPECT_EQ(source_.arrived(), all);
+    std::vector<std::string> arrived = destination_.arrived();
+    EXPECT_EQ(arrived.back(), "");
+    arrived.pop_back();
+    EXPECT_EQ(arrived, all);
+  }
+}
+
+TEST_P(RekeyTest, GoesOnForManySubKeysAndConnections) {
+  if (!record::SelfTest(GetParam()).ok()) GTEST_SKIP() << "not on this CPU";
+  Begin();
+  std::string sent;
+  for (std::uint32_t generation = 1; generation <= 40; ++generation) {
+    Connect(generation);
+    for (int i = 0; i < 7; ++i) {
+      source_.Send(std::to_string(generation * 10 + static_cast<std::uint32_t>(i)));
+      sent += std::to_string(generation * 10 + static_cast<std::uint32_t>(i));
+    }
+    // The connection is lost in the middle of what was sent.
+    ASSERT_TRUE(destination_.Put(source_.Take(150 + generation * 37 % 300)).ok());
+  }
+  Connect(41);
+  Settle();
+  EXPECT_EQ(destination_.Text(), sent);
+  EXPECT_EQ(destination_.stream().next_expected(), 280U) << "70 sub-keys";
+}
+
+// One end with each backend: they agree on every sub-key.
+TEST_F(StreamTest, BackendsCrossSubKeysTogether) {
+  if (!record::SelfTest(record::AeadBackend::kIpsecMb).ok()) GTEST_SKIP() << "not on this CPU";
+  source_ = End({record::AeadBackend::kIpsecMb,
+                 kStream,
+                 Direction::kToDestination,
+                 Protection::kSealed,
+                 {.rekey_shift = 1}});
+  destination_ = End({record::AeadBackend::kOpenssl,
+                      kStream,
+                      Direction::kToSource,
+                      Protection::kSealed,
+                      {.rekey_shift = 1}});
+  Connect(1);
+  for (int i = 0; i < 20; ++i) {
+    source_.Send("there");
+    destination_.Send("back");
+    Settle();
+  }
+  EXPECT_EQ(destination_.arrived(), std::vector<std::string>(20, "there"));
+  EXPECT_EQ(source_.arrived(), std::vector<std::string>(20, "back"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, RekeyTest,
+                         testing::Values(record::AeadBackend::kIpsecMb,
+                                         record::AeadBackend::kOpenssl),
+                         [](const auto& backend) {
+                           return backend.param == record::AeadBackend::kIpsecMb ? "IpsecMb"
+                                                                                 : "Openssl";
+                         });
 
 TEST_F(StreamTest, ResendsByteForByte) {
   Connect(1);

@@ -1,0 +1,144 @@
+// Orders that this host refuses before it does anything: no mover is started for them, and there is
+// none to be found here.
+#include "agent/migration_keeper.h"
+
+#include "agent/testing.h"
+#include "base/status.h"
+
+namespace sealift::agent {
+namespace {
+
+using policy::EncryptionMode;
+
+constexpr char kSelf[] = "spiffe://sealift/host/a";
+constexpr char kPeer[] = "spiffe://sealift/host/b";
+
+class OrderTest : public AgentFixture {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(vms_.Recover().ok());
+    ASSERT_TRUE(log_.Load().ok());
+    ASSERT_TRUE(vms_.Put(Record()).ok());  // required, epoch 3
+    ASSERT_TRUE(vms_.Start("web1").ok());
+  }
+
+  static MigrationSettings Settings() {
+    MigrationSettings settings;
+    settings.mover.binary = "/nonexistent/sealift-mover";
+    settings.self = kSelf;
+    return settings;
+  }
+
+  // A good order for our VM to leave.
+  static MigrationOrder Leaving() {
+    MigrationOrder order;
+    order.spec.id.fill(std::byte{7});
+    order.spec.vm = "web1";
+    order.spec.source = kSelf;
+    order.spec.destination = kPeer;
+    order.spec.streams = 2;
+    order.mode = EncryptionMode::kRequired;
+    order.epoch = 3;
+    return order;
+  }
+  // A good order for another VM to come.
+  static MigrationOrder Coming() {
+    MigrationOrder order = Leaving();
+    order.spec.vm = "web2";
+    std::swap(order.spec.source, order.spec.destination);
+    return order;
+  }
+
+  absl::Status Leave(const MigrationOrder& order) {
+    return keeper_.PrepareSource(order, {{"127.0.0.1", 1}}).status();
+  }
+  absl::Status Come(const MigrationOrder& order) {
+    return keeper_.PrepareDestination(order, Record(order.spec.vm).definition, "127.0.0.1")
+        .status();
+  }
+  // What a good order comes to here: there is no mover to start.
+  static void ExpectAccepted(const absl::Status& status) {
+    EXPECT_NE(base::MessageOf(status).find("/nonexistent/sealift-mover"), std::string::npos)
+        << status;
+  }
+  void ExpectRefused(const absl::Status& status, absl::StatusCode code) {
+    EXPECT_EQ(status.code(), code) << status;
+    EXPECT_TRUE(keeper_.List().empty());
+    EXPECT_EQ(vms_.Get("web1")->status, VmStatus::kRunning);
+  }
+
+  base::SystemClock clock_;
+  hypervisor::FakeHypervisor hypervisor_{"/nowhere"};
+  Inventory inventory_{folder_ / "vms"};
+  MigrationLog log_{folder_ / "migrations"};
+  VmKeeper vms_{hypervisor_, inventory_, "boot-1"};
+  MigrationKeeper keeper_{Settings(), {hypervisor_, vms_, log_, clock_}};
+};
+
+TEST_F(OrderTest, GoodOrdersGetAsFarAsTheMover) {
+  ExpectAccepted(Leave(Leaving()));
+  ExpectAccepted(Come(Coming()));
+  EXPECT_EQ(vms_.Get("web1")->status, VmStatus::kRunning) << "given back";
+}
+
+TEST_F(OrderTest, AnOrderForAnotherHostIsRefused) {
+  MigrationOrder order = Leaving();
+  order.spec.source = "spiffe://sealift/host/c";
+  ExpectRefused(Leave(order), absl::StatusCode::kPermissionDenied);
+  order = Coming();
+  order.spec.destination = "spiffe://sealift/host/c";
+  ExpectRefused(Come(order), absl::StatusCode::kPermissionDenied);
+  ExpectRefused(Leave(Coming()), absl::StatusCode::kPermissionDenied);
+  ExpectRefused(Come(Leaving()), absl::StatusCode::kPermissionDenied);
+}
+
+TEST_F(OrderTest, AnOrderForAnotherVmOrEpochIsRefused) {
+  MigrationOrder order = Leaving();
+  order.spec.vm = "web9";
+  ExpectRefused(Leave(order), absl::StatusCode::kNotFound);
+  order = Leaving();
+  order.epoch = 2;
+  ExpectRefused(Leave(order), absl::StatusCode::kAborted);
+}
+
+TEST_F(OrderTest, AVmKeptAsRequiredDoesNotLeaveInTheClearWhateverTheOrderSays) {
+  for (const EncryptionMode mode :
+       {EncryptionMode::kDisabled, EncryptionMode::kOpportunistic, EncryptionMode::kRequired}) {
+    MigrationOrder order = Leaving();
+    order.spec.protection = keys::Protection::kPlain;
+    order.mode = mode;
+    ExpectRefused(Leave(order), absl::StatusCode::kPermissionDenied);
+  }
+}
+
+TEST_F(OrderTest, AVmKeptAsRequiredDoesNotGetAWeakerModeOnItsWay) {
+  for (const EncryptionMode mode : {EncryptionMode::kDisabled, EncryptionMode::kOpportunistic}) {
+    MigrationOrder order = Leaving();
+    order.mode = mode;
+    ExpectRefused(Leave(order), absl::StatusCode::kPermissionDenied);
+  }
+}
+
+TEST_F(OrderTest, ARequiredVmDoesNotComeInTheClear) {
+  MigrationOrder order = Coming();
+  order.spec.protection = keys::Protection::kPlain;
+  ExpectRefused(Come(order), absl::StatusCode::kPermissionDenied);
+  order.mode = EncryptionMode::kOpportunistic;
+  ExpectAccepted(Come(order));
+}
+
+TEST_F(OrderTest, AMigrationThatIsKnownIsNotPreparedAgain) {
+  MigrationRecord record;
+  record.id = base::ToHex(Leaving().spec.id);
+  record.vm = "web2";
+  record.role = MigrationRole::kSource;
+  record.step = migration::LedgerStep::kReleased;
+  ASSERT_TRUE(log_.Put(record).ok());
+  ASSERT_TRUE(keeper_.Recover().ok());
+  EXPECT_EQ(Leave(Leaving()).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(Come(Coming()).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(log_.Load()->size(), 1U) << "the record of the first one is untouched";
+}
+
+}  // namespace
+}  // namespace sealift::agent

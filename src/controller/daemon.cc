@@ -1,0 +1,108 @@
+#include "controller/daemon.h"
+
+#include <fmt/format.h>
+#include <systemd/sd-daemon.h>
+
+#include <csignal>
+#include <cstdio>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "cli/context.h"
+#include "controller/command_line.h"
+#include "controller/controller.h"
+#include "keys/openssl_setup.h"
+#include "keys/secret_bytes.h"
+#include "keys/self_test.h"
+#include "rpc/protocol.h"
+
+namespace sealift::controller {
+namespace {
+
+absl::Status WriteAdminContext(const std::string& path, const AdminContext& admin) {
+  SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(ParentOf(path)));
+  return cli::WriteContext(
+      path, {admin.controller, admin.trust_domain, admin.ca_pem, admin.identity_pem});
+}
+
+absl::Status Init(const InitCommand& command) {
+  const base::SystemClock clock;
+  SEALIFT_ASSIGN_OR_RETURN(const base::HostPort address,
+                           base::ParseHostPort(command.address, rpc::kControllerPort));
+  const auto write_context = [&](const AdminContext& admin) {
+    return WriteAdminContext(command.context_out, admin);
+  };
+  SEALIFT_RETURN_IF_ERROR(InitInstallation(command.state_dir, address, clock, write_context));
+  fmt::print(
+      "The certificate authority is in {}.\n"
+      "The administrator's context is {}: keep it secret.\n"
+      "Next: start sealift-controllerd, then add a host: sealift host add NAME --address ADDR\n",
+      command.state_dir, command.context_out);
+  return absl::OkStatus();
+}
+
+absl::Status NewAdminContext(const AdminContextCommand& command) {
+  const base::SystemClock clock;
+  SEALIFT_RETURN_IF_ERROR(
+      MakeAdminContext(command.state_dir, clock, [&](const AdminContext& admin) {
+        return WriteAdminContext(command.context_out, admin);
+      }));
+  fmt::print("The administrator's context is {}: keep it secret.\n", command.context_out);
+  return absl::OkStatus();
+}
+
+// Blocked before the first thread starts, so that they arrive at sigwait only.
+sigset_t BlockEndingSignals() {
+  sigset_t ending;
+  sigemptyset(&ending);
+  sigaddset(&ending, SIGTERM);
+  sigaddset(&ending, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &ending, nullptr);
+  return ending;
+}
+
+absl::Status Run(const RunCommand& command, keys::RandomSource& random) {
+  SEALIFT_RETURN_IF_ERROR(keys::ForbidDumping());
+  rpc::RequireTls13();
+  SEALIFT_ASSIGN_OR_RETURN(const Settings settings, SettingsOf(command));
+  SEALIFT_RETURN_IF_ERROR(base::SetUpLog("sealift-controllerd", settings.log_level));
+  SEALIFT_RETURN_IF_ERROR(keys::SetUpOpenssl(settings.provider));
+  SEALIFT_RETURN_IF_ERROR(keys::SelfTest());
+  const sigset_t ending = BlockEndingSignals();
+
+  const base::SystemClock clock;
+  SEALIFT_ASSIGN_OR_RETURN(const auto controller, Controller::Start(settings, clock, random));
+  spdlog::info("serving operators at port {}, joining hosts at port {}", controller->port(),
+               controller->enrolment_port());
+  SEALIFT_RETURN_IF_ERROR(
+      WriteReadyFile(command.ready_file, controller->port(), controller->enrolment_port()));
+  sd_notify(0, "READY=1");
+
+  int signal = 0;
+  sigwait(&ending, &signal);
+  spdlog::info("ending at signal {}", signal);
+  sd_notify(0, "STOPPING=1");
+  controller->Stop();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int RunDaemon(int argc, char** argv, keys::RandomSource& random) {
+  const auto command = ParseCommandLine(argc, argv);
+  if (const int* exit_code = std::get_if<int>(&command)) return *exit_code;
+  absl::Status status;
+  if (const auto* init = std::get_if<InitCommand>(&command)) {
+    status = Init(*init);
+  } else if (const auto* admin = std::get_if<AdminContextCommand>(&command)) {
+    status = NewAdminContext(*admin);
+  } else {
+    status = Run(std::get<RunCommand>(command), random);
+  }
+  if (status.ok()) return 0;
+  fmt::print(stderr, "sealift-controllerd: {}\n", base::MessageOf(status));
+  return absl::IsInvalidArgument(status) ? 2 : 1;
+}
+
+}  // namespace sealift::controller
