@@ -175,8 +175,8 @@ TEST(Csv, HasAColumnForEveryFieldOfAnyItem) {
 }
 
 TEST(Csv, QuotesWhatNeedsItAndDefusesFormulas) {
-  const Json data = Json::parse(R"([{"a": "x,y", "b": "say \"hi\"", "c": "two\nlines",
-                                     "d": "=1+1", "e": -5, "f": "@SUM(A1)"}])");
+  const Json data = Json::parse(R"json([{"a": "x,y", "b": "say \"hi\"", "c": "two\nlines",
+                                     "d": "=1+1", "e": -5, "f": "@SUM(A1)"}])json");
   EXPECT_EQ(ToCsv(data),
             "a,b,c,d,e,f\r\n"
             "\"x,y\",\"say \"\"hi\"\"\",\"two\nlines\",'=1+1,-5,'@SUM(A1)\r\n");
