@@ -44,10 +44,9 @@ absl::Status Init(const InitCommand& command) {
 
 absl::Status NewAdminContext(const AdminContextCommand& command) {
   const base::SystemClock clock;
-  SEALIFT_RETURN_IF_ERROR(
-      MakeAdminContext(command.state_dir, clock, [&](const AdminContext& admin) {
-        return WriteAdminContext(command.context_out, admin);
-      }));
+  SEALIFT_RETURN_IF_ERROR(MakeAdminContext(
+      command.state_dir, clock,
+      [&](const AdminContext& admin) { return WriteAdminContext(command.context_out, admin); }));
   fmt::print("The administrator's context is {}: keep it secret.\n", command.context_out);
   return absl::OkStatus();
 }

@@ -389,5 +389,40 @@ TEST_F(MigrationsTest, AVmOnItsWayIsLeftAlone) {
             grpc::StatusCode::FAILED_PRECONDITION);
 }
 
+// ---- A compromised agent: root on host c, with its valid certificate.
+
+TEST_F(MigrationsTest, AnAgentGetsNothingOfAMigrationItIsNoPartOf) {
+  FakeAgent c;
+  controller_.Join("c", c);
+  Copying();
+  EXPECT_EQ(c.Called("PrepareDestination") + c.Called("PrepareSource") + c.Called("StartMigration"),
+            0);
+  // Nor does it call anybody: neither the operators' methods nor the agent of another host.
+  OperatorClient as_operator = controller_.ClientWith(controller_.HostFiles("c"));
+  v1::ListMigrationsResponse migrations;
+  ShortCall list;
+  EXPECT_FALSE(as_operator.migrations->List(&list, {}, &migrations).ok());
+  const pki::Identity host_a{controller_.trust_domain(), pki::Role::kHost, "a"};
+  const auto as_controller = v1::AgentService::NewStub(rpc::MakeChannel(
+      {"127.0.0.1", a_.port()}, rpc::MakeChannelCredentials(controller_.HostFiles("c"), host_a)));
+  v1::AgentStatus status;
+  ShortCall ask;
+  EXPECT_FALSE(as_controller->GetStatus(&ask, {}, &status).ok());
+}
+
+TEST_F(MigrationsTest, AnAgentCannotTakeThePlaceOfAnotherHost) {
+  FakeAgent c;
+  controller_.Join("c", c);
+  c.Stop();
+  const auto address = base::ParseHostPort(controller_.AddressOf("b"), 0);
+  controller_.Lose("b", b_);
+  const int heard = c.Called("GetStatus");
+  c.Serve(controller_.HostFiles("c"), controller_.trust_domain(), address->port);
+  v1::Migration migration;
+  EXPECT_THAT(Start(migration).error_message(), HasSubstr("host b does not answer"));
+  EXPECT_EQ(c.Called("GetStatus"), heard) << "the controller does not speak to it";
+  EXPECT_EQ(c.Called("PrepareDestination"), 0);
+}
+
 }  // namespace
 }  // namespace sealift::controller

@@ -108,7 +108,7 @@ grpc::Status TestController::Enrol(const pki::JoinToken& token, const std::strin
   ShortCall call;
   const grpc::Status status = stub->Enrol(&call, request, &response);
   if (status.ok() && files != nullptr) {
-    *files = {folder_ / (host + ".pem"), ca_file_};
+    *files = HostFiles(host);
     SEALIFT_CHECK(
         base::WriteFileDurably(files->identity, key + response.certificate_chain_pem()).ok());
   }
@@ -130,7 +130,7 @@ void TestController::Lose(const std::string& name, FakeAgent& agent) {
 void TestController::Reconnect(const std::string& name, FakeAgent& agent) {
   const std::int64_t before = LastEvent();
   const auto address = base::ParseHostPort(AddressOf(name), 0);
-  agent.Serve({folder_ / (name + ".pem"), ca_file_}, trust_domain(), address->port);
+  agent.Serve(HostFiles(name), trust_domain(), address->port);
   SEALIFT_CHECK(AwaitEvent("host.ready", "host/" + name, before) != 0);
 }
 

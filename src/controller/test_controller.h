@@ -55,6 +55,10 @@ class TestController {
   [[nodiscard]] rpc::CredentialFiles admin_files() const {
     return {folder_ / "admin.pem", ca_file_};
   }
+  // HostFiles is the identity of a host that has joined.
+  [[nodiscard]] rpc::CredentialFiles HostFiles(const std::string& host) const {
+    return {folder_ / (host + ".pem"), ca_file_};
+  }
   [[nodiscard]] const StateFiles& files() const { return files_; }
   [[nodiscard]] const std::string& folder() const { return folder_.path(); }
   [[nodiscard]] std::string trust_domain() const { return context_.trust_domain; }
