@@ -55,6 +55,7 @@ grpc::Status PolicyServiceImpl::Check(grpc::ServerContext* context,
 absl::Status PolicyServiceImpl::Change(const v1::SetPolicyRequest& request, const Caller& caller,
                                        v1::Policy& response) {
   if (!request.group().empty()) SEALIFT_RETURN_IF_ERROR(pki::CheckName("group", request.group()));
+  const std::lock_guard lock(mutex_);
   SEALIFT_ASSIGN_OR_RETURN(const auto rows, store_.ListPolicies());
   const auto found = std::ranges::find(rows, request.group(), &store::PolicyRow::group);
   const store::PolicyRow before =

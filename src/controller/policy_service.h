@@ -1,6 +1,8 @@
 // PolicyService of the API: floors, default modes, and what they mean for moves.
 #pragma once
 
+#include <mutex>
+
 #include "controller/agents.h"
 #include "controller/edge.h"
 #include "controller/event_log.h"
@@ -33,6 +35,7 @@ class PolicyServiceImpl final : public v1::PolicyService::Service {
   AgentDirectory& agents_;
   VmSync& sync_;
   EventLog& events_;
+  std::mutex mutex_;  // held from reading a policy to writing it
 };
 
 }  // namespace sealift::controller

@@ -93,6 +93,7 @@ absl::StatusOr<std::vector<v1::User>> Users::List() {
 }
 
 absl::Status Users::Revoke(const std::string& name, const std::string& actor) {
+  const std::lock_guard lock(mutex_);
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::UserRow> users, store_.ListUsers());
   const auto user = std::ranges::find(users, name, &store::UserRow::name);
   if (user == users.end()) {

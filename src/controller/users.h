@@ -1,6 +1,7 @@
 // People and programs that may call the controller.
 #pragma once
 
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,7 @@ class Users {
   store::Store& store_;
   EventLog& events_;
   const base::Clock& clock_;
+  std::mutex mutex_;  // held from counting administrators to revoking one
 };
 
 }  // namespace sealift::controller

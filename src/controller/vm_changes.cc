@@ -112,12 +112,31 @@ absl::StatusOr<v1::SetVmsResponse> VmChanges::Apply(const v1::SetVmsRequest& req
                                                     const std::string& actor) {
   SEALIFT_RETURN_IF_ERROR(CheckRequest(request));
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
+  v1::SetVmsResponse response;
+  Batch batch;
+  {
+    const std::lock_guard lock(mutex_);
+    SEALIFT_ASSIGN_OR_RETURN(batch, Judge(request, modes, response));
+    if (request.dry_run() || batch.vms.empty()) return response;
+    SEALIFT_RETURN_IF_ERROR(Write(batch, actor));
+  }
+  for (const Batch::Pair& vm : batch.vms) sync_.CompareAgain(vm.after.host);
+  // Of one VM it is known whether its agent has heard; of many it is not yet.
+  const bool told = batch.vms.size() == 1 && TellAgent(batch.vms.front().after.name, modes);
+  for (v1::VmChanged& result : *response.mutable_results()) {
+    result.set_pending(result.changed() && !told);
+  }
+  return response;
+}
+
+absl::StatusOr<VmChanges::Batch> VmChanges::Judge(const v1::SetVmsRequest& request,
+                                                  const ModePolicy& modes,
+                                                  v1::SetVmsResponse& response) {
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::VmRow> rows, store_.ListVms());
   VmsByName vms;
   for (const store::VmRow& row : rows) vms[row.name] = row;
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<v1::VmChange> changes, Resolve(request, vms));
   Batch batch;
-  v1::SetVmsResponse response;
   for (const v1::VmChange& change : changes) {
     v1::VmChanged& result = *response.add_results();
     result.set_name(change.name());
@@ -128,7 +147,7 @@ absl::StatusOr<v1::SetVmsResponse> VmChanges::Apply(const v1::SetVmsRequest& req
       result.set_error(base::MessageOf(after.status()));
       continue;
     }
-    const store::VmRow& before = found->second;
+    const store::VmRow before = std::exchange(found->second, *after);
     result.set_ok(true);
     result.set_before(ModeOf(before));
     result.set_after(ModeOf(*after));
@@ -136,15 +155,7 @@ absl::StatusOr<v1::SetVmsResponse> VmChanges::Apply(const v1::SetVmsRequest& req
                        before.definition != after->definition);
     if (result.changed()) batch.vms.push_back({before, *after});
   }
-  if (request.dry_run() || batch.vms.empty()) return response;
-  SEALIFT_RETURN_IF_ERROR(Write(batch, actor));
-  for (const Batch::Pair& vm : batch.vms) sync_.CompareAgain(vm.after.host);
-  // Of one VM it is known whether its agent has heard; of many it is not yet.
-  const bool told = batch.vms.size() == 1 && TellAgent(batch.vms.front().after.name, modes);
-  for (v1::VmChanged& result : *response.mutable_results()) {
-    result.set_pending(result.changed() && !told);
-  }
-  return response;
+  return batch;
 }
 
 absl::Status VmChanges::Write(const Batch& batch, const std::string& actor) {

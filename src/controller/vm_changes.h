@@ -1,6 +1,7 @@
 // Changing modes, labels and flags of many VMs in one call.
 #pragma once
 
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,9 @@ class VmChanges {
 
  private:
   struct Batch;
+  // Judge gives one result per VM, and what there is to write. Needs mutex_, as does Write.
+  [[nodiscard]] absl::StatusOr<Batch> Judge(const v1::SetVmsRequest& request,
+                                            const ModePolicy& modes, v1::SetVmsResponse& response);
   [[nodiscard]] absl::Status Write(const Batch& batch, const std::string& actor);
   // TellAgent does not wait for the next report, and says whether the agent has heard.
   [[nodiscard]] bool TellAgent(const std::string& vm, const ModePolicy& modes);
@@ -37,6 +41,7 @@ class VmChanges {
   AgentDirectory& agents_;
   VmSync& sync_;
   EventLog& events_;
+  std::mutex mutex_;  // held from reading rows to writing them
 };
 
 }  // namespace sealift::controller
