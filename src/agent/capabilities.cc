@@ -20,14 +20,14 @@ std::string ReasonFor(const Crypto& crypto) {
 
 absl::Status ReportBackend(v1::HostCapabilities& report, AeadBackend backend,
                            const AeadSelfTest& self_test) {
-  const absl::Status tested = self_test(backend);
+  absl::Status tested = self_test(backend);
   if (tested.ok()) report.set_aead_backend(std::string(record::AeadBackendName(backend)));
   return tested;
 }
 
 absl::Status ReportWantedBackend(v1::HostCapabilities& report, const Crypto& crypto,
                                  const AeadSelfTest& self_test) {
-  const absl::Status tested = ReportBackend(report, *crypto.backend, self_test);
+  absl::Status tested = ReportBackend(report, *crypto.backend, self_test);
   report.set_aead_reason(ReasonFor(crypto));
   if (!absl::IsUnavailable(tested)) return tested;
   report.set_aead_reason(fmt::format("{}: {}", ReasonFor(crypto), base::MessageOf(tested)));
@@ -35,7 +35,7 @@ absl::Status ReportWantedBackend(v1::HostCapabilities& report, const Crypto& cry
 }
 
 absl::Status ReportFastestBackend(v1::HostCapabilities& report, const AeadSelfTest& self_test) {
-  const absl::Status fast = ReportBackend(report, AeadBackend::kIpsecMb, self_test);
+  absl::Status fast = ReportBackend(report, AeadBackend::kIpsecMb, self_test);
   if (!absl::IsUnavailable(fast)) return fast;
   report.set_aead_reason(base::MessageOf(fast));
   return ReportBackend(report, AeadBackend::kOpenssl, self_test);

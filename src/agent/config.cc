@@ -102,8 +102,8 @@ absl::Status SetCryptoField(Crypto& crypto, const YAML::Node& key, const YAML::N
   if (!value.IsScalar()) {
     return AtLine(key.Mark(), fmt::format("crypto.{}: must be one value", name));
   }
-  const absl::Status status = name == "backend" ? SetBackend(crypto, value.as<std::string>())
-                                                : SetFips(crypto, value.as<std::string>());
+  absl::Status status = name == "backend" ? SetBackend(crypto, value.as<std::string>())
+                                          : SetFips(crypto, value.as<std::string>());
   if (status.ok()) return status;
   return AtLine(value.Mark(), fmt::format("crypto.{}: {}", name, base::MessageOf(status)));
 }

@@ -2,15 +2,22 @@
 // process. The library is set up as in the daemons; hence a program of its own.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <openssl/crypto.h>
+#include <openssl/ec.h>
+#include <openssl/evp.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "keys/c_interop.h"
 #include "keys/hkdf.h"
 #include "keys/hpke.h"
 #include "keys/hpke_suite.h"
@@ -157,6 +164,19 @@ TEST_F(ResidueTest, TheSearchFindsWhatIsThere) {
   ExpectNoCopy("cleansed", scalar_);
 }
 
+TEST_F(ResidueTest, NothingOfWhatOpensslFreesOrMoves) {
+  constexpr std::size_t kSize = 66;
+  void* block = OPENSSL_malloc(kSize);
+  std::memcpy(block, scalar_.Unmask().bytes().data(), kSize);
+  block = OPENSSL_realloc(block, 100'000);
+  EXPECT_GE(Copies(scalar_), 1);
+  Cleanse({static_cast<std::byte*>(block), kSize});
+  ExpectNoCopy("where the block was", scalar_);
+  std::memcpy(block, scalar_.Unmask().bytes().data(), kSize);
+  OPENSSL_free(block);
+  ExpectNoCopy("what was freed", scalar_);
+}
+
 TEST_F(ResidueTest, NothingOfAPrivateKeyWhenItsPublicKeyWasMade) {
   ASSERT_TRUE(P521PublicKey(scalar_.Unmask()).ok());
   ExpectNoCopy("the private key", scalar_);
@@ -215,6 +235,30 @@ TEST_F(ResidueTest, NothingOfTheKeySchedule) {
   ExpectNoCopy("the pseudo-random key", Masked::Of(*pseudo_random_key));
   ASSERT_TRUE(HkdfExpand(*pseudo_random_key, base::AsBytes("info"), 32).ok());
   ExpectNoCopyAsHmacKey("the pseudo-random key", *pseudo_random_key);
+}
+
+// ---- Where OpenSSL keeps what it works with (docs/key_management.md)
+
+using Key = std::unique_ptr<EVP_PKEY, FreeWith<::EVP_PKEY_free>>;
+
+TEST(SecureHeap, HoldsPrivateKeysAsLongAsTheyLive) {
+  const Key warm_up(EVP_EC_gen("P-384"));  // random generators settle there too
+  const std::size_t before = CRYPTO_secure_used();
+  Key key(EVP_EC_gen("P-384"));
+  ASSERT_NE(key, nullptr);
+  EXPECT_GE(CRYPTO_secure_used(), before + 48);
+  key.reset();
+  EXPECT_EQ(CRYPTO_secure_used(), before);
+}
+
+// The documented exception: if this fails, OpenSSL has become better than the page says.
+TEST(SecureHeap, DoesNotHoldRoundKeys) {
+  const std::unique_ptr<EVP_CIPHER_CTX, FreeWith<::EVP_CIPHER_CTX_free>> context(
+      EVP_CIPHER_CTX_new());
+  const std::size_t before = CRYPTO_secure_used();
+  const unsigned char key[32] = {};
+  ASSERT_EQ(EVP_EncryptInit_ex(context.get(), EVP_aes_256_gcm(), nullptr, key, nullptr), 1);
+  EXPECT_EQ(CRYPTO_secure_used(), before);
 }
 
 }  // namespace

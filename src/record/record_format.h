@@ -43,12 +43,11 @@ inline constexpr std::size_t kAcknowledgementSize = 8;
 inline constexpr std::size_t kMaxPayload = keys::kMaxPayload;
 
 // Records sealed under one sub-key before the next rekey index: index = sequence >> kRekeyShift.
-// - Invocations: SP 800-38D §8.3 allows 2^32 of a key, and does not even ask that of who uses 96-bit
-//   deterministic IVs only, as we do; this is 2^20.
+// - Invocations: SP 800-38D §8.3 allows 2^32 of a key, and exempts those who, like us, only use
+//   96-bit deterministic IVs; this is 2^20.
 // - Length of one message: SP 800-38D §5.2.1.1 allows 2^39 - 256 bits, 2^32 - 2 blocks; this is
 //   2^14 blocks.
-// - Amount: 2^20 records of 2^14 blocks and one for the tag are sigma = about 2^34 blocks (256
-// GiB).
+// - Amount: 2^20 records of 2^14 blocks and one for the tag are sigma = about 2^34 blocks, 256 GiB.
 //   The advantage of telling AES-GCM from random bits is about sigma^2 / 2^129 = 2^-61, below the
 //   2^-57 that RFC 8446 §5.5 accepts for TLS.
 // - Forgery: one attempt on a record of 2^14 blocks succeeds with at most about 2^14 / 2^128 =

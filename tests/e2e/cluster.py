@@ -1,6 +1,8 @@
 """A controller and agents, the real programs, on hosts of network.py."""
 
 import json
+import os
+import pathlib
 import shutil
 import socket
 import subprocess
@@ -10,6 +12,21 @@ import network
 from guest import INITRD, KERNEL, Console
 
 _START_SECONDS = 30
+
+
+def processes(program, under):
+    """Pids of the programs of that name whose command line names `under`."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if pathlib.Path(os.fsdecode(words[0])).name == program and any(str(under).encode() in word for word in words):
+            found.append(int(entry.name))
+    return found
 
 
 class CommandFailed(AssertionError):
@@ -23,10 +40,12 @@ class CommandFailed(AssertionError):
 
 
 class Cluster:
-    """`test` is a harness.TestCase: its folder holds everything, and it ends everything."""
+    """`test` is a harness.TestCase: its folder holds everything, and it ends everything. `controller_command` is
+    what runs as the controller, instead of the program that is shipped."""
 
-    def __init__(self, test, hosts=("a", "b"), agent_settings=None):
+    def __init__(self, test, hosts=("a", "b"), agent_settings=None, controller_command=None):
         self._test = test
+        self._controller_command = controller_command or [harness.binary("sealift-controllerd")]
         self.dir = test.dir
         self.dir.chmod(0o755)  # QEMU runs as another user
         self.agent_settings = agent_settings or {}
@@ -54,7 +73,7 @@ class Cluster:
         ready.unlink(missing_ok=True)
         here = self.network.switch
         process = self._test.start("controller", here.command(
-            [harness.binary("sealift-controllerd"), "run", "--state-dir", self.dir / "controller",
+            [*self._controller_command, "run", "--state-dir", self.dir / "controller",
              "--listen", f"{here.address}:{self._controller_ports[0]}",
              "--enrolment-listen", f"{here.address}:{self._controller_ports[1]}",
              "--log-level", "debug", "--ready-file", ready]))
@@ -98,6 +117,15 @@ class Cluster:
     def wait_for_host(self, host, state="ready"):
         harness.wait_for(lambda: self.json("host", "show", host)["state"] == state, _START_SECONDS,
                          f"host {host} to be {state}")
+
+    @property
+    def ports(self):
+        """The TCP ports of controller and agents."""
+        return [*self._controller_ports, *self._ports.values()]
+
+    def processes(self, program):
+        """Pids of the programs of that name that belong to this cluster."""
+        return processes(program, self.dir)
 
     # -- The command line
 

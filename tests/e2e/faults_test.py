@@ -2,28 +2,11 @@
 """What happens to the guest when something else dies."""
 
 import os
-import pathlib
 import re
 import signal
 
 import harness
-from cluster import Cluster, CommandFailed
-
-
-def processes(program, under):
-    """Pids of the programs of that name below this process whose command line or descriptors name `under`."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if pathlib.Path(os.fsdecode(words[0])).name == program and any(str(under).encode() in word for word in words):
-            found.append(int(entry.name))
-    return found
-
+from cluster import Cluster, CommandFailed, processes
 
 FILL = 96  # MiB of memory that the guest writes
 ENDS = ("completed", "failed", "cancelled")
