@@ -13,6 +13,7 @@ void EventLog::Add(std::string_view type, const std::string& subject, std::strin
 void EventLog::AddAll(std::string_view type, std::string_view actor,
                       const std::vector<std::pair<std::string, std::string>>& entries) {
   std::vector<store::EventRow> rows;
+  if (entries.empty()) return;
   for (const auto& [subject, text] : entries) {
     spdlog::info("{} {} by {}: {}", type, subject, actor, text);
     rows.push_back(RowOf(type, subject, actor, text));

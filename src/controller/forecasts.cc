@@ -7,14 +7,17 @@
 namespace sealift::controller {
 namespace {
 
+// A host that is gone between two looks at the store has no forecasts.
 absl::StatusOr<std::vector<v1::MoveForecast>> Forecast(
-    const store::VmRow& vm, const ModePolicy& modes,
+    const store::VmRow& vm, const hypervisor::VmDefinition& definition, const ModePolicy& modes,
     const std::map<std::string, HostFacts>& hosts) {
   std::vector<v1::MoveForecast> forecasts;
+  const auto source = hosts.find(vm.host);
+  if (source == hosts.end()) return forecasts;
   for (const auto& [name, facts] : hosts) {
     if (name == vm.host) continue;
     SEALIFT_ASSIGN_OR_RETURN(const MigrationQuestion question,
-                             MakeQuestion(vm, modes, hosts.at(vm.host), facts));
+                             MakeQuestion(vm, definition, modes, source->second, facts));
     forecasts.push_back(ForecastMove(question));
   }
   return forecasts;
@@ -22,11 +25,12 @@ absl::StatusOr<std::vector<v1::MoveForecast>> Forecast(
 
 }  // namespace
 
-absl::StatusOr<MigrationQuestion> MakeQuestion(const store::VmRow& vm, const ModePolicy& modes,
-                                               const HostFacts& source,
+absl::StatusOr<MigrationQuestion> MakeQuestion(const store::VmRow& vm,
+                                               const hypervisor::VmDefinition& definition,
+                                               const ModePolicy& modes, const HostFacts& source,
                                                const HostFacts& destination) {
   MigrationQuestion question;
-  SEALIFT_ASSIGN_OR_RETURN(question.vm, hypervisor::ParseVmDefinition(vm.definition));
+  question.vm = definition;
   SEALIFT_ASSIGN_OR_RETURN(question.mode, modes.EffectiveAt(vm, {source.name, destination.name}));
   question.source = source;
   question.destination = destination;
@@ -48,7 +52,8 @@ absl::StatusOr<Forecasts> Forecasts::Make(store::Store& store, AgentDirectory& a
 }
 
 absl::StatusOr<std::vector<v1::MoveForecast>> Forecasts::Of(const store::VmRow& vm) const {
-  return Forecast(vm, modes_, hosts_);
+  SEALIFT_ASSIGN_OR_RETURN(const auto definition, hypervisor::ParseVmDefinition(vm.definition));
+  return Forecast(vm, definition, modes_, hosts_);
 }
 
 absl::StatusOr<std::vector<v1::DrainStep>> Forecasts::Drain(const std::string& host) const {
@@ -72,7 +77,8 @@ absl::StatusOr<v1::DrainStep> Forecasts::Place(const store::VmRow& vm,
     step.set_reason(fmt::format("VM {} is not running: it stays on host {}", vm.name, vm.host));
     return step;
   }
-  SEALIFT_ASSIGN_OR_RETURN(const auto forecasts, Forecast(vm, modes_, hosts));
+  SEALIFT_ASSIGN_OR_RETURN(const auto definition, hypervisor::ParseVmDefinition(vm.definition));
+  SEALIFT_ASSIGN_OR_RETURN(const auto forecasts, Forecast(vm, definition, modes_, hosts));
   if (forecasts.empty()) step.set_reason("there is no other host");
   std::uint64_t most_memory = 0;
   for (const v1::MoveForecast& forecast : forecasts) {
@@ -91,7 +97,6 @@ absl::StatusOr<v1::DrainStep> Forecasts::Place(const store::VmRow& vm,
     }
   }
   if (step.to().empty()) return step;
-  SEALIFT_ASSIGN_OR_RETURN(const auto definition, hypervisor::ParseVmDefinition(vm.definition));
   v1::HostCapabilities& chosen = hosts.at(step.to()).capabilities;
   chosen.set_memory_available_bytes(chosen.memory_available_bytes() - definition.memory_bytes);
   return step;

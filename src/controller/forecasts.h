@@ -9,16 +9,16 @@
 #include "controller/agents.h"
 #include "controller/mode_policy.h"
 #include "controller/planner.h"
+#include "hypervisor/vm_definition.h"
 #include "sealift/v1/controller.pb.h"
 #include "store/store.h"
 
 namespace sealift::controller {
 
-// MakeQuestion gathers what the planner asks of a VM and two hosts, from their last reports.
-[[nodiscard]] absl::StatusOr<MigrationQuestion> MakeQuestion(const store::VmRow& vm,
-                                                             const ModePolicy& modes,
-                                                             const HostFacts& source,
-                                                             const HostFacts& destination);
+// MakeQuestion gathers what the planner asks of a VM and two hosts. `definition` is the VM's.
+[[nodiscard]] absl::StatusOr<MigrationQuestion> MakeQuestion(
+    const store::VmRow& vm, const hypervisor::VmDefinition& definition, const ModePolicy& modes,
+    const HostFacts& source, const HostFacts& destination);
 
 // Forecasts looks at all hosts of one moment, from the last reports of their agents. A value.
 class Forecasts {

@@ -113,9 +113,10 @@ absl::StatusOr<MigrationQuestion> MigrationRunner::Ask(const MigrationRequest& r
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(parts_.store));
   const HostView source = parts_.agents.Refresh(from.name);
   SEALIFT_RETURN_IF_ERROR(TellMode(vm, source, modes));
-  SEALIFT_ASSIGN_OR_RETURN(
-      MigrationQuestion question,
-      MakeQuestion(vm, modes, FactsOf(from, source), FactsOf(to, parts_.agents.Refresh(to.name))));
+  SEALIFT_ASSIGN_OR_RETURN(const auto definition, hypervisor::ParseVmDefinition(vm.definition));
+  SEALIFT_ASSIGN_OR_RETURN(MigrationQuestion question,
+                           MakeQuestion(vm, definition, modes, FactsOf(from, source),
+                                        FactsOf(to, parts_.agents.Refresh(to.name))));
   SEALIFT_ASSIGN_OR_RETURN(const auto under_way, parts_.store.FindRunningMigration(vm.name));
   if (under_way) question.migration_under_way = under_way->id;
   const v1::AgentVm* reported = source.status ? FindAgentVm(*source.status, vm.name) : nullptr;

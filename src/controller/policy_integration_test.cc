@@ -278,7 +278,8 @@ TEST_F(PolicyTest, AVmShowsWhatWouldHappenNow) {
     status.mutable_capabilities()->clear_aead_backend();
     status.mutable_capabilities()->set_aead_reason("crypto is off");
   });
-  while (controller_.GetVm("web1").moves(0).outcome() == v1::MOVE_OUTCOME_ENCRYPTED) {
+  for (int i = 0; i < 1000; ++i) {
+    if (controller_.GetVm("web1").moves(0).outcome() != v1::MOVE_OUTCOME_ENCRYPTED) break;
   }
   EXPECT_EQ(controller_.GetVm("web1").moves(0).outcome(), v1::MOVE_OUTCOME_REFUSED);
   EXPECT_THAT(controller_.GetVm("web1").moves(0).reason(), HasSubstr("crypto is off"));

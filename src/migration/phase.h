@@ -33,7 +33,8 @@ namespace sealift::migration {
 inline constexpr std::chrono::seconds kEstablishLimit{30};
 // From the guest's stop to the written commit; a switch-over that takes longer is rolled back.
 inline constexpr std::chrono::seconds kSwitchoverLimit{3};
-// How long a guest that is to run, and does not, is tried again before a person has to look.
+// How long a guest that is to run, and does not, is tried again. After it a destination leaves the
+// guest, which is its own, as it is; a source goes on trying.
 inline constexpr std::chrono::seconds kRunLimit{30};
 // How often a waiting phase looks at cancellation, health and progress.
 inline constexpr std::chrono::milliseconds kLookEvery{200};

@@ -12,6 +12,7 @@ namespace sealift::migration {
 namespace {
 
 using hypervisor::MigrationState;
+using hypervisor::RunState;
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
@@ -163,6 +164,12 @@ absl::Status SourceMigration::TryToGoOn() {
   return vm_.Continue();
 }
 
+// Nobody else would let a guest go on that we have stopped: it is never given up.
+bool SourceMigration::StandsStill() {
+  const RunState state = vm_.State().value_or(RunState::kPaused);
+  return state != RunState::kRunning && state != RunState::kGone;
+}
+
 Ended SourceMigration::RollBack(const absl::Status& why) {
   Ended ended = EndedBy(why);
   // Where this fails "delegated" is on disk, which a restart rolls back as well.
@@ -175,12 +182,11 @@ Ended SourceMigration::GoOnHere(Ended ended) {
   static_cast<void>(mover_.SendToPeer({PeerMessageType::kAbort, ended.reason}));
   // QEMU may hang in its own socket until the mover closes it.
   mover_.Kill();
-  absl::Status status = MakeRun(vm_, board_, clock_, [this] { return TryToGoOn(); });
+  absl::Status status;
+  do {
+    status = MakeRun(vm_, board_, clock_, [this] { return TryToGoOn(); });
+  } while (!status.ok() && StandsStill());
   if (!status.ok()) ended.reason += "; resume at the source: " + base::MessageOf(status);
-  const absl::StatusOr<hypervisor::RunState> state = vm_.State();
-  const bool gone = state.ok() && *state == hypervisor::RunState::kGone;
-  // A guest that is stuck is not left to itself: a restart of the agent tries again.
-  if (!status.ok() && !gone) return ended;
   status = ledger_.Write(LedgerStep::kResumed);
   if (!status.ok()) ended.reason += "; the ledger: " + base::MessageOf(status);
   return ended;

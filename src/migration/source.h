@@ -48,9 +48,11 @@ class SourceMigration {
   void PostProgress();
   // RollBack makes the guest go on here, where no commit is on disk.
   [[nodiscard]] Ended RollBack(const absl::Status& why);
-  // GoOnHere makes the guest go on here, where the commit is not on disk, or the abort after it.
+  // GoOnHere makes the guest go on here, where the commit is not on disk, or the abort after it. It
+  // returns when the guest runs or its process is gone.
   [[nodiscard]] Ended GoOnHere(Ended ended);
   [[nodiscard]] absl::Status TryToGoOn();
+  [[nodiscard]] bool StandsStill();
 
   const SourceOptions options_;
   hypervisor::Vm& vm_;

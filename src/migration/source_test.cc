@@ -335,6 +335,24 @@ TEST_F(SwitchingTest, RollsBackWhenTheHypervisorDoesNotGoOn) {
   ExpectGuestRunsHere();
 }
 
+TEST_F(SwitchingTest, AGuestThatStandsStillIsNeverGivenUp) {
+  qemu_.FailCall("ContinueSwitchover", absl::InternalError("wrong state"));
+  qemu_.FailCall("CancelOutgoing", absl::DeadlineExceededError("it does not answer"));
+  const base::Duration start = clock_.SinceBoot();
+  std::function<void()> look = [&] {
+    EXPECT_FALSE(journal_.Has("ledger resumed"));
+    if (clock_.SinceBoot() - start > 4 * kRunLimit) {
+      return qemu_.FailCall("CancelOutgoing", absl::OkStatus());
+    }
+    journal_.When("vm CancelOutgoing", look);
+  };
+  journal_.When("vm CancelOutgoing", look);
+  RunToEnded();
+  EXPECT_GT(clock_.SinceBoot() - start, 4 * kRunLimit);
+  EXPECT_TRUE(journal_.Has("ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
 TEST_F(SwitchingTest, RollsBackWhenTheHypervisorFails) {
   OnceSending([this] { qemu_.SetOutgoing(MigrationState::kFailed); });
   EXPECT_THAT(RunToEnded().reason, HasSubstr("could not hand over"));
@@ -572,10 +590,11 @@ TEST_F(RollBackTest, TheGuestGoesOnThoughThatCouldNotBeWritten) {
   ExpectGuestRunsHere();
 }
 
-TEST_F(RollBackTest, AGuestThatDoesNotGoOnIsNotWrittenDownAsResumed) {
+// A copy that cannot be recalled does not stop the guest, which runs on.
+TEST_F(RollBackTest, ARunningGuestIsGivenBackThoughItsCopyCouldNotBeRecalled) {
   qemu_.FailCall("CancelOutgoing", absl::DeadlineExceededError("it does not answer"));
   EXPECT_THAT(RunToEnded().reason, HasSubstr("it does not answer"));
-  EXPECT_FALSE(journal_.Has("ledger resumed"));
+  EXPECT_TRUE(journal_.Has("ledger resumed"));
 }
 
 TEST_F(RollBackTest, AGuestThatDoesNotGoOnAtOnceIsTriedAgain) {

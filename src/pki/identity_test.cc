@@ -40,7 +40,7 @@ INSTANTIATE_TEST_SUITE_P(
                     "spiffe://d/host/a_b", "spiffe://d/host/..", "spiffe://d/host/a%62",
                     "spiffe://d/host/a?x=1", "spiffe://d/host/a#x", "spiffe://d:443/host/a",
                     "spiffe://user@d/host/a", "spiffe://d/controller/", "spiffe://d/controller/a",
-                    "spiffe://d/controllers", "spiffe://d/Controller", "spiffe://d/root/a",
+                    "spiffe://d/controllers", "spiffe://d/Controller", "spiffe://d/guest/a",
                     "spiffe://d/operator/", "spiffe://d/host/\xc3\xa4",
                     std::string("spiffe://d/host/a\0", 18), std::string("spiffe://d/host/a\0b", 19),
                     "spiffe://d/host/a\n", "spiffe://d/host/" + std::string(64, 'a'),
