@@ -108,6 +108,14 @@ class StagedVm final : public hypervisor::Vm {
     vm_.OnExit(std::move(callback));
   }
 
+  absl::StatusOr<std::vector<hypervisor::MemoryBlock>> SharedMemory() override {
+    return vm_.SharedMemory();
+  }
+  absl::StatusOr<hypervisor::WriteTracking> BeginTracking() override { return vm_.BeginTracking(); }
+  absl::Status EndTracking() override { return vm_.EndTracking(); }
+  absl::Status Suspend() override { return vm_.Suspend(); }
+  absl::Status Resume() override { return vm_.Resume(); }
+
   absl::Status StartOutgoing(const std::string& path,
                              const hypervisor::MigrationParameters& parameters) override {
     return stage_.Do("vm StartOutgoing", [&] { return vm_.StartOutgoing(path, parameters); });
