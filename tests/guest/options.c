@@ -49,6 +49,8 @@ static void ParseOption(const char* name, char* value, struct Options* options) 
     ParseCanary(value, options);
   } else if (strcmp(name, "guest.journal") == 0) {
     options->journal = ParseNumber(name, value) != 0;
+  } else if (strcmp(name, "guest.readback") == 0) {
+    options->readback = ParseNumber(name, value) != 0;
   } else if (strcmp(name, "guest.ip") == 0) {
     ParseAddress(value, options);
   } else {
