@@ -152,10 +152,13 @@ absl::Status PageSource::LookAt(const Stripe& stripe) {
 
 // Protects before it reads: what is written after this is found by the next round.
 absl::StatusOr<std::vector<PageRange>> PageSource::Candidates(const Stripe& stripe) {
-  std::vector<PageRange> written;
-  SEALIFT_RETURN_IF_ERROR(scanners_[stripe.block].Scan(stripe.first, stripe.end, written));
-  if (round_ > 1) return written;
-  // In the first round everything counts as written, also what the guest has never touched.
+  WriteScanner& scanner = scanners_[stripe.block];
+  if (round_ > 1) {
+    std::vector<PageRange> written;
+    SEALIFT_RETURN_IF_ERROR(scanner.Scan(stripe.first, stripe.end, written));
+    return written;
+  }
+  SEALIFT_RETURN_IF_ERROR(scanner.Begin(stripe.first, stripe.end));
   std::vector<PageRange> populated;
   for (std::uint64_t at = stripe.first; at < stripe.end;) {
     SEALIFT_ASSIGN_OR_RETURN(const GuestMemory::Run run,

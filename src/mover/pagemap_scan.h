@@ -22,6 +22,12 @@ struct PagemapScan {  // struct pm_scan_arg
   std::uint64_t return_mask;
 };
 
+struct PagemapRegion {  // struct page_region: a run of pages
+  std::uint64_t start;  // address
+  std::uint64_t end;
+  std::uint64_t categories;
+};
+
 inline constexpr unsigned long kPagemapScanCall = _IOWR('f', 16, PagemapScan);
 inline constexpr std::uint64_t kPagemapScanWriteProtect = 1U << 0;  // PM_SCAN_WP_MATCHING
 inline constexpr std::uint64_t kPagemapScanCheckAsync = 1U << 1;    // PM_SCAN_CHECK_WPASYNC

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
 
 #include "base/unique_fd.h"
 #include "mover/page_message.h"
@@ -20,8 +21,11 @@ namespace sealift::mover::testing {
 
 class TestMemory {
  public:
-  explicit TestMemory(std::uint64_t pages) : size_(pages * kPageSize) {
-    file_.reset(memfd_create("test-ram", MFD_CLOEXEC));
+  explicit TestMemory(std::uint64_t pages)
+      : TestMemory(pages, base::UniqueFd(memfd_create("test-ram", MFD_CLOEXEC))) {}
+  // In an empty `file`.
+  TestMemory(std::uint64_t pages, base::UniqueFd file)
+      : size_(pages * kPageSize), file_(std::move(file)) {
     EXPECT_EQ(ftruncate(file_.get(), static_cast<off_t>(size_)), 0);
     void* memory = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
     EXPECT_NE(memory, MAP_FAILED);
@@ -67,6 +71,20 @@ class TestMemory {
   base::UniqueFd file_;
   std::byte* memory_ = nullptr;
 };
+
+// A memory file of huge pages, whatever the host's setting for memory files is.
+inline base::UniqueFd HugeFile() {
+  const auto call = [](long number, auto... arguments) {
+    return static_cast<int>(syscall(number, arguments...));
+  };
+  const base::UniqueFd context(call(SYS_fsopen, "tmpfs", 0));
+  constexpr int kSetString = 1;  // FSCONFIG_SET_STRING
+  constexpr int kCreate = 6;     // FSCONFIG_CMD_CREATE
+  EXPECT_EQ(call(SYS_fsconfig, context.get(), kSetString, "huge", "always", 0), 0);
+  EXPECT_EQ(call(SYS_fsconfig, context.get(), kCreate, nullptr, nullptr, 0), 0);
+  const base::UniqueFd mount(call(SYS_fsmount, context.get(), 0, 0));
+  return base::UniqueFd(openat(mount.get(), "ram", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+}
 
 // Tracking is what an agent prepares in the VM's process: writes to the memory are found by
 // PAGEMAP_SCAN for as long as a duplicate of the userfaultfd is open.

@@ -2,36 +2,58 @@
 
 #include <sys/ioctl.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <span>
 #include <utility>
 
 #include "base/status.h"
 #include "mover/pagemap_scan.h"
 
 namespace sealift::mover {
+namespace {
+
+// The kernel splits the mapping of a huge page when it is asked about a part of it.
+constexpr std::uint64_t kPartOfHugePage = (std::uint64_t{1} << 20) / kPageSize;
+
+absl::Status Lost(int error) {
+  return base::ErrnoStatus("find the written pages of the guest", error);
+}
+
+}  // namespace
+
+PagemapScan WriteScanner::Request(std::uint64_t first, std::uint64_t end) const {
+  PagemapScan scan{};
+  scan.size = sizeof scan;
+  // CHECK_WPASYNC: memory that is not registered is an error, and not "nothing was written".
+  scan.flags = kPagemapScanWriteProtect | kPagemapScanCheckAsync;
+  scan.start = address_ + first * kPageSize;
+  scan.end = address_ + end * kPageSize;
+  scan.category_mask = kPageIsWritten;
+  scan.return_mask = kPageIsWritten;
+  return scan;
+}
+
+absl::Status WriteScanner::Begin(std::uint64_t first, std::uint64_t end) const {
+  for (std::uint64_t at = first; at < end; at += kPartOfHugePage) {
+    PagemapScan scan = Request(at, std::min(at + kPartOfHugePage, end));
+    if (ioctl(pagemap_, kPagemapScanCall, &scan) < 0) return Lost(errno);
+  }
+  return absl::OkStatus();
+}
 
 absl::Status WriteScanner::Scan(std::uint64_t first, std::uint64_t end,
                                 std::vector<PageRange>& written) {
-  const std::uint64_t stop = address_ + end * kPageSize;
-  std::uint64_t at = address_ + first * kPageSize;
-  while (at < stop) {
-    PagemapScan scan{};
-    scan.size = sizeof scan;
-    // CHECK_WPASYNC: memory that is not registered is an error, and not "nothing was written".
-    scan.flags = kPagemapScanWriteProtect | kPagemapScanCheckAsync;
-    scan.start = at;
-    scan.end = stop;
-    scan.regions = reinterpret_cast<std::uintptr_t>(regions_.data());
-    scan.regions_size = regions_.size();
-    scan.category_mask = kPageIsWritten;
-    scan.return_mask = kPageIsWritten;
+  PagemapScan scan = Request(first, end);
+  scan.regions = reinterpret_cast<std::uintptr_t>(regions_.data());
+  scan.regions_size = regions_.size();
+  for (; scan.start < scan.end; scan.start = scan.walk_end) {
     const int found = ioctl(pagemap_, kPagemapScanCall, &scan);
-    if (found < 0) return base::ErrnoStatus("find the written pages of the guest", errno);
+    if (found < 0) return Lost(errno);
     for (const PagemapRegion& region : std::span(regions_).first(static_cast<std::size_t>(found))) {
       written.push_back({block_, (region.start - address_) / kPageSize,
                          static_cast<std::uint32_t>((region.end - region.start) / kPageSize)});
     }
-    at = scan.walk_end;
   }
   return absl::OkStatus();
 }

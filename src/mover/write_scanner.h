@@ -7,15 +7,9 @@
 
 #include "absl/status/status.h"
 #include "mover/page_message.h"
+#include "mover/pagemap_scan.h"
 
 namespace sealift::mover {
-
-// PagemapRegion is struct page_region of linux/fs.h (Linux 6.7): a run of pages.
-struct PagemapRegion {
-  std::uint64_t start = 0;  // address
-  std::uint64_t end = 0;
-  std::uint64_t categories = 0;
-};
 
 // WriteScanner asks the kernel (PAGEMAP_SCAN) about one block of a process whose mapping of it is
 // registered with a userfaultfd for asynchronous write-protection. A scan protects what it reports,
@@ -27,13 +21,17 @@ class WriteScanner {
   WriteScanner(int pagemap, std::uint64_t address, std::uint16_t block)
       : pagemap_(pagemap), address_(address), block_(block) {}
 
-  // Scan appends the pages of first..end-1 that were written since the last scan; all of them the
-  // first time. An error means that nothing is known of them: the process or its registration is
-  // gone.
+  // Begin protects the pages first..end-1 for the first time, each by itself: a huge page of 2 MiB
+  // would be reported whole for a single written byte. An error means that nothing is known of
+  // them: the process or its registration is gone.
+  [[nodiscard]] absl::Status Begin(std::uint64_t first, std::uint64_t end) const;
+  // Scan appends the pages that were written since Begin or the last scan. Errors as Begin.
   [[nodiscard]] absl::Status Scan(std::uint64_t first, std::uint64_t end,
                                   std::vector<PageRange>& written);
 
  private:
+  [[nodiscard]] PagemapScan Request(std::uint64_t first, std::uint64_t end) const;
+
   const int pagemap_;
   const std::uint64_t address_;
   const std::uint16_t block_;
