@@ -73,6 +73,9 @@ absl::StatusOr<v1::HostCapabilities> ReportCapabilities(const hypervisor::HostCa
   report.set_host_cpu_digest(host.host_cpu_digest);
   report.set_kernel_version(host.kernel_version);
   report.mutable_kernel_features()->Add(host.kernel_features.begin(), host.kernel_features.end());
+  report.set_direct_engine(host.direct_reason.empty());
+  report.set_direct_reason(host.direct_reason);
+  report.set_memory_advice(host.memory_advice);
   SEALIFT_RETURN_IF_ERROR(ReportEncryption(report, crypto, self_test));
   return report;
 }

@@ -22,6 +22,18 @@ v1::HostCapabilities Report(const Crypto& crypto, const AeadSelfTest& self_test)
   return report.value_or(v1::HostCapabilities());
 }
 
+TEST(Capabilities, SayWhetherTheDirectEngineIsPossible) {
+  hypervisor::HostCapabilities host;
+  EXPECT_TRUE(ReportCapabilities(host, {}, AllPass)->direct_engine());
+  host.direct_reason = "Linux 6.1 is too old";
+  host.memory_advice = "echo advise";
+  const auto report = ReportCapabilities(host, {}, AllPass);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_FALSE(report->direct_engine());
+  EXPECT_EQ(report->direct_reason(), "Linux 6.1 is too old");
+  EXPECT_EQ(report->memory_advice(), "echo advise");
+}
+
 TEST(Capabilities, TakeTheFastestBackend) {
   const v1::HostCapabilities report = Report({}, AllPass);
   EXPECT_EQ(report.aead_backend(), "ipsec-mb");

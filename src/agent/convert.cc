@@ -85,6 +85,8 @@ v1::AgentVm ToProto(const VmView& vm) {
   message.set_policy_version(vm.policy_version);
   message.set_state(ToProto(vm.status));
   message.set_state_reason(vm.reason);
+  message.set_direct(vm.direct);
+  message.set_direct_reason(vm.direct_reason);
   return message;
 }
 

@@ -171,6 +171,7 @@ absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
 
 void VmKeeper::SetProcess(Entry& entry, std::shared_ptr<hypervisor::Vm> vm) {
   entry.vm = std::move(vm);
+  entry.shared_memory = entry.vm->SharedMemory().status();  // stays so for as long as it runs
   entry.exit.reset();
   entry.crashed = false;
   entry.reason.clear();
@@ -272,8 +273,12 @@ VmView VmKeeper::Look(Entry entry) {
               .policy_version = entry.record.policy_version,
               .status = entry.crashed || entry.exit == Exit::kCrashed ? VmStatus::kCrashed
                                                                       : VmStatus::kStopped,
-              .reason = entry.reason};
+              .reason = entry.reason,
+              .direct = false,
+              .direct_reason = {}};
   if (!entry.HasProcess()) return view;
+  view.direct = entry.shared_memory.ok();
+  view.direct_reason = base::MessageOf(entry.shared_memory);
   const absl::StatusOr<RunState> state = entry.vm->State();
   if (!entry.migration.empty()) {
     view.status = VmStatus::kMigrating;

@@ -30,6 +30,8 @@ struct VmView {
   std::uint64_t policy_version = 0;
   VmStatus status = VmStatus::kStopped;
   std::string reason;
+  bool direct = false;        // it runs with memory that the direct engine can move
+  std::string direct_reason;  // why not; empty when it does not run
 };
 
 // VmKeeper is thread-safe. Calls on a VM that is being migrated are refused with
@@ -93,6 +95,7 @@ class VmKeeper {
     VmRecord record;
     std::shared_ptr<hypervisor::Vm> vm;    // the last process, if any
     std::optional<hypervisor::Exit> exit;  // how it ended
+    absl::Status shared_memory;            // of vm: why it has none
     std::string reason;                    // why it does not run
     bool crashed = false;                  // found gone by Recover
     std::string migration;                 // lent to

@@ -1,5 +1,7 @@
 #include "agent/vm_keeper.h"
 
+#include <gmock/gmock.h>
+
 #include "agent/testing.h"
 #include "base/status.h"
 
@@ -37,6 +39,23 @@ class VmKeeperTest : public AgentFixture {
   std::unique_ptr<Inventory> inventory_;
   std::unique_ptr<VmKeeper> keeper_;
 };
+
+TEST_F(VmKeeperTest, SaysWhetherTheDirectEngineCanMoveAVm) {
+  PutAndStart();
+  EXPECT_TRUE(keeper_->Get("web1")->direct);
+  ASSERT_TRUE(keeper_->ForceOff("web1").ok());
+  EXPECT_FALSE(keeper_->Get("web1")->direct);
+  EXPECT_EQ(keeper_->Get("web1")->direct_reason, "");
+  VmRecord record = Record();
+  record.definition.backing = hypervisor::MemoryBacking::kPrivate;
+  ASSERT_TRUE(keeper_->Put(record).ok());
+  ASSERT_TRUE(keeper_->Start("web1").ok());
+  for (const char* boot : {"boot-1", "boot-1"}) {
+    EXPECT_FALSE(keeper_->Get("web1")->direct);
+    EXPECT_THAT(keeper_->Get("web1")->direct_reason, ::testing::HasSubstr("private memory"));
+    Restart(boot);
+  }
+}
 
 TEST_F(VmKeeperTest, StartsOnceAndStops) {
   PutAndStart();

@@ -45,6 +45,12 @@ Table ListTable(const v1::ListHostsResponse& response) {
   return table;
 }
 
+std::string DirectEngine(const v1::HostCapabilities& capabilities) {
+  if (capabilities.direct_engine()) return "yes";
+  return WithReason("no", capabilities.direct_reason().empty() ? "its agent does not know it"
+                                                               : capabilities.direct_reason());
+}
+
 void AddCapabilities(const v1::HostCapabilities& capabilities, Table& table) {
   table.Add("Agent", capabilities.agent_version());
   table.Add("Kernel", capabilities.kernel_version());
@@ -54,6 +60,10 @@ void AddCapabilities(const v1::HostCapabilities& capabilities, Table& table) {
   table.Add("Accelerator",
             WithReason(capabilities.accelerator(), capabilities.accelerator_reason()));
   table.Add("Secret memory", capabilities.secret_memory());
+  table.Add("Direct engine", DirectEngine(capabilities));
+  if (!capabilities.memory_advice().empty()) {
+    table.Add("Advice", {capabilities.memory_advice(), Tone::kWarning});
+  }
 }
 
 Table ShowTable(const v1::Host& host) {

@@ -52,6 +52,10 @@ class Hosts final : public v1::HostService::Service {
                     v1::ListHostsResponse* response) override {
     return Reply(script_.list_hosts, *request, *response);
   }
+  grpc::Status Get(grpc::ServerContext*, const v1::GetHostRequest* request,
+                   v1::Host* response) override {
+    return Reply(script_.get_host, *request, *response);
+  }
 
  private:
   const Script& script_;

@@ -13,6 +13,7 @@ namespace {
 
 using nlohmann::json;
 using testing::AllOf;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -39,6 +40,23 @@ TEST_F(CliTest, AddingAHostPrintsTheCommandThatJoinsIt) {
   EXPECT_EQ(json::parse(Run(add_json).out)["token"], "sealift1.x");
 }
 
+TEST_F(CliTest, ShowsWhetherAHostHasTheDirectEngine) {
+  v1::HostCapabilities capabilities;
+  script().get_host = [&](const auto&, v1::Host& host) {
+    *host.mutable_capabilities() = capabilities;
+    return grpc::Status::OK;
+  };
+  const auto shown = [&] { return Run({"host", "show", "a"}).out; };
+  EXPECT_THAT(shown(), ContainsRegex("Direct engine +no \\(its agent does not know it\\)"));
+  capabilities.set_direct_reason("Linux 6.1 is too old");
+  EXPECT_THAT(shown(), ContainsRegex("Direct engine +no \\(Linux 6.1 is too old\\)"));
+  EXPECT_THAT(shown(), Not(HasSubstr("Advice")));
+  capabilities.set_direct_engine(true);
+  capabilities.set_memory_advice("echo advise");
+  EXPECT_THAT(shown(),
+              AllOf(ContainsRegex("Direct engine +yes\n"), ContainsRegex("Advice +echo advise\n")));
+}
+
 TEST_F(CliTest, ListsHostsInEveryFormat) {
   script().list_hosts = [](const auto&, v1::ListHostsResponse& response) {
     v1::Host& host = *response.add_hosts();
@@ -53,6 +71,33 @@ TEST_F(CliTest, ListsHostsInEveryFormat) {
 }
 
 // ---- VMs ----
+
+TEST_F(CliTest, MigratesWithTheEngineAskedFor) {
+  v1::StartMigrationRequest seen;
+  script().start_migration = [&](const v1::StartMigrationRequest& request, v1::Migration& started) {
+    seen = request;
+    started.set_id("0123456789abcdef0123456789abcdef");
+    return grpc::Status::OK;
+  };
+  const std::vector<std::string> migrate = {"vm", "migrate", "web1", "--to", "b", "--detach"};
+  const auto run = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> words = migrate;
+    words.insert(words.end(), more.begin(), more.end());
+    return Run(words).exit_code;
+  };
+  EXPECT_EQ(run({}), 0);
+  EXPECT_EQ(seen.engine(), v1::ENGINE_UNSPECIFIED);
+  EXPECT_EQ(seen.on_no_convergence(), v1::NO_CONVERGENCE_UNSPECIFIED);
+  EXPECT_EQ(run({"--engine", "direct", "--on-no-convergence", "fail"}), 0);
+  EXPECT_EQ(seen.engine(), v1::ENGINE_DIRECT);
+  EXPECT_EQ(seen.on_no_convergence(), v1::NO_CONVERGENCE_FAIL);
+  EXPECT_EQ(run({"--engine", "stream", "--on-no-convergence", "throttle"}), 0);
+  EXPECT_EQ(seen.engine(), v1::ENGINE_STREAM);
+  EXPECT_EQ(seen.on_no_convergence(), v1::NO_CONVERGENCE_THROTTLE);
+  EXPECT_EQ(run({"--engine", "auto"}), 0);
+  EXPECT_EQ(seen.engine(), v1::ENGINE_AUTO);
+  EXPECT_EQ(run({"--engine", "fast"}), 2);
+}
 
 TEST_F(CliTest, CreatesAVmFromAFileOrStdin) {
   v1::CreateVmRequest seen;

@@ -11,8 +11,22 @@ namespace {
 
 struct Arguments {
   v1::StartMigrationRequest request;
+  std::string engine;
+  std::string on_no_convergence;
   bool detach = false;
 };
+
+// Empty: the VM's definition decides.
+v1::Engine EngineOf(const std::string& word) {
+  if (word == "auto") return v1::ENGINE_AUTO;
+  if (word == "direct") return v1::ENGINE_DIRECT;
+  return word == "stream" ? v1::ENGINE_STREAM : v1::ENGINE_UNSPECIFIED;
+}
+
+v1::NoConvergence NoConvergenceOf(const std::string& word) {
+  if (word == "throttle") return v1::NO_CONVERGENCE_THROTTLE;
+  return word == "fail" ? v1::NO_CONVERGENCE_FAIL : v1::NO_CONVERGENCE_UNSPECIFIED;
+}
 
 std::string RandomId() {
   std::random_device random;
@@ -45,6 +59,8 @@ void Announce(Output& output, const v1::Migration& migration) {
 absl::StatusOr<ExitCode> MigrateVm(Session& session, const Arguments& arguments) {
   v1::StartMigrationRequest request = arguments.request;
   if (request.request_id().empty()) request.set_request_id(RandomId());
+  request.set_engine(EngineOf(arguments.engine));
+  request.set_on_no_convergence(NoConvergenceOf(arguments.on_no_convergence));
   SEALIFT_ASSIGN_OR_RETURN(v1::Migration migration, Start(session, request));
   Output& output = session.output();
   Announce(output, migration);
@@ -68,6 +84,13 @@ void AddVmMigrateVerb(const Noun& vm, Action& chosen) {
       [&to = arguments.request](std::uint64_t n) { to.set_streams(static_cast<std::uint32_t>(n)); },
       "Connections that carry the data: one for the device state, the others for memory "
       "(default: the controller chooses)");
+  verb.Choice(
+      "--engine", {"auto", "direct", "stream"}, arguments.engine,
+      "How memory is copied: direct (shared memory, the fastest), stream (QEMU's own), or "
+      "auto: direct where both hosts and the VM can (default: as the VM's definition says)");
+  verb.Choice("--on-no-convergence", {"throttle", "fail"}, arguments.on_no_convergence,
+              "What to do when the guest writes faster than it can be moved: slow it down, or give "
+              "up and leave it where it is (default: throttle)");
   verb.Flag(
       "--detach", [&to = arguments] { to.detach = true; },
       "Print the id of the migration and do not wait");

@@ -36,7 +36,7 @@ keys::MigrationSpec FromProto(const v1::MigrationSpec& told) {
   spec.source = told.source();
   spec.destination = told.destination();
   spec.protection = told.plain() ? keys::Protection::kPlain : keys::Protection::kSealed;
-  spec.engine = keys::Engine::kStream;
+  spec.engine = told.engine() == v1::ENGINE_DIRECT ? keys::Engine::kDirect : keys::Engine::kStream;
   spec.streams = static_cast<std::uint16_t>(told.streams());
   return spec;
 }
@@ -125,6 +125,11 @@ bool FakeAgent::WaitFor(const std::string& method) {
 v1::PutVmRequest FakeAgent::last_put() {
   const std::lock_guard lock(mutex_);
   return put_;
+}
+
+v1::PrepareSourceRequest FakeAgent::last_prepare_source() {
+  const std::lock_guard lock(mutex_);
+  return prepare_source_;
 }
 
 v1::MigrationSpec FakeAgent::last_spec() {
@@ -275,6 +280,7 @@ grpc::Status FakeAgent::PrepareSource(grpc::ServerContext*, const v1::PrepareSou
   const std::lock_guard lock(mutex_);
   if (const grpc::Status failure = Enter("PrepareSource"); !failure.ok()) return failure;
   SEALIFT_CHECK(request->data_addresses_size() == 1);
+  prepare_source_ = *request;
   epoch_ = request->epoch();
   return Prepare(request->spec(), v1::AGENT_MIGRATION_ROLE_SOURCE,
                  *response->mutable_mover_public_key());

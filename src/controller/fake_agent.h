@@ -51,6 +51,7 @@ class FakeAgent final : public v1::AgentService::Service {
   // What arrived.
   [[nodiscard]] v1::PutVmRequest last_put();
   [[nodiscard]] v1::MigrationSpec last_spec();
+  [[nodiscard]] v1::PrepareSourceRequest last_prepare_source();
   [[nodiscard]] std::uint64_t last_epoch();
   [[nodiscard]] std::string installed_chain();
   // OpenedKey is the migration key, opened with the mover's private key; empty if it did not open.
@@ -117,6 +118,7 @@ class FakeAgent final : public v1::AgentService::Service {
   enum class Serving { kYes, kNo } serving_ = Serving::kNo;
   v1::PutVmRequest put_;
   v1::MigrationSpec spec_;
+  v1::PrepareSourceRequest prepare_source_;
   std::uint64_t epoch_ = 0;
   std::string chain_;
   std::string sealed_key_;

@@ -59,11 +59,13 @@ v1::PrepareDestinationRequest DestinationRequest(const v1::MigrationSpec& spec,
 }
 
 v1::PrepareSourceRequest SourceRequest(const v1::MigrationSpec& spec, const store::VmRow& vm,
-                                       const v1::PrepareDestinationResponse& destination) {
+                                       const v1::PrepareDestinationResponse& destination,
+                                       v1::NoConvergence on_no_convergence) {
   v1::PrepareSourceRequest request;
   *request.mutable_spec() = spec;
   *request.mutable_data_addresses() = destination.data_addresses();
   request.set_epoch(vm.epoch);
+  request.set_on_no_convergence(on_no_convergence);
   return request;
 }
 
@@ -93,6 +95,7 @@ absl::StatusOr<keys::MigrationSpec> SpecOf(const store::MigrationRow& migration,
 absl::StatusOr<SealedKeys> PrepareMigration(AgentDirectory& agents, keys::RandomSource& random,
                                             const store::MigrationRow& migration,
                                             const store::VmRow& vm,
+                                            v1::NoConvergence on_no_convergence,
                                             const std::string& destination_address,
                                             const std::string& trust_domain) {
   SEALIFT_ASSIGN_OR_RETURN(const keys::MigrationSpec spec, SpecOf(migration, trust_domain));
@@ -108,9 +111,10 @@ absl::StatusOr<SealedKeys> PrepareMigration(AgentDirectory& agents, keys::Random
       const v1::PrepareDestinationResponse at_destination,
       destination->Call(&AgentConnection::Stub::PrepareDestination,
                         DestinationRequest(told, vm, address.host), kPrepareDeadline));
-  SEALIFT_ASSIGN_OR_RETURN(const v1::PrepareSourceResponse at_source,
-                           source->Call(&AgentConnection::Stub::PrepareSource,
-                                        SourceRequest(told, vm, at_destination), kPrepareDeadline));
+  SEALIFT_ASSIGN_OR_RETURN(
+      const v1::PrepareSourceResponse at_source,
+      source->Call(&AgentConnection::Stub::PrepareSource,
+                   SourceRequest(told, vm, at_destination, on_no_convergence), kPrepareDeadline));
   return SealFreshKey(random, spec, at_source.mover_public_key(),
                       at_destination.mover_public_key());
 }

@@ -26,12 +26,10 @@ struct SealedKeys {
 // PrepareMigration makes the destination ready, then the source, then draws a key and seals it to
 // both movers; the key itself is wiped on return. On an error each agent may or may not have
 // prepared: cancel at both.
-[[nodiscard]] absl::StatusOr<SealedKeys> PrepareMigration(AgentDirectory& agents,
-                                                          keys::RandomSource& random,
-                                                          const store::MigrationRow& migration,
-                                                          const store::VmRow& vm,
-                                                          const std::string& destination_address,
-                                                          const std::string& trust_domain);
+[[nodiscard]] absl::StatusOr<SealedKeys> PrepareMigration(
+    AgentDirectory& agents, keys::RandomSource& random, const store::MigrationRow& migration,
+    const store::VmRow& vm, v1::NoConvergence on_no_convergence,
+    const std::string& destination_address, const std::string& trust_domain);
 
 // WireId is the 16 bytes of a migration's id. The row's id was made by us or is refused here.
 [[nodiscard]] absl::StatusOr<std::string> WireId(const std::string& id);

@@ -87,12 +87,13 @@ void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::Mi
 }
 
 MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
-                             std::string wire_id)
+                             std::string wire_id, v1::NoConvergence on_no_convergence)
     : parts_(parts),
       vm_(std::move(vm)),
       source_(row.source),
       destination_(row.destination),
       wire_id_(std::move(wire_id)),
+      on_no_convergence_(on_no_convergence),
       record_(parts.store, parts.clock, std::move(row)) {}
 
 void MigrationTask::Run(const std::stop_token& stop) {
@@ -113,9 +114,10 @@ void MigrationTask::Resume(const std::stop_token& stop) {
 
 absl::Status MigrationTask::Start() {
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow destination, parts_.store.GetHost(destination_));
-  SEALIFT_ASSIGN_OR_RETURN(const SealedKeys keys,
-                           PrepareMigration(parts_.agents, parts_.random, record_.View().row, vm_,
-                                            destination.address, parts_.trust_domain));
+  SEALIFT_ASSIGN_OR_RETURN(
+      const SealedKeys keys,
+      PrepareMigration(parts_.agents, parts_.random, record_.View().row, vm_, on_no_convergence_,
+                       destination.address, parts_.trust_domain));
   SEALIFT_RETURN_IF_ERROR(record_.Delegate());
   SEALIFT_RETURN_IF_ERROR(TellStart(destination_, keys.for_destination));
   SEALIFT_RETURN_IF_ERROR(TellStart(source_, keys.for_source));

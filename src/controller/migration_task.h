@@ -49,9 +49,9 @@ void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::Mi
 class MigrationTask {
  public:
   // `row` is in the store already; `vm` is the VM that it moves, with its epoch from before the
-  // move.
+  // move. `on_no_convergence` is told to the source by Run.
   MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
-                std::string wire_id);
+                std::string wire_id, v1::NoConvergence on_no_convergence);
 
   // Run carries out a migration that was just recorded. Resume takes up one that an earlier
   // controller left. Both return when it has ended, or soon after a stop was requested: then it
@@ -93,6 +93,7 @@ class MigrationTask {
   const std::string source_;
   const std::string destination_;
   const std::string wire_id_;
+  const v1::NoConvergence on_no_convergence_;
   MigrationRecord record_;
 
   // Of the task's thread only.

@@ -18,6 +18,12 @@ constexpr char kCipher[] = "AES-256-GCM";
 
 absl::Status CheckRequest(const MigrationRequest& request) {
   constexpr std::size_t kMaxRequestId = 128;
+  if (!v1::Engine_IsValid(request.engine)) {
+    return absl::InvalidArgumentError("engine: not one that this controller knows");
+  }
+  if (!v1::NoConvergence_IsValid(request.on_no_convergence)) {
+    return absl::InvalidArgumentError("on_no_convergence: not one that this controller knows");
+  }
   if (request.vm.empty()) return absl::InvalidArgumentError("name the VM to migrate");
   if (request.to.empty()) return absl::InvalidArgumentError("name the host to migrate to");
   if (request.request_id.size() <= kMaxRequestId) return absl::OkStatus();
@@ -44,7 +50,9 @@ absl::Status MigrationRunner::Resume() {
     SEALIFT_ASSIGN_OR_RETURN(auto migration, parts_.store.FindRunningMigration(vm.name));
     if (!migration) continue;
     spdlog::info("migration {} of VM {} is taken up again", migration->id, vm.name);
-    SEALIFT_RETURN_IF_ERROR(Launch(*std::move(migration), vm, Entry::kResumed).status());
+    SEALIFT_RETURN_IF_ERROR(
+        Launch(*std::move(migration), vm, v1::NO_CONVERGENCE_UNSPECIFIED, Entry::kResumed)
+            .status());
   }
   return absl::OkStatus();
 }
@@ -70,8 +78,8 @@ absl::StatusOr<MigrationView> MigrationRunner::Start(const MigrationRequest& req
   SEALIFT_ASSIGN_OR_RETURN(Planned planned, Plan(request));
   SEALIFT_ASSIGN_OR_RETURN(store::MigrationRow row, Record(request, planned));
   Announce(row);
-  SEALIFT_ASSIGN_OR_RETURN(const auto task,
-                           Launch(std::move(row), std::move(planned.vm), Entry::kNew));
+  SEALIFT_ASSIGN_OR_RETURN(const auto task, Launch(std::move(row), std::move(planned.vm),
+                                                   request.on_no_convergence, Entry::kNew));
   return task->record().View();
 }
 
@@ -120,7 +128,12 @@ absl::StatusOr<MigrationQuestion> MigrationRunner::Ask(const MigrationRequest& r
   SEALIFT_ASSIGN_OR_RETURN(const auto under_way, parts_.store.FindRunningMigration(vm.name));
   if (under_way) question.migration_under_way = under_way->id;
   const v1::AgentVm* reported = source.status ? FindAgentVm(*source.status, vm.name) : nullptr;
-  if (reported != nullptr) question.state = reported->state();
+  if (reported != nullptr) {
+    question.state = reported->state();
+    question.direct = reported->direct();
+    question.direct_reason = reported->direct_reason();
+  }
+  question.engine = request.engine;
   question.streams = request.streams;
   return question;
 }
@@ -164,22 +177,22 @@ void MigrationRunner::Announce(const store::MigrationRow& row) {
   const std::string subject = "migration/" + row.id;
   parts_.events.Add(
       "migration.started", subject, row.requested_by,
-      fmt::format("VM {} moves from host {} to host {}, {}: {}", row.vm, row.source,
-                  row.destination, row.encrypted ? "encrypted with " + row.cipher : "in the clear",
-                  row.decision_reason));
+      fmt::format("VM {} moves from host {} to host {}, {}: {}; with the engine {}: {}", row.vm,
+                  row.source, row.destination,
+                  row.encrypted ? "encrypted with " + row.cipher : "in the clear",
+                  row.decision_reason, row.engine, row.engine_reason));
   if (row.encrypted || row.mode != policy::ModeName(policy::EncryptionMode::kOpportunistic)) return;
   parts_.events.AddWarning(
       "migration.in_the_clear", subject, kControllerActor,
       fmt::format("VM {} crosses the network unencrypted: {}", row.vm, row.decision_reason));
 }
 
-absl::StatusOr<std::shared_ptr<MigrationTask>> MigrationRunner::Launch(store::MigrationRow row,
-                                                                       store::VmRow vm,
-                                                                       Entry entry) {
+absl::StatusOr<std::shared_ptr<MigrationTask>> MigrationRunner::Launch(
+    store::MigrationRow row, store::VmRow vm, v1::NoConvergence on_no_convergence, Entry entry) {
   const std::string id = row.id;
   SEALIFT_ASSIGN_OR_RETURN(std::string wire_id, WireId(id));
-  auto task =
-      std::make_shared<MigrationTask>(parts_, std::move(row), std::move(vm), std::move(wire_id));
+  auto task = std::make_shared<MigrationTask>(parts_, std::move(row), std::move(vm),
+                                              std::move(wire_id), on_no_convergence);
   auto returned = std::make_shared<std::atomic<bool>>(false);
   std::jthread thread([task, entry, returned](const std::stop_token& stop) {
     entry == Entry::kNew ? task->Run(stop) : task->Resume(stop);

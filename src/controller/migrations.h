@@ -30,9 +30,11 @@ struct MigrationRequest {
   std::string vm;
   std::string to;
   std::uint32_t streams = 0;  // 0: the default
-  std::string request_id;     // empty: none
-  std::string requested_by;   // identity
-  policy::Rights rights;      // of whoever asks
+  v1::Engine engine = v1::ENGINE_UNSPECIFIED;
+  v1::NoConvergence on_no_convergence = v1::NO_CONVERGENCE_UNSPECIFIED;
+  std::string request_id;    // empty: none
+  std::string requested_by;  // identity
+  policy::Rights rights;     // of whoever asks
 };
 
 // MigrationRunner runs one thread per migration. Thread-safe; everything handed in outlives it.
@@ -88,8 +90,8 @@ class MigrationRunner {
   void Announce(const store::MigrationRow& row);
 
   enum class Entry { kNew, kResumed };
-  [[nodiscard]] absl::StatusOr<std::shared_ptr<MigrationTask>> Launch(store::MigrationRow row,
-                                                                      store::VmRow vm, Entry entry);
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<MigrationTask>> Launch(
+      store::MigrationRow row, store::VmRow vm, v1::NoConvergence on_no_convergence, Entry entry);
   std::shared_ptr<MigrationTask> Find(const std::string& id);
 
   const MigrationParts parts_;

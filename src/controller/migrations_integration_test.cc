@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "controller/planner.h"
 #include "controller/test_controller.h"
 
 namespace sealift::controller {
@@ -140,6 +141,68 @@ TEST_F(MigrationsTest, MovesAVmEncrypted) {
   ExpectMoved(migration);
   EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_RUNNING);
   ExpectNothingLeft();
+}
+
+class EnginesTest : public MigrationsTest {
+ protected:
+  static void CanDirect(FakeAgent& agent) {
+    agent.Change([](v1::AgentStatus& status) {
+      status.mutable_capabilities()->set_direct_engine(true);
+      for (v1::AgentVm& vm : *status.mutable_vms()) vm.set_direct(true);
+    });
+  }
+  grpc::Status StartWith(v1::Engine engine, v1::Migration& migration,
+                         v1::NoConvergence on_no_convergence = v1::NO_CONVERGENCE_UNSPECIFIED) {
+    v1::StartMigrationRequest request;
+    request.set_vm("web1");
+    request.set_to("b");
+    request.set_engine(engine);
+    request.set_on_no_convergence(on_no_convergence);
+    ShortCall call;
+    return controller_.admin().migrations->Start(&call, request, &migration);
+  }
+};
+
+TEST_F(EnginesTest, TakesTheDirectEngineWhereItIsPossible) {
+  CanDirect(a_);
+  CanDirect(b_);
+  v1::Migration migration;
+  ASSERT_TRUE(StartWith(v1::ENGINE_UNSPECIFIED, migration, v1::NO_CONVERGENCE_FAIL).ok());
+  EXPECT_EQ(migration.engine(), v1::ENGINE_DIRECT);
+  EXPECT_EQ(migration.streams(), kDefaultDirectStreams);
+  ASSERT_TRUE(a_.WaitFor("WatchMigration"));
+  EXPECT_EQ(a_.last_spec().engine(), v1::ENGINE_DIRECT);
+  EXPECT_EQ(a_.OpenedKey(), b_.OpenedKey());
+  EXPECT_EQ(a_.last_prepare_source().on_no_convergence(), v1::NO_CONVERGENCE_FAIL);
+  bool told = false;
+  for (const v1::Event& event : controller_.Events()) {
+    if (event.type() != "migration.started") continue;
+    told = true;
+    EXPECT_THAT(event.text(),
+                HasSubstr("with the engine direct: both hosts and the VM's memory allow it"));
+  }
+  EXPECT_TRUE(told);
+}
+
+TEST_F(EnginesTest, RefusesTheDirectEngineBeforeAnythingIsTouched) {
+  CanDirect(a_);
+  v1::Migration migration;
+  const grpc::Status status = StartWith(v1::ENGINE_DIRECT, migration);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("host b: its agent does not know"));
+  EXPECT_EQ(a_.Called("PrepareSource"), 0);
+  EXPECT_EQ(b_.Called("PrepareDestination"), 0);
+  ASSERT_TRUE(StartWith(v1::ENGINE_AUTO, migration).ok());
+  EXPECT_EQ(migration.engine(), v1::ENGINE_STREAM);
+  EXPECT_THAT(migration.engine_reason(), HasSubstr("host b: its agent does not know"));
+}
+
+TEST_F(EnginesTest, RefusesAnEngineItDoesNotKnow) {
+  v1::Migration migration;
+  EXPECT_EQ(StartWith(static_cast<v1::Engine>(77), migration).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(StartWith(v1::ENGINE_AUTO, migration, static_cast<v1::NoConvergence>(77)).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
 }
 
 TEST_F(MigrationsTest, BothMoversGetTheSameFreshKeyBoundToTheSpec) {

@@ -156,6 +156,8 @@ absl::Status CheckCpu(const MigrationQuestion& q) {
 }
 
 absl::Status CheckMemory(const MigrationQuestion& q) {
+  // Reserved pages are not part of what is available; the destination's agent counts them.
+  if (hypervisor::HugePageBytes(q.vm.huge_pages) != 0) return absl::OkStatus();
   const std::uint64_t available = q.destination.capabilities.memory_available_bytes();
   if (available >= q.vm.memory_bytes) return absl::OkStatus();
   constexpr std::uint64_t kMiB = 1U << 20;
@@ -165,10 +167,83 @@ absl::Status CheckMemory(const MigrationQuestion& q) {
       q.vm.name, hypervisor::FormatSize(q.vm.memory_bytes), q.destination.name, available / kMiB));
 }
 
+// The engine wanted, and who wants it.
+struct EngineWish {
+  v1::Engine engine = v1::ENGINE_AUTO;
+  std::string_view by = "asked for";
+};
+
+EngineWish WishOf(const MigrationQuestion& q) {
+  if (q.engine != v1::ENGINE_UNSPECIFIED) return {q.engine};
+  constexpr std::string_view kByVm = "wanted by the VM's definition";
+  switch (q.vm.engine) {
+    case hypervisor::Engine::kDirect:
+      return {v1::ENGINE_DIRECT, kByVm};
+    case hypervisor::Engine::kStream:
+      return {v1::ENGINE_STREAM, kByVm};
+    case hypervisor::Engine::kAuto:
+      break;
+  }
+  return {};
+}
+
+// Why the two hosts cannot use the direct engine; empty when they can.
+std::string HostsAgainstDirect(const MigrationQuestion& q) {
+  for (const HostFacts* host : {&q.source, &q.destination}) {
+    if (host->capabilities.direct_engine()) continue;
+    const std::string& reason = host->capabilities.direct_reason();
+    return fmt::format("host {}: {}", host->name,
+                       reason.empty() ? "its agent does not know the direct engine" : reason);
+  }
+  return "";
+}
+
+std::string VmAgainstDirect(const MigrationQuestion& q) {
+  if (q.direct) return "";
+  return q.direct_reason.empty()
+             ? fmt::format("host {} does not say what VM {}'s memory is made of", q.source.name,
+                           q.vm.name)
+             : q.direct_reason;
+}
+
+absl::Status RefuseDirect(const MigrationQuestion& q, const EngineWish& wish,
+                          const std::string& why) {
+  return Refuse(fmt::format(
+      "VM {} cannot move to host {} with the engine direct, which is {}: {}; or let the engine be "
+      "chosen with --engine auto",
+      q.vm.name, q.destination.name, wish.by, why));
+}
+
+absl::Status CheckHostsForEngine(const MigrationQuestion& q) {
+  const EngineWish wish = WishOf(q);
+  const std::string why = HostsAgainstDirect(q);
+  if (wish.engine != v1::ENGINE_DIRECT || why.empty()) return absl::OkStatus();
+  return RefuseDirect(q, wish, why);
+}
+
+absl::Status ChooseEngine(const MigrationQuestion& q, MigrationPlan& plan) {
+  const EngineWish wish = WishOf(q);
+  std::string why = HostsAgainstDirect(q);
+  if (why.empty()) why = VmAgainstDirect(q);
+  if (wish.engine == v1::ENGINE_DIRECT && !why.empty()) return RefuseDirect(q, wish, why);
+  if (wish.engine == v1::ENGINE_STREAM) {
+    plan.engine_reason = wish.by;
+  } else if (!why.empty()) {
+    plan.engine_reason = why;
+  } else {
+    plan.engine = v1::ENGINE_DIRECT;
+    plan.engine_reason =
+        wish.engine == v1::ENGINE_DIRECT ? wish.by : "both hosts and the VM's memory allow it";
+    plan.streams = kDefaultDirectStreams;
+  }
+  if (q.streams != 0) plan.streams = q.streams;
+  return absl::OkStatus();
+}
+
 // What is asked of the two hosts, whatever the VM is doing.
 absl::Status CheckHosts(const MigrationQuestion& question) {
   for (const auto check : {CheckDestinationReady, CheckNotDraining, CheckAccelerator, CheckMachine,
-                           CheckCpu, CheckMemory}) {
+                           CheckCpu, CheckMemory, CheckHostsForEngine}) {
     SEALIFT_RETURN_IF_ERROR(check(question));
   }
   return absl::OkStatus();
@@ -198,8 +273,7 @@ absl::StatusOr<MigrationPlan> PlanMigration(const MigrationQuestion& question) {
         "vm set {} --encryption",
         question.vm.name, question.destination.name, plan.encryption.reason, question.vm.name));
   }
-  plan.engine_reason = "QEMU's own migration stream";
-  if (question.streams != 0) plan.streams = question.streams;
+  SEALIFT_RETURN_IF_ERROR(ChooseEngine(question, plan));
   return plan;
 }
 

@@ -18,6 +18,8 @@ namespace sealift::controller {
 // One stream of QEMU is the main channel, so that two is the least.
 inline constexpr std::uint32_t kMinStreams = 2;
 inline constexpr std::uint32_t kDefaultStreams = 2;
+// The direct engine: the main channel and two that carry pages.
+inline constexpr std::uint32_t kDefaultDirectStreams = 3;
 // Chosen by us: more connections than this do not move a guest faster.
 inline constexpr std::uint32_t kMaxStreams = 32;
 
@@ -38,10 +40,13 @@ struct MigrationQuestion {
   hypervisor::VmDefinition vm;
   policy::EffectiveMode mode;  // under the floors of both hosts
   v1::VmState state = v1::VM_STATE_UNKNOWN;
+  bool direct = false;        // the direct engine can move the VM's memory, as its agent says
+  std::string direct_reason;  // why not
+  v1::Engine engine = v1::ENGINE_UNSPECIFIED;      // asked for; unspecified: as the definition says
   std::optional<std::string> migration_under_way;  // its id
   HostFacts source;
   HostFacts destination;
-  std::uint32_t streams = 0;  // 0: the default
+  std::uint32_t streams = 0;  // 0: the default of the engine
 };
 
 // MigrationPlan is how the VM will move.
@@ -56,7 +61,8 @@ struct MigrationPlan {
 // that names VM, host, cause and remedy (INVALID_ARGUMENT for a stream count out of range).
 [[nodiscard]] absl::StatusOr<MigrationPlan> PlanMigration(const MigrationQuestion& question);
 
-// ForecastMove says how a move would go now if the VM ran and nothing else were under way.
+// ForecastMove says how a move would go now if the VM ran, with memory for the engine it wants, and
+// nothing else were under way.
 [[nodiscard]] v1::MoveForecast ForecastMove(const MigrationQuestion& question);
 
 // CapabilityOf reads the encryption capability off an agent's report.

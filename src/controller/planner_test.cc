@@ -55,6 +55,75 @@ TEST(PlannerTest, FallsBackToPlainOnlyWhenOpportunistic) {
   EXPECT_THAT(plan->encryption.reason, HasSubstr("host b"));
 }
 
+// Everything that the direct engine needs is there.
+MigrationQuestion DirectQuestion() {
+  auto q = GoodQuestion();
+  q.source.capabilities.set_direct_engine(true);
+  q.destination.capabilities.set_direct_engine(true);
+  q.direct = true;
+  return q;
+}
+
+TEST(PlannerTest, TakesTheDirectEngineWhereEverythingAllowsIt) {
+  const auto plan = PlanMigration(DirectQuestion());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->engine, v1::ENGINE_DIRECT);
+  EXPECT_EQ(plan->engine_reason, "both hosts and the VM's memory allow it");
+  EXPECT_EQ(plan->streams, kDefaultDirectStreams);
+  auto q = DirectQuestion();
+  q.streams = 9;
+  EXPECT_EQ(PlanMigration(q)->streams, 9U);
+}
+
+TEST(PlannerTest, SaysWhyItDoesNotTakeTheDirectEngine) {
+  const auto reason = [](void (*spoil)(MigrationQuestion&)) {
+    auto q = DirectQuestion();
+    spoil(q);
+    const auto plan = PlanMigration(q);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->engine, v1::ENGINE_STREAM);
+    EXPECT_EQ(plan->streams, kDefaultStreams);
+    return plan->engine_reason;
+  };
+  EXPECT_EQ(reason([](auto& q) {
+              q.destination.capabilities.set_direct_engine(false);
+              q.destination.capabilities.set_direct_reason("Linux 6.1 has no PAGEMAP_SCAN");
+            }),
+            "host b: Linux 6.1 has no PAGEMAP_SCAN");
+  EXPECT_EQ(reason([](auto& q) { q.source.capabilities.set_direct_engine(false); }),
+            "host a: its agent does not know the direct engine");
+  EXPECT_EQ(reason([](auto& q) {
+              q.direct = false;
+              q.direct_reason = "VM web1 runs with private memory";
+            }),
+            "VM web1 runs with private memory");
+  EXPECT_EQ(reason([](auto& q) { q.direct = false; }),
+            "host a does not say what VM web1's memory is made of");
+  EXPECT_EQ(reason([](auto& q) { q.engine = v1::ENGINE_STREAM; }), "asked for");
+  EXPECT_EQ(reason([](auto& q) { q.vm.engine = hypervisor::Engine::kStream; }),
+            "wanted by the VM's definition");
+}
+
+TEST(PlannerTest, WhatIsAskedForWinsOverTheDefinition) {
+  auto q = DirectQuestion();
+  q.vm.engine = hypervisor::Engine::kStream;
+  q.engine = v1::ENGINE_DIRECT;
+  EXPECT_EQ(PlanMigration(q)->engine, v1::ENGINE_DIRECT);
+  EXPECT_EQ(PlanMigration(q)->engine_reason, "asked for");
+  q.engine = v1::ENGINE_AUTO;
+  EXPECT_EQ(PlanMigration(q)->engine, v1::ENGINE_DIRECT);
+  q.vm.engine = hypervisor::Engine::kDirect;
+  q.direct = false;
+  EXPECT_EQ(PlanMigration(q)->engine, v1::ENGINE_STREAM);
+}
+
+TEST(PlannerTest, LeavesReservedHugePagesToTheDestination) {
+  auto q = GoodQuestion();
+  q.destination.capabilities.set_memory_available_bytes(0);
+  q.vm.huge_pages = hypervisor::HugePages::k2M;
+  EXPECT_TRUE(PlanMigration(q).ok());
+}
+
 TEST(PlannerTest, TakesTheStreamsAskedFor) {
   auto q = GoodQuestion();
   q.streams = 7;
@@ -179,6 +248,21 @@ INSTANTIATE_TEST_SUITE_P(
                   q.destination.capabilities.set_memory_available_bytes(std::uint64_t{1} << 30);
                 },
                 {"web1", "2GiB", "host b", "1024MiB"}},
+        Refusal{"DirectIsAskedForAndAHostCannot",
+                [](auto& q) {
+                  q.engine = v1::ENGINE_DIRECT;
+                  q.source.capabilities.set_direct_engine(true);
+                  q.destination.capabilities.set_direct_reason("Linux 6.1 has no PAGEMAP_SCAN");
+                },
+                {"web1", "direct", "asked for", "host b: Linux 6.1", "--engine auto"}},
+        Refusal{"DirectIsWantedAndTheVmCannot",
+                [](auto& q) {
+                  q.vm.engine = hypervisor::Engine::kDirect;
+                  q.source.capabilities.set_direct_engine(true);
+                  q.destination.capabilities.set_direct_engine(true);
+                  q.direct_reason = "private memory";
+                },
+                {"web1", "the VM's definition", "private memory", "--engine auto"}},
         Refusal{"DestinationCannotEncrypt",
                 [](auto& q) {
                   q.mode.mode = policy::EncryptionMode::kRequired;
@@ -207,6 +291,15 @@ TEST(PlannerTest, AForecastDoesNotMindWhetherTheVmRuns) {
   EXPECT_THAT(ForecastMove(question).reason(), HasSubstr("floor of x"));
   question.destination.draining = true;
   EXPECT_THAT(ForecastMove(question).reason(), HasSubstr("drained"));
+}
+
+TEST(PlannerTest, AForecastMindsWhetherTheHostsHaveTheEngine) {
+  MigrationQuestion question = GoodQuestion();
+  question.vm.engine = hypervisor::Engine::kDirect;
+  EXPECT_THAT(ForecastMove(question).reason(), HasSubstr("host a: its agent does not know"));
+  question.source.capabilities.set_direct_engine(true);
+  question.destination.capabilities.set_direct_engine(true);
+  EXPECT_EQ(ForecastMove(question).outcome(), v1::MOVE_OUTCOME_ENCRYPTED);
 }
 
 TEST(PlannerTest, UnknownNamesAreNotFound) {

@@ -118,7 +118,12 @@ class QemuHypervisorTest : public ::testing::Test {
   // that.
   std::shared_ptr<Vm> MigrateUpToSwitchover(const std::shared_ptr<Vm>& source,
                                             const MigrationParameters& parameters = {}) {
-    const std::shared_ptr<Vm> target = Start(host_b_, source->definition(), StartMode::kIncoming);
+    return MigrateUpToSwitchover(source, parameters, source->definition());
+  }
+  std::shared_ptr<Vm> MigrateUpToSwitchover(const std::shared_ptr<Vm>& source,
+                                            const MigrationParameters& parameters,
+                                            const VmDefinition& at_target) {
+    const std::shared_ptr<Vm> target = Start(host_b_, at_target, StartMode::kIncoming);
     EXPECT_EQ(target->State().value(), RunState::kIncoming);
     const std::string path = host_b_->MigrationSocketPath(source->definition(), "in");
     EXPECT_TRUE(target->StartIncoming(path, parameters).ok());
@@ -353,6 +358,104 @@ TEST_F(QemuHypervisorTest, MovesAGuest) {
   EXPECT_EQ(target->Outgoing()->state, MigrationState::kNone);
   EXPECT_TRUE(target->CancelOutgoing().ok());
   EXPECT_EQ(target->State().value(), RunState::kRunning);
+}
+
+// Memory files and private memory are the same to a migration stream.
+TEST_F(QemuHypervisorTest, MovesBetweenKindsOfMemory) {
+  using hypervisor::MemoryBacking;
+  for (const char* machine : {"pc-q35-7.2", "pc-i440fx-2.12"}) {
+    for (const auto from : {MemoryBacking::kShared, MemoryBacking::kPrivate}) {
+      VmDefinition definition = Definition();
+      definition.machine = machine;
+      definition.backing = from;
+      const auto source = Boot(definition);
+      ASSERT_NE(source, nullptr);
+      EXPECT_TRUE(Echoes(*source));
+      definition.backing =
+          from == MemoryBacking::kShared ? MemoryBacking::kPrivate : MemoryBacking::kShared;
+      const auto target = MigrateUpToSwitchover(source, {}, definition);
+      ASSERT_TRUE(source->ContinueSwitchover().ok());
+      EXPECT_TRUE(target->WaitIncoming(kPatience).ok());
+      EXPECT_EQ(source->SharedMemory().ok(), from == MemoryBacking::kShared);
+      EXPECT_EQ(target->SharedMemory().ok(), from == MemoryBacking::kPrivate);
+      ASSERT_TRUE(target->Continue().ok());
+      EXPECT_TRUE(source->Quit().ok());
+      EXPECT_TRUE(Echoes(*target));
+    }
+  }
+}
+
+// Copies all guest memory, as movers do.
+void CopyMemory(Vm& source, Vm& target) {
+  const auto from = source.SharedMemory();
+  const auto to = target.SharedMemory();
+  ASSERT_TRUE(from.ok() && to.ok()) << from.status() << to.status();
+  ASSERT_EQ(from->front().id, to->front().id);
+  std::string memory(from->front().size, '\0');
+  const auto size = static_cast<ssize_t>(memory.size());
+  ASSERT_EQ(pread(from->front().file.get(), memory.data(), memory.size(), 0), size);
+  ASSERT_EQ(pwrite(to->front().file.get(), memory.data(), memory.size(), 0), size);
+}
+
+TEST_F(QemuHypervisorTest, MovesAllButSharedMemoryWhenOthersMoveThat) {
+  if (!host_a_->capabilities().direct_reason.empty()) {
+    GTEST_SKIP() << host_a_->capabilities().direct_reason;
+  }
+  const MigrationParameters devices_only{.multifd_channels = 0, .ignore_shared = true};
+  const auto source = Boot(Definition());
+  EXPECT_TRUE(Echoes(*source));
+  const auto target = MigrateUpToSwitchover(source, devices_only);
+  CopyMemory(*source, *target);
+  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  const absl::Status received = target->WaitIncoming(kPatience);
+  EXPECT_TRUE(received.ok()) << received;
+  EXPECT_LT(source->Outgoing()->ram_transferred_bytes, 1U << 20);
+  ASSERT_TRUE(target->Continue().ok());
+  EXPECT_TRUE(source->Quit().ok());
+  EXPECT_TRUE(Echoes(*target));
+}
+
+// A capability stays set in QEMU until it is unset.
+TEST_F(QemuHypervisorTest, AStreamAfterAFailedDirectMigrationHasTheMemoryInIt) {
+  if (!host_a_->capabilities().direct_reason.empty()) {
+    GTEST_SKIP() << host_a_->capabilities().direct_reason;
+  }
+  const auto source = Boot(Definition());
+  EXPECT_TRUE(Echoes(*source));
+  const auto lost = MigrateUpToSwitchover(source, {.multifd_channels = 0, .ignore_shared = true});
+  EXPECT_TRUE(source->CancelOutgoing().ok());
+  EXPECT_TRUE(lost->Quit().ok());
+  const auto target = MigrateUpToSwitchover(source);
+  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  EXPECT_TRUE(target->WaitIncoming(kPatience).ok());
+  ASSERT_TRUE(target->Continue().ok());
+  EXPECT_TRUE(source->Quit().ok());
+  EXPECT_TRUE(Echoes(*target));
+}
+
+TEST_F(QemuHypervisorTest, DoesWithoutHugePagesWhenTold) {
+  VmDefinition definition = Definition();
+  EXPECT_EQ(StatusLine(Boot(definition)->pid(), "THP_enabled"), "1");
+  VmDefinition without = Definition();
+  without.huge_pages = hypervisor::HugePages::kOff;
+  EXPECT_EQ(StatusLine(Boot(without)->pid(), "THP_enabled"), "0");
+}
+
+TEST_F(QemuHypervisorTest, RunsInReservedHugePagesOrSaysThatThereAreTooFew) {
+  VmDefinition definition = Definition();
+  definition.huge_pages = hypervisor::HugePages::k2M;
+  const absl::Status status = host_a_->CheckDefinition(definition);
+  if (!status.ok()) {
+    EXPECT_THAT(base::MessageOf(status), HasSubstr("needs 32 huge pages of 2MiB"));
+    EXPECT_EQ(host_a_->Start(definition, StartMode::kBoot).status(), status);
+    GTEST_SKIP() << base::MessageOf(status);
+  }
+  const auto vm = Boot(definition);
+  ASSERT_NE(vm, nullptr);
+  EXPECT_TRUE(Echoes(*vm));
+  const auto tracking = vm->BeginTracking();
+  EXPECT_TRUE(tracking.ok()) << tracking.status();
+  EXPECT_TRUE(vm->EndTracking().ok());
 }
 
 TEST_F(QemuHypervisorTest, MovesWithAnyNumberOfChannels) {
