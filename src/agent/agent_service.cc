@@ -164,6 +164,9 @@ grpc::Status AgentService::PrepareSource(grpc::ServerContext* /*context*/,
 absl::StatusOr<base::Bytes> AgentService::Prepare(const v1::PrepareSourceRequest& request) {
   SEALIFT_ASSIGN_OR_RETURN(MigrationOrder order, FromProto(request.spec()));
   order.epoch = request.epoch();
+  if (request.on_no_convergence() == v1::NO_CONVERGENCE_FAIL) {
+    order.on_no_convergence = migration::NoConvergence::kFail;
+  }
   std::vector<base::HostPort> addresses;
   for (const std::string& text : request.data_addresses()) {
     SEALIFT_ASSIGN_OR_RETURN(base::HostPort address, base::ParseHostPort(text, 0));
