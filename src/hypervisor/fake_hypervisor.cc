@@ -214,14 +214,23 @@ absl::Status FakeVm::EndTracking() {
   return Record("EndTracking");
 }
 
+bool FakeVm::suspended() const {
+  const std::lock_guard lock(mutex_);
+  return suspended_;
+}
+
 absl::Status FakeVm::Suspend() {
   const std::lock_guard lock(mutex_);
-  return Record("Suspend");
+  SEALIFT_RETURN_IF_ERROR(Record("Suspend"));
+  suspended_ = true;
+  return absl::OkStatus();
 }
 
 absl::Status FakeVm::Resume() {
   const std::lock_guard lock(mutex_);
-  return Record("Resume");
+  SEALIFT_RETURN_IF_ERROR(Record("Resume"));
+  suspended_ = false;
+  return absl::OkStatus();
 }
 
 absl::Status FakeVm::StartOutgoing(const std::string& path, const MigrationParameters& parameters) {

@@ -63,6 +63,7 @@ class FakeVm final : public Vm {
   [[nodiscard]] bool WaitForCall(const std::string& call, base::Duration timeout,
                                  int count = 1) const;
   [[nodiscard]] MigrationParameters parameters() const;
+  [[nodiscard]] bool suspended() const;
 
   // -- Vm
 
@@ -115,6 +116,7 @@ class FakeVm final : public Vm {
   base::UniqueFd console_;
   base::UniqueFd memory_;  // made at the first use
   bool can_track_ = false;
+  bool suspended_ = false;
   std::optional<Exit> exit_;
   std::function<void(Exit)> on_exit_;
   std::vector<std::thread> exit_threads_;

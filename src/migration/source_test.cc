@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <future>
+#include <memory>
 
 #include "migration/testing.h"
 
@@ -41,7 +43,7 @@ class SourceTest : public ::testing::Test {
 
   std::future<SourcePhase> Start(SourcePhase phase) {
     return std::async(std::launch::async, [this, phase = std::move(phase)] {
-      SourceMigration machine({"/run/out.sock", parameters_}, vm_, mover_, ledger_, board_, clock_);
+      SourceMigration machine(options_, vm_, mover_, ledger_, board_, clock_);
       return machine.Run(phase);
     });
   }
@@ -97,7 +99,7 @@ class SourceTest : public ::testing::Test {
   testing::FakeMover mover_{journal_};
   testing::FakeLedger ledger_{journal_};
   Board board_{clock_};
-  hypervisor::MigrationParameters parameters_;
+  SourceOptions options_{"/run/out.sock", {}};
 };
 
 // ---- When all goes well
@@ -227,6 +229,106 @@ TEST_F(SourceTest, RollsBackWhenTheHypervisorDoesNotBegin) {
   qemu_.FailCall("StartOutgoing", absl::InternalError("no such capability"));
   EXPECT_THAT(RunToEnded().reason, HasSubstr("no such capability"));
   EXPECT_TRUE(journal_.Has("ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+// ---- The direct engine
+
+class DirectTest : public SourceTest {
+ protected:
+  DirectTest() {
+    options_.engine = EngineName::kDirect;
+    qemu_.SetTracking(true);
+    journal_.When("mover BeginCopy", [this] { SetCopy(CopyProgress::Phase::kConverged); });
+    journal_.When("mover FinishCopy", [this] { SetCopy(CopyProgress::Phase::kFinished); });
+  }
+
+  void SetCopy(CopyProgress::Phase phase, std::uint32_t stalls = 0) {
+    CopyProgress progress;
+    progress.phase = phase;
+    progress.stalls = stalls;
+    mover_.SetCopy(progress);
+  }
+  // The copy makes no headway, at every look, until the clock has come to `until`.
+  void StallUntil(base::Duration until) {
+    journal_.When("mover BeginCopy", [this] { SetCopy(CopyProgress::Phase::kCopying, 1); });
+    auto stalls = std::make_shared<std::uint32_t>(1);
+    look_ = [this, until, stalls] {
+      if (clock_.SinceBoot() >= until) return SetCopy(CopyProgress::Phase::kConverged);
+      SetCopy(CopyProgress::Phase::kCopying, ++*stalls);
+      journal_.When("wait for copy", look_);
+    };
+    journal_.When("wait for copy", look_);
+  }
+
+  std::function<void()> look_;
+};
+
+TEST_F(DirectTest, CopiesMemoryFirstAndTheRestLast) {
+  PeerBecomesReady();
+  PeerResumes();
+  EXPECT_EQ(RunToCompleted().note, "");
+  EXPECT_THAT(journal_.events(),
+              ElementsAre("ledger delegated", "vm BeginTracking", "mover BeginCopy",
+                          "vm StartOutgoing", "mover FinishCopy", "vm ContinueSwitchover",
+                          "ledger committed", "peer commit", "vm Quit", "ledger released"));
+  EXPECT_TRUE(qemu_.parameters().ignore_shared);
+  EXPECT_EQ(qemu_.parameters().multifd_channels, 0);
+}
+
+TEST_F(DirectTest, GivesTheGuestBackAsItWas) {
+  journal_.When("vm StartOutgoing", [this] { ASSERT_TRUE(board_.RequestCancel().ok()); });
+  EXPECT_EQ(RunToEnded().why, Ended::Why::kCancelled);
+  EXPECT_THAT(journal_.events(),
+              ElementsAre("ledger delegated", "vm BeginTracking", "mover BeginCopy",
+                          "vm StartOutgoing", "ledger aborted", "peer abort", "mover kill",
+                          "vm CancelOutgoing", "vm EndTracking", "ledger resumed"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(DirectTest, WithoutTrackingNothingIsCopied) {
+  qemu_.FailCall("BeginTracking", absl::InternalError("the process is traced by another"));
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("traced by another"));
+  EXPECT_FALSE(journal_.Has("mover BeginCopy"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(DirectTest, WhatWasNotConfirmedIsNotHandedOver) {
+  journal_.When("mover FinishCopy", [this] { SetCopy(CopyProgress::Phase::kConverged); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("rest of the guest's memory was not sent in 3 s"));
+  EXPECT_FALSE(journal_.Has("vm ContinueSwitchover"));
+  ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+TEST_F(DirectTest, AGuestThatWritesTooFastIsSlowedDownUntilItStops) {
+  PeerBecomesReady();
+  PeerResumes();
+  StallUntil(clock_.SinceBoot() + seconds(5));
+  journal_.When("vm StartOutgoing", [this] { EXPECT_FALSE(qemu_.suspended()); });
+  RunToCompleted();
+  EXPECT_TRUE(qemu_.WaitForCall("Suspend", seconds(0)));
+}
+
+TEST_F(DirectTest, ItsSlowingDownIsShownAndEndsWithACancel) {
+  StallUntil(base::Duration::max());
+  journal_.When("wait for copy", [this] { ASSERT_TRUE(qemu_.WaitForCall("Suspend", kPatience)); });
+  journal_.When("wait for copy", [this] {
+    journal_.When("wait for copy", [this] {
+      EXPECT_THAT(board_.Look().detail, HasSubstr("slowed down by"));
+      ASSERT_TRUE(board_.RequestCancel().ok());
+    });
+  });
+  journal_.When("ledger aborted", [this] { EXPECT_FALSE(qemu_.suspended()); });
+  EXPECT_EQ(RunToEnded().why, Ended::Why::kCancelled);
+  EXPECT_FALSE(qemu_.suspended());
+}
+
+TEST_F(DirectTest, AGuestThatWritesTooFastIsLeftAloneIfSoAsked) {
+  options_.on_no_convergence = NoConvergence::kFail;
+  StallUntil(base::Duration::max());
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("faster than its memory can be copied"));
+  EXPECT_FALSE(qemu_.WaitForCall("Suspend", seconds(0)));
   ExpectGuestRunsHere();
 }
 

@@ -1,7 +1,7 @@
 // When a direct copy goes on with another round, and when it is worth stopping the guest.
 #pragma once
 
-#include <cstddef>
+#include <chrono>
 #include <cstdint>
 
 #include "base/clock.h"
@@ -17,7 +17,7 @@ inline constexpr double kStallShare = 0.8;
 // So many stalled rounds in a row count as one stall.
 inline constexpr int kStallRounds = 2;
 // While the guest is about to be stopped a round now and then keeps the rest small.
-inline constexpr base::Duration kIdleRound = std::chrono::milliseconds(100);
+inline constexpr std::chrono::milliseconds kIdleRound{100};
 
 // CopyRounds decides and remembers; it does nothing. Times are of one monotonic clock.
 //

@@ -47,8 +47,8 @@ struct StreamOptions {
   std::uint16_t stream = 0;
   keys::Direction sending = keys::Direction::kToDestination;
   keys::Protection protection = keys::Protection::kSealed;
-  std::size_t payload_size = record::kPreferredPayload;  // of PayloadBuffer
   record::Sequencing sequencing = {};                    // the protocol's; a test may rekey sooner
+  std::size_t payload_size = record::kPreferredPayload;  // of PayloadBuffer
 };
 
 // Delivery is one record for the owner. `payload` is valid until the next ReceiveBuffer(), also

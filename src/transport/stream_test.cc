@@ -147,6 +147,22 @@ TEST_F(StreamTest, CarriesMegabytesOfFullRecords) {
   EXPECT_EQ(destination_.Text(), sent);
 }
 
+TEST_F(StreamTest, SendsFromWhereThePayloadLies) {
+  constexpr std::size_t kSize = std::size_t{128} * 1024;
+  StreamOptions options{record::AeadBackend::kOpenssl, kStream, Direction::kToDestination,
+                        Protection::kSealed};
+  options.payload_size = kSize;
+  source_ = End(options);
+  Connect(1);
+  const std::string text(kSize, 'x');
+  ASSERT_TRUE(source_.stream().SendFrom(RecordType::kData, base::AsBytes(text)).ok());
+  source_.Send("and from the buffer");
+  Settle();
+  EXPECT_THAT(destination_.arrived(), ElementsAre(text, "and from the buffer"));
+  EXPECT_EQ(source_.stream().payload_bytes(), kSize + 19);
+  EXPECT_EQ(destination_.stream().payload_bytes(), kSize + 19);
+}
+
 TEST_F(StreamTest, TakesTheLargestRecordsOfAPeer) {
   Connect(1);
   const keys::KeySchedule schedule = Schedule();

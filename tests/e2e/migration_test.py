@@ -70,8 +70,10 @@ class MigrationTest(harness.TestCase):
         counter = Counter(self, cluster.network.switch) if network else None
         for move in range(10):
             host = "ba"[move % 2]
-            migration = cluster.migrate("web1", host)
+            engine = ("direct", "direct", "stream", "stream")[move % 4]
+            migration = cluster.migrate("web1", host, "--engine", engine)
             self.assertEqual(migration["progress"]["phase"], "completed", migration)
+            self.assertEqual(migration["engine"], engine)
             self.assertTrue(migration["encrypted"])
             self.assertEqual(cluster.json("vm", "show", "web1")["host"], host)
             if counter:
