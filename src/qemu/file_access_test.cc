@@ -1,8 +1,15 @@
 #include "qemu/file_access.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
 
 #include "base/file.h"
 #include "base/status.h"
@@ -53,6 +60,34 @@ TEST_F(FileAccessTest, RefusesADiskThatIsNone) {
   EXPECT_THAT(base::MessageOf(ProbeDisk(user_, {"/dev/null", {}, false}).status()),
               HasSubstr("neither a file nor a block device"));
   EXPECT_FALSE(ProbeDisk(user_, {folder_.path(), {}, false}).ok());
+}
+
+// How many pages of a file are in the page cache.
+std::size_t CachedPages(const std::string& path, std::size_t size) {
+  const base::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  void* at = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd.get(), 0);
+  std::vector<unsigned char> pages(size / 4096);
+  EXPECT_EQ(mincore(at, size, pages.data()), 0);
+  munmap(at, size);
+  return static_cast<std::size_t>(
+      std::ranges::count_if(pages, [](unsigned char page) { return (page & 1) != 0; }));
+}
+
+TEST(PageCache, OfADiskIsDropped) {
+  constexpr std::size_t kSize = 1U << 20;
+  const base::TestFolder folder;
+  const std::string path = folder / "disk";
+  ASSERT_TRUE(base::WriteFileDurably(path, std::string(kSize, 'x'), 0644).ok());
+  chmod(path.c_str(), 0644);
+  ASSERT_EQ(base::ReadFile(path)->size(), kSize);
+  EXPECT_EQ(CachedPages(path, kSize), kSize / 4096);
+  const base::SystemUser user = *base::LookUpUser(base::TestUser());
+  ASSERT_TRUE(DropPageCache(user, {.path = path}).ok());
+  struct statfs info {};
+  ASSERT_EQ(statfs(path.c_str(), &info), 0);
+  constexpr long kTmpfs = 0x01021994;  // where the page cache is the file
+  EXPECT_EQ(CachedPages(path, kSize), info.f_type == kTmpfs ? kSize / 4096 : 0);
+  EXPECT_TRUE(absl::IsFailedPrecondition(DropPageCache(user, {.path = folder / "none"})));
 }
 
 }  // namespace
