@@ -105,6 +105,7 @@ int main(void) {
   WatchPowerButton();
   StartPulse();
   if (options.has_ip) StartNetwork(&options);
+  if (options.beacon_port != 0) StartBeacon(&options);
   if (options.journal) StartJournal();
   FillMemory(&options);
   Say("READY fill=%llu", (unsigned long long)options.fill_mib);
