@@ -1,0 +1,2 @@
+def update(files):
+    raise NotImplementedError

@@ -1,0 +1,75 @@
+"""Rounds of measurements over cases and shapes of guests."""
+
+import subprocess
+import sys
+
+import cases as cases_module
+from guests import MoveFailed, QemuGuest, SealiftGuest
+from measure import measure
+from meter import populated_bytes
+from qmp import QmpError
+
+_FIRST_UNDISTURBED_SECONDS = 1.5
+_UNDISTURBED_SECONDS = (1.0, 5.0)  # at least, at most
+_FAILURES = (MoveFailed, QmpError, RuntimeError, AssertionError, OSError, subprocess.SubprocessError)
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Suite:
+    """Collects {(case, shape): [Sample]} and what went wrong. A case whose guest was once not intact, or whose migration
+    failed, has an error; its figures are of the moves that went well."""
+
+    def __init__(self, lab, cases, shapes):
+        self._lab = lab
+        self._cases = cases
+        self._shapes = shapes
+        self.samples = {(case, shape): [] for shape in shapes for case in cases}
+        self.errors = []
+
+    def run(self, rounds):
+        for number in range(rounds):
+            for shape in cases_module.in_order_of_round(self._shapes, number):
+                families = [[case for case in self._cases if case.is_sealift == sealift] for sealift in (False, True)]
+                for family in cases_module.in_order_of_round(families, number):
+                    self._run_family(cases_module.in_order_of_round(family, number), shape,
+                                     f"round {number + 1}/{rounds}")
+
+    def _run_family(self, cases, shape, label):
+        """One guest is moved in every way of QEMU, or of sealift, in turn."""
+        guest, gb = None, 0.0
+        try:
+            for case in cases:
+                if guest is None:
+                    guest, gb = self._boot(case, shape)
+                if not self._measure(guest, case, shape, gb, label):
+                    guest.close()
+                    guest = None
+        finally:
+            if guest:
+                guest.close()
+
+    def _boot(self, case, shape):
+        guest = (SealiftGuest if case.is_sealift else QemuGuest)(self._lab, shape)
+        guest.boot()
+        return guest, populated_bytes(guest.pid, shape.memory_mib) / 1e9
+
+    def _measure(self, guest, case, shape, gb, label):
+        """Whether it went well."""
+        earlier = self.samples[case, shape]
+        seconds = earlier[-1].seconds if earlier else _FIRST_UNDISTURBED_SECONDS
+        seconds = min(max(seconds, _UNDISTURBED_SECONDS[0]), _UNDISTURBED_SECONDS[1])
+        what = f"{label}  {case.name}, {case.channels} ch., {shape.fill_mib} MiB, {shape.dirty_mb_s} MB/s"
+        try:
+            sample = measure(self._lab, guest, case, gb, seconds)
+        except _FAILURES as error:
+            say(f"{what}: FAILED: {error}")
+            self.errors.append({"case": case.name, "channels": case.channels, "guest_mib": shape.fill_mib,
+                                "dirty_mb_s": shape.dirty_mb_s, "error": str(error)})
+            return False
+        earlier.append(sample)
+        say(f"{what}: {sample.gb_per_s:.2f} GB/s, {sample.cpu_s_per_gb:.2f} CPU-s/GB, "
+            f"downtime {sample.downtime_ms:.0f} ms")
+        return True
