@@ -27,7 +27,7 @@ def parse(argv):
     parser.add_argument("--quick", action="store_true",
                         help="within 5 minutes: 3 rounds, an idle guest of 512 MiB, at most 2 channels")
     parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the result there, too")
-    parser.add_argument("--rounds", metavar="N", type=_positive, help="rounds of all cases (default: 5)")
+    parser.add_argument("--rounds", metavar="N", type=_positive, help="rounds of all cases (default: 5, --curves 3)")
     parser.add_argument("--case", metavar="NAME", nargs="+", choices=cases.NAMES,
                         help=f"only these: {', '.join(cases.NAMES)}")
     parser.add_argument("--channels", metavar="N", nargs="+", type=_positive,
@@ -36,14 +36,18 @@ def parse(argv):
                         help="memory that the guest fills (default: 1024)")
     parser.add_argument("--dirty", metavar="MB/S", nargs="+", type=int,
                         help="megabytes the guest rewrites each second (default: 0 and 100)")
-    parser.add_argument("--curves", action="store_true",
-                        help="instead: over guest size, write rate, connections, migrations at once, speed of the link")
+    parser.add_argument("--curves", metavar="NAME", nargs="*", choices=curves.NAMES,
+                        help="instead: over guest size, write rate, connections, migrations at once (together), speed "
+                             f"of the link; all, or some of: {', '.join(curves.NAMES)}")
     parser.add_argument("--transport", action="store_true",
                         help="instead: records, transport and page scans without a guest, beside iperf3")
     parser.add_argument("--page", metavar="FILE", nargs="+", type=pathlib.Path,
                         help="instead: bring docs/performance.md and its plots up to date with these JSON files")
     arguments = parser.parse_args(argv)
-    for name, value in (_QUICK if arguments.quick else _USUAL).items():
+    usual = _QUICK if arguments.quick else _USUAL
+    if arguments.curves is not None:
+        usual = {**usual, "rounds": 3}
+    for name, value in usual.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
     return arguments
@@ -69,7 +73,7 @@ def compare(lab, arguments):
     """The comparison of all cases, as {"results": [...], "errors": [...]}."""
     chosen = possible(cases.chosen(arguments.case, arguments.channels, arguments.quick), lab.cluster)
     shapes = [cases.Shape(mib, dirty) for mib in arguments.guest_mib for dirty in arguments.dirty]
-    suite = Suite(lab, chosen, shapes)
+    suite = Suite(lab, chosen, shapes, undisturbed_seconds=1.0 if arguments.quick else 5.0)
     suite.run(arguments.rounds)
     entries = results.results(suite)
     print(results.table(entries) if entries else "nothing was measured")
@@ -81,7 +85,7 @@ def measure(arguments):
         stage = harness.Stage()
         try:
             lab = Lab(stage)
-            report = (curves.draw if arguments.curves else compare)(lab, arguments)
+            report = (compare if arguments.curves is None else curves.draw)(lab, arguments)
             report["machine"] = results.machine(lab.cluster, shmem)
             return report
         finally:

@@ -19,7 +19,7 @@ from qmp import Qmp
 from tunnels import open_route
 
 _BOOT_SECONDS = 180
-_MOVE_SECONDS = 300
+_LOADING_SECONDS = 30
 _DOWNTIME_LIMIT_MS = 300  # QEMU's default, and sealift's
 _UNLIMITED = 1 << 40
 
@@ -29,7 +29,7 @@ class Moved:
     """How a migration went, as told by who carried it out."""
     commanded_at: float  # time.time()
     downtime_ms: float
-    detail: dict
+    iterations: int
 
 
 class MoveFailed(Exception):
@@ -88,11 +88,9 @@ class QemuGuest:
             _prepare(vm.qmp, route, "server", channels)
             vm.qmp.command("migrate-incoming", uri=route.listen)
             _prepare(self._vm.qmp, route, "client", channels)
-            begun_at = time.time()
             self._vm.qmp.command("migrate", uri=route.connect)
-            _wait_for_completion(self._vm.qmp)
-            resumed = vm.qmp.wait_event("RESUME", 30)["timestamp"]
-            _wait_for_completion(vm.qmp)  # it says so a moment later, and must not be found saying so at the next move
+            _wait_for_completion(self._vm.qmp, self._lab.move_seconds)
+            _wait_for_completion(vm.qmp, _LOADING_SECONDS)
         except BaseException:
             self._end(vm, tap, target)
             raise
@@ -103,10 +101,7 @@ class QemuGuest:
         self._vm, self._tap, self.host = vm, tap, target
         if route.objects:
             vm.qmp.command("object-del", id="tls")
-        running_at = resumed["seconds"] + resumed["microseconds"] / 1e6
-        return Moved(commanded_at, info["downtime"], {
-            "qemu_seconds": running_at - begun_at, "qemu_total_ms": info["total-time"],
-            "iterations": info["ram"]["dirty-sync-count"]})
+        return Moved(commanded_at, info["downtime"], info["ram"]["dirty-sync-count"])
 
     def _start(self, host, incoming=False):
         """Starts a Vm on that host; returns it and the name of its tap there."""
@@ -119,7 +114,7 @@ class QemuGuest:
             argv += ["-incoming", "defer"] if incoming else []
             process = self._lab.start(f"qemu{self._number}-{host}", self._lab.place(host).command(argv),
                                       pass_fds=[qemu_qmp.fileno(), qemu_console.fileno()])
-        return Vm(process, Qmp(qmp, timeout=_MOVE_SECONDS), Console(console)), tap
+        return Vm(process, Qmp(qmp), Console(console)), tap
 
     def _argv(self, tap, qmp_fd, console_fd):
         folder = self._lab.cluster.dir
@@ -157,13 +152,13 @@ def _prepare(qmp, route, endpoint, channels):
     qmp.command("migrate-set-parameters", **parameters)
 
 
-def _wait_for_completion(qmp):
-    deadline = time.monotonic() + _MOVE_SECONDS
+def _wait_for_completion(qmp, timeout):
+    deadline = time.monotonic() + timeout
     while True:
         try:
             status = qmp.wait_event("MIGRATION", harness.remaining(deadline))["data"]["status"]
         except TimeoutError as error:
-            raise MoveFailed(f"QEMU did not finish within {_MOVE_SECONDS} s") from error
+            raise MoveFailed(f"QEMU did not finish within {timeout} s") from error
         if status == "completed":
             return
         if status in ("failed", "cancelled"):
@@ -221,8 +216,11 @@ class SealiftGuest:
     def close(self):
         self.beacons.close()
         if self._booted:
-            subprocess.run(self._cluster.command("vm", "stop", self._name, "--force"), capture_output=True, check=False)
-            subprocess.run(self._cluster.command("vm", "delete", "-y", self._name), capture_output=True, check=False)
+            for migration in self._cluster.json("migration", "list"):
+                if migration["vm"] == self._name and "ended" not in migration:
+                    self._try("migration", "cancel", migration["id"])
+            harness.wait_for(lambda: self._try("vm", "stop", self._name, "--force"), 30, f"{self._name} to stop")
+            self._try("vm", "delete", "-y", self._name)
 
     @contextlib.contextmanager
     def prepared(self, case):
@@ -234,8 +232,11 @@ class SealiftGuest:
 
     def _move(self, case, argv, target):
         commanded_at = time.time()
-        result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                                timeout=_MOVE_SECONDS)
+        try:
+            result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                                    timeout=self._lab.move_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise MoveFailed(f"sealift did not finish within {self._lab.move_seconds} s") from error
         if result.returncode != 0:
             raise MoveFailed(f"exit status {result.returncode}: {result.stderr.strip()}")
         migration = json.loads(result.stdout)
@@ -243,8 +244,10 @@ class SealiftGuest:
             raise MoveFailed(f"asked for {case}, got {migration['engine']}, {migration['decision_reason']}")
         self.host = target
         progress = migration["progress"]
-        return Moved(commanded_at, progress["downtime_ms"], {
-            "sealift_elapsed_ms": progress["elapsed_ms"], "iterations": progress["iterations"]})
+        return Moved(commanded_at, progress["downtime_ms"], progress["iterations"])
+
+    def _try(self, *argv):
+        return subprocess.run(self._cluster.command(*argv), capture_output=True, check=False).returncode == 0
 
     def _with_console(self, use):
         console = self._cluster.console(self._name)

@@ -10,6 +10,7 @@ from cluster import Cluster
 
 _SHMEM = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 _FIRST_BEACON_PORT = 7801
+_MOVE_SECONDS = 300
 
 
 @contextlib.contextmanager
@@ -45,7 +46,7 @@ class Lab:
         self.network = self.cluster.network
         if not self.network.isolated:
             raise RuntimeError("this machine allows no network namespaces: nothing here can be measured")
-        self.mtu = 1500
+        self.move_seconds = _MOVE_SECONDS  # a migration that takes longer has failed
 
     def place(self, host):
         return self.network.hosts[host]
@@ -71,6 +72,14 @@ class Lab:
         options = (f"guest.ip=10.213.0.{100 + guest_number}/24 "
                    f"guest.beacon={self.network.switch.address}:{port}")
         return Listener(self._stage, self.network, port), options
+
+    @contextlib.contextmanager
+    def giving_up_after(self, seconds):
+        before, self.move_seconds = self.move_seconds, seconds
+        try:
+            yield
+        finally:
+            self.move_seconds = before
 
     @contextlib.contextmanager
     def limited_to(self, megabits):

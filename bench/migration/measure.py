@@ -1,6 +1,9 @@
-"""One measurement: a guest, a case, one move, and whether the guest is intact afterwards."""
+"""One measurement: guests, a case, one move of each at the same time, and whether they are intact afterwards."""
 
+import concurrent.futures
+import contextlib
 import dataclasses
+import statistics
 import time
 
 import beacon
@@ -12,7 +15,8 @@ _LATE_BEACONS_SECONDS = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """What one move was like. GB are 10^9 bytes; what each figure means is in docs/performance.md."""
+    """What one move was like. GB are 10^9 bytes; what each figure means is in docs/performance.md. Of several guests
+    moved at once: time until the last one runs, medians of the rest."""
     seconds: float
     copy_seconds: float
     gb: float
@@ -23,8 +27,7 @@ class Sample:
     longest_silence_ms: float
     usual_gap_ms: float
     guest_work_lost: float
-    iterations: int
-    detail: dict
+    iterations: float
 
     @property
     def gb_per_s(self):
@@ -39,44 +42,55 @@ class Sample:
         return self.cpu_seconds / self.gb
 
 
-def measure(lab, guest, case, gb, undisturbed_seconds):
-    """Moves a booted guest with `gb` of populated memory once, and returns the Sample. Whatever goes wrong, a guest that
-    is not intact among it, is an exception."""
-    source, destination = guest.host, lab.other(guest.host)
-    with guest.prepared(case) as move:
-        undisturbed, idle_rate = _watch_undisturbed(guest, undisturbed_seconds)
+def measure(lab, guests, case, gb, undisturbed_seconds):
+    """Moves booted guests of one host, `gb` of populated memory in all, once, and returns the Sample. Whatever goes
+    wrong, a guest that is not intact among it, is an exception."""
+    source, destination = guests[0].host, lab.other(guests[0].host)
+    with contextlib.ExitStack() as stack:
+        moves = [stack.enter_context(guest.prepared(case)) for guest in guests]
+        undisturbed, idle_rate = _watch_undisturbed(guests, undisturbed_seconds)
         wire = Wire(lab.network, destination)
         cpu = Cpu()
         try:
-            moved = move()
+            moved = _at_once(moves)
         finally:
             wire.stop()
         cpu_seconds = cpu.spent() - idle_rate * cpu.elapsed()
         time.sleep(_LATE_BEACONS_SECONDS)
-        seen = guest.beacons.take()
-    guest.verdict()
-    during = [each for each in seen if each.time >= moved.commanded_at]
-    switch_over = beacon.judge(undisturbed, during, source, destination)
+        seen = [guest.beacons.take() for guest in guests]
+    for guest in guests:
+        guest.verdict()
     if wire.copying_since is None:
         raise RuntimeError(f"only {wire.bytes} bytes crossed the wire")
+    switches = [beacon.judge(before, [each for each in during if each.time >= how.commanded_at], source, destination)
+                for before, during, how in zip(undisturbed, seen, moved)]
+    running_at = max(switch.running_at for switch in switches)
     return Sample(
-        seconds=switch_over.running_at - moved.commanded_at,
-        copy_seconds=switch_over.running_at - wire.copying_since,
+        seconds=running_at - min(how.commanded_at for how in moved),
+        copy_seconds=running_at - wire.copying_since,
         gb=gb, wire_gb=wire.bytes / 1e9, cpu_seconds=cpu_seconds,
-        downtime_ms=switch_over.downtime_ms, downtime_reported_ms=moved.downtime_ms,
-        longest_silence_ms=switch_over.longest_silence_ms,
-        usual_gap_ms=beacon.usual_gap(undisturbed) * 1000,
-        guest_work_lost=switch_over.work_lost, iterations=moved.detail["iterations"], detail=moved.detail)
+        downtime_ms=statistics.median(switch.downtime_ms for switch in switches),
+        downtime_reported_ms=statistics.median(how.downtime_ms for how in moved),
+        longest_silence_ms=statistics.median(switch.longest_silence_ms for switch in switches),
+        usual_gap_ms=statistics.median(map(beacon.usual_gap, undisturbed)) * 1000,
+        guest_work_lost=statistics.median(switch.work_lost for switch in switches),
+        iterations=statistics.median(how.iterations for how in moved))
 
 
-def _watch_undisturbed(guest, seconds):
-    """The guest's beacons and the machine's processor time per second while nothing happens to the guest."""
+def _at_once(moves):
+    with concurrent.futures.ThreadPoolExecutor(len(moves)) as pool:
+        return [future.result() for future in [pool.submit(move) for move in moves]]
+
+
+def _watch_undisturbed(guests, seconds):
+    """Each guest's beacons, and the machine's processor time per second, while nothing happens to the guests."""
     time.sleep(_SETTLE_SECONDS)
-    guest.beacons.take()
+    for guest in guests:
+        guest.beacons.take()
     cpu = Cpu()
     time.sleep(seconds)
     rate = cpu.spent() / cpu.elapsed()
-    beacons = guest.beacons.take()
-    if len(beacons) < 10:
-        raise RuntimeError(f"the guest sent {len(beacons)} beacons in {seconds} s")
+    beacons = [guest.beacons.take() for guest in guests]
+    if min(map(len, beacons)) < 10:
+        raise RuntimeError(f"a guest sent {min(map(len, beacons))} beacons in {seconds} s")
     return beacons, rate

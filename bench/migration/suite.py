@@ -10,7 +10,8 @@ from meter import populated_bytes
 from qmp import QmpError
 
 _FIRST_UNDISTURBED_SECONDS = 1.5
-_UNDISTURBED_SECONDS = (1.0, 5.0)  # at least, at most
+_LEAST_UNDISTURBED_SECONDS = 1.0
+_MOST_FAILURES = 2
 _FAILURES = (MoveFailed, QmpError, RuntimeError, AssertionError, OSError, subprocess.SubprocessError)
 
 
@@ -19,14 +20,17 @@ def say(text):
 
 
 class Suite:
-    """Collects {(case, shape): [Sample]} and what went wrong. A case whose guest was once not intact, or whose migration
-    failed, has an error; its figures are of the moves that went well."""
+    """`together` guests are moved in each of `cases`, for each of `shapes`. Collects {(case, shape): [Sample]} and what went wrong. A case whose guest was once not intact, or whose migration
+    failed, has an error; its figures are of the moves that went well.
+    After two errors it is not tried again."""
 
-    def __init__(self, lab, cases, shapes):
+    def __init__(self, lab, cases, shapes, together=1, undisturbed_seconds=5.0):
         self._lab = lab
         self._cases = cases
         self._shapes = shapes
         self.samples = {(case, shape): [] for shape in shapes for case in cases}
+        self._together = together
+        self._most_undisturbed_seconds = undisturbed_seconds
         self.errors = []
 
     def run(self, rounds):
@@ -38,32 +42,44 @@ class Suite:
                                      f"round {number + 1}/{rounds}")
 
     def _run_family(self, cases, shape, label):
-        """One guest is moved in every way of QEMU, or of sealift, in turn."""
-        guest, gb = None, 0.0
+        """The same guests are moved in every way of QEMU, or of sealift, in turn."""
+        guests, gb = [], 0.0
         try:
             for case in cases:
-                if guest is None:
-                    guest, gb = self._boot(case, shape)
-                if not self._measure(guest, case, shape, gb, label):
-                    guest.close()
-                    guest = None
+                if self._failures(case, shape) >= _MOST_FAILURES:
+                    continue
+                if not guests:
+                    guests, gb = self._boot(case, shape)
+                if not self._measure(guests, case, shape, gb, label):
+                    _close(guests)
+                    guests = []
         finally:
-            if guest:
-                guest.close()
+            _close(guests)
+
+    def _failures(self, case, shape):
+        return sum((error["case"], error["channels"], error["guest_mib"], error["dirty_mb_s"]) ==
+                   (case.name, case.channels, shape.fill_mib, shape.dirty_mb_s) for error in self.errors)
 
     def _boot(self, case, shape):
-        guest = (SealiftGuest if case.is_sealift else QemuGuest)(self._lab, shape)
-        guest.boot()
-        return guest, populated_bytes(guest.pid, shape.memory_mib) / 1e9
+        kind = SealiftGuest if case.is_sealift else QemuGuest
+        guests = []
+        try:
+            for number in range(self._together):
+                guests.append(kind(self._lab, shape, number))
+                guests[-1].boot()
+        except BaseException:
+            _close(guests)
+            raise
+        return guests, sum(populated_bytes(guest.pid, shape.memory_mib) for guest in guests) / 1e9
 
-    def _measure(self, guest, case, shape, gb, label):
+    def _measure(self, guests, case, shape, gb, label):
         """Whether it went well."""
         earlier = self.samples[case, shape]
         seconds = earlier[-1].seconds if earlier else _FIRST_UNDISTURBED_SECONDS
-        seconds = min(max(seconds, _UNDISTURBED_SECONDS[0]), _UNDISTURBED_SECONDS[1])
+        seconds = min(max(seconds, _LEAST_UNDISTURBED_SECONDS), self._most_undisturbed_seconds)
         what = f"{label}  {case.name}, {case.channels} ch., {shape.fill_mib} MiB, {shape.dirty_mb_s} MB/s"
         try:
-            sample = measure(self._lab, guest, case, gb, seconds)
+            sample = measure(self._lab, guests, case, gb, seconds)
         except _FAILURES as error:
             say(f"{what}: FAILED: {error}")
             self.errors.append({"case": case.name, "channels": case.channels, "guest_mib": shape.fill_mib,
@@ -73,3 +89,8 @@ class Suite:
         say(f"{what}: {sample.gb_per_s:.2f} GB/s, {sample.cpu_s_per_gb:.2f} CPU-s/GB, "
             f"downtime {sample.downtime_ms:.0f} ms")
         return True
+
+
+def _close(guests):
+    for guest in guests:
+        guest.close()
