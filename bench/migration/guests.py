@@ -178,7 +178,7 @@ def _make_tap(place, name):
 
 
 def _guest_options(shape):
-    return f"guest.fill={shape.fill_mib} guest.dirty={shape.dirty_mb_s}"
+    return f"guest.fill={shape.fill_mib} guest.dirty={shape.dirty_mb_s} guest.quiet=1"
 
 
 def _accelerator(lab):

@@ -1,5 +1,6 @@
 """Two hosts on a switch with the real installation of sealift on them, and QEMU beside it."""
 
+import concurrent.futures
 import contextlib
 import itertools
 import pathlib
@@ -11,6 +12,7 @@ from cluster import Cluster
 _SHMEM = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 _FIRST_BEACON_PORT = 7801
 _MOVE_SECONDS = 300
+_MOST_AT_ONCE = 16
 
 
 @contextlib.contextmanager
@@ -41,12 +43,20 @@ class Lab:
     def __init__(self, stage):
         self._stage = stage
         self._numbers = itertools.count(1)
+        # For as long as the lab: what a thread started is killed when the thread ends (PR_SET_PDEATHSIG).
+        self._workers = concurrent.futures.ThreadPoolExecutor(_MOST_AT_ONCE)
         self.cluster = Cluster(stage, self.hosts,
                                agent_settings={host: {"log_level": "info"} for host in self.hosts})
         self.network = self.cluster.network
         if not self.network.isolated:
             raise RuntimeError("this machine allows no network namespaces: nothing here can be measured")
         self.move_seconds = _MOVE_SECONDS  # a migration that takes longer has failed
+
+    def at_once(self, calls):
+        """The results of several calls made at the same time."""
+        if len(calls) == 1:
+            return [calls[0]()]
+        return [future.result() for future in [self._workers.submit(call) for call in calls]]
 
     def place(self, host):
         return self.network.hosts[host]

@@ -1,6 +1,5 @@
 """One measurement: guests, a case, one move of each at the same time, and whether they are intact afterwards."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import statistics
@@ -52,7 +51,7 @@ def measure(lab, guests, case, gb, undisturbed_seconds):
         wire = Wire(lab.network, destination)
         cpu = Cpu()
         try:
-            moved = _at_once(moves)
+            moved = lab.at_once(moves)
         finally:
             wire.stop()
         cpu_seconds = cpu.spent() - idle_rate * cpu.elapsed()
@@ -75,11 +74,6 @@ def measure(lab, guests, case, gb, undisturbed_seconds):
         usual_gap_ms=statistics.median(map(beacon.usual_gap, undisturbed)) * 1000,
         guest_work_lost=statistics.median(switch.work_lost for switch in switches),
         iterations=statistics.median(how.iterations for how in moved))
-
-
-def _at_once(moves):
-    with concurrent.futures.ThreadPoolExecutor(len(moves)) as pool:
-        return [future.result() for future in [pool.submit(move) for move in moves]]
 
 
 def _watch_undisturbed(guests, seconds):

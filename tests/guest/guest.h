@@ -20,6 +20,7 @@ struct Options {
   bool has_canary;
   uint8_t canary[kCanaryBytes];
   bool journal;
+  bool quiet;
   bool has_ip;
   struct in_addr ip;
   struct in_addr netmask;
@@ -66,7 +67,7 @@ struct Verdict {
 };
 
 // FillMemory allocates and writes the pages, then starts the threads that keep rewriting them at
-// the rate asked for and keep checking them. Call once.
+// the rate asked for and, unless quiet, keep checking them. Call once.
 void FillMemory(const struct Options* options);
 // VerifyMemory checks every page now.
 struct Verdict VerifyMemory(void);
