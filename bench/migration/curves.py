@@ -1,5 +1,5 @@
-"""How the figures grow: with the size of the guest, its write rate, the number of connections, the number of migrations at
-once, and the speed of the link."""
+"""How the figures grow: with the size of the guest, its write rate, the number of connections, the number of migrations
+at once, and the speed of the link."""
 
 import results
 from cases import Case, Shape

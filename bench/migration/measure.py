@@ -6,7 +6,7 @@ import statistics
 import time
 
 import beacon
-from meter import Cpu, Wire
+from meter import Cpu, Wire, process_cpu_seconds
 
 _SETTLE_SECONDS = 0.3
 _LATE_BEACONS_SECONDS = 0.1
@@ -27,6 +27,7 @@ class Sample:
     usual_gap_ms: float
     guest_work_lost: float
     iterations: float
+    foreign_cores: float  # what ran on this machine beside the guests, just before: should be next to nothing
 
     @property
     def gb_per_s(self):
@@ -47,7 +48,7 @@ def measure(lab, guests, case, gb, undisturbed_seconds):
     source, destination = guests[0].host, lab.other(guests[0].host)
     with contextlib.ExitStack() as stack:
         moves = [stack.enter_context(guest.prepared(case)) for guest in guests]
-        undisturbed, idle_rate = _watch_undisturbed(guests, undisturbed_seconds)
+        undisturbed, idle_rate, foreign_rate = _watch_undisturbed(guests, undisturbed_seconds)
         wire = Wire(lab.network, destination)
         cpu = Cpu()
         try:
@@ -73,18 +74,21 @@ def measure(lab, guests, case, gb, undisturbed_seconds):
         longest_silence_ms=statistics.median(switch.longest_silence_ms for switch in switches),
         usual_gap_ms=statistics.median(map(beacon.usual_gap, undisturbed)) * 1000,
         guest_work_lost=statistics.median(switch.work_lost for switch in switches),
-        iterations=statistics.median(how.iterations for how in moved))
+        iterations=statistics.median(how.iterations for how in moved), foreign_cores=foreign_rate)
 
 
 def _watch_undisturbed(guests, seconds):
-    """Each guest's beacons, and the machine's processor time per second, while nothing happens to the guests."""
+    """While nothing happens to the guests: each one's beacons, the machine's processor time per second, and how much of
+    it is not the guests'."""
     time.sleep(_SETTLE_SECONDS)
+    pids = [guest.pid for guest in guests]
     for guest in guests:
         guest.beacons.take()
-    cpu = Cpu()
+    cpu, guests_before = Cpu(), sum(map(process_cpu_seconds, pids))
     time.sleep(seconds)
     rate = cpu.spent() / cpu.elapsed()
+    guests_rate = (sum(map(process_cpu_seconds, pids)) - guests_before) / cpu.elapsed()
     beacons = [guest.beacons.take() for guest in guests]
     if min(map(len, beacons)) < 10:
         raise RuntimeError(f"a guest sent {min(map(len, beacons))} beacons in {seconds} s")
-    return beacons, rate
+    return beacons, rate, rate - guests_rate

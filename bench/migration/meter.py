@@ -21,6 +21,12 @@ def cpu_seconds():
     return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
+def process_cpu_seconds(pid):
+    """Processor time of one process since it started."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
 class Cpu:
     """Processor time since it was made, and its rate."""
 

@@ -6,7 +6,7 @@ import statistics
 import subprocess
 
 _FIGURES = ("gb_per_s", "cpu_s_per_gb", "downtime_ms", "downtime_reported_ms", "longest_silence_ms", "seconds",
-            "copy_seconds", "copy_gb_per_s", "guest_work_lost", "usual_gap_ms", "iterations")
+            "copy_seconds", "copy_gb_per_s", "guest_work_lost", "usual_gap_ms", "iterations", "foreign_cores")
 _PACKAGES = ("qemu-system-x86", "libgnutls30", "libssl3", "openssh-server", "stunnel4", "libipsec-mb-dev")
 
 

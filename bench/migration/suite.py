@@ -12,6 +12,7 @@ from qmp import QmpError
 _FIRST_UNDISTURBED_SECONDS = 1.5
 _LEAST_UNDISTURBED_SECONDS = 1.0
 _MOST_FAILURES = 2
+_NOISE_CORES = 0.2
 _FAILURES = (MoveFailed, QmpError, RuntimeError, AssertionError, OSError, subprocess.SubprocessError)
 
 
@@ -20,9 +21,9 @@ def say(text):
 
 
 class Suite:
-    """`together` guests are moved in each of `cases`, for each of `shapes`. Collects {(case, shape): [Sample]} and what went wrong. A case whose guest was once not intact, or whose migration
-    failed, has an error; its figures are of the moves that went well.
-    After two errors it is not tried again."""
+    """`together` guests are moved in each of `cases`, for each of `shapes`. Collects {(case, shape): [Sample]} and what
+    went wrong: a case whose guest was once not intact, or whose migration failed, has an error; its figures are of the
+    moves that went well. After two errors it is not tried again."""
 
     def __init__(self, lab, cases, shapes, together=1, undisturbed_seconds=5.0):
         self._lab = lab
@@ -87,8 +88,14 @@ class Suite:
             return False
         earlier.append(sample)
         say(f"{what}: {sample.gb_per_s:.2f} GB/s, {sample.cpu_s_per_gb:.2f} CPU-s/GB, "
-            f"downtime {sample.downtime_ms:.0f} ms")
+            f"downtime {sample.downtime_ms:.0f} ms{_noise(sample)}")
         return True
+
+
+def _noise(sample):
+    if sample.foreign_cores < _NOISE_CORES:
+        return ""
+    return f"  (NOISY: {sample.foreign_cores:.1f} cores were busy with something else)"
 
 
 def _close(guests):
