@@ -6,10 +6,11 @@ import statistics
 import time
 
 import beacon
+import harness
 from meter import Cpu, Wire, process_cpu_seconds
 
 _SETTLE_SECONDS = 0.3
-_LATE_BEACONS_SECONDS = 0.1
+_ARRIVAL_SECONDS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +57,7 @@ def measure(lab, guests, case, gb, undisturbed_seconds):
         finally:
             wire.stop()
         cpu_seconds = cpu.spent() - idle_rate * cpu.elapsed()
-        time.sleep(_LATE_BEACONS_SECONDS)
-        seen = [guest.beacons.take() for guest in guests]
+        seen = [_beacons_until_seen(guest, destination) for guest in guests]
     for guest in guests:
         guest.verdict()
     if wire.copying_since is None:
@@ -75,6 +75,18 @@ def measure(lab, guests, case, gb, undisturbed_seconds):
         usual_gap_ms=statistics.median(map(beacon.usual_gap, undisturbed)) * 1000,
         guest_work_lost=statistics.median(switch.work_lost for switch in switches),
         iterations=statistics.median(how.iterations for how in moved), foreign_cores=foreign_rate)
+
+
+def _beacons_until_seen(guest, host):
+    """All beacons up to now, and on until one comes from that host."""
+    beacons = []
+
+    def seen():
+        beacons.extend(guest.beacons.take())
+        return any(each.host == host for each in beacons)
+
+    harness.wait_for(seen, _ARRIVAL_SECONDS, f"the guest to be seen on host {host}")
+    return sorted(beacons, key=lambda each: each.time)
 
 
 def _watch_undisturbed(guests, seconds):

@@ -110,9 +110,9 @@ void BM_IpsecMbAlone(benchmark::State& state) {
   ::free_mb_mgr(manager);
 }
 
-BENCHMARK(BM_IpsecMbAlone);
-BENCHMARK_CAPTURE(BM_Seal, ipsec_mb, AeadBackend::kIpsecMb);
-BENCHMARK_CAPTURE(BM_Seal, openssl, AeadBackend::kOpenssl);
+BENCHMARK(BM_IpsecMbAlone)->UseRealTime();
+BENCHMARK_CAPTURE(BM_Seal, ipsec_mb, AeadBackend::kIpsecMb)->UseRealTime();
+BENCHMARK_CAPTURE(BM_Seal, openssl, AeadBackend::kOpenssl)->UseRealTime();
 BENCHMARK_CAPTURE(BM_Open, ipsec_mb, AeadBackend::kIpsecMb)->UseManualTime();
 BENCHMARK_CAPTURE(BM_Open, openssl, AeadBackend::kOpenssl)->UseManualTime();
 

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <functional>
 #include <memory>
 #include <string>
@@ -84,8 +85,10 @@ void SendAll(int fd, ByteSpan bytes) {
   }
 }
 
-std::size_t ReceiveSome(int fd, MutableByteSpan buffer) {
-  const ssize_t received = ::recv(fd, buffer.data(), buffer.size(), 0);
+// Waits for bytes; with MSG_DONTWAIT in `flags` it does not, and there may be 0.
+std::size_t ReceiveSome(int fd, MutableByteSpan buffer, int flags = 0) {
+  const ssize_t received = ::recv(fd, buffer.data(), buffer.size(), flags);
+  if (received < 0 && errno == EAGAIN) return 0;
   SEALIFT_CHECK(received > 0);
   return static_cast<std::size_t>(received);
 }
@@ -138,8 +141,8 @@ void WriteOutgoing(Stream& stream, int fd) {
 }
 
 // Takes in what has arrived; `deliver` gets the payloads.
-void ReadIncoming(Stream& stream, int fd, const std::function<void(ByteSpan)>& deliver) {
-  stream.Received(ReceiveSome(fd, stream.ReceiveBuffer()));
+void ReadIncoming(Stream& stream, int fd, int flags, const std::function<void(ByteSpan)>& deliver) {
+  stream.Received(ReceiveSome(fd, stream.ReceiveBuffer(), flags));
   for (;;) {
     const auto delivery = stream.Next().value();
     if (!delivery.has_value()) return;
@@ -149,16 +152,18 @@ void ReadIncoming(Stream& stream, int fd, const std::function<void(ByteSpan)>& d
 
 void SendStream(Stream& stream, int fd, ByteSpan memory) {
   for (std::size_t at = 0; at < kTransfer; at += kPiece) {
-    while (!stream.HasRoom()) ReadIncoming(stream, fd, [](ByteSpan) {});
+    while (!stream.HasRoom()) ReadIncoming(stream, fd, 0, [](ByteSpan) {});
     std::ranges::copy(memory.subspan(at % memory.size(), kPiece), stream.PayloadBuffer().begin());
     SEALIFT_CHECK(stream.Send(RecordType::kData, kPiece).ok());
     WriteOutgoing(stream, fd);
+    // Early, as a relay does: records kept for resending cost cache.
+    ReadIncoming(stream, fd, MSG_DONTWAIT, [](ByteSpan) {});
   }
 }
 
 void ReceiveStream(Stream& stream, int fd, MutableByteSpan memory) {
   for (std::size_t at = 0; at < kTransfer;) {
-    ReadIncoming(stream, fd, [&](ByteSpan payload) {
+    ReadIncoming(stream, fd, 0, [&](ByteSpan payload) {
       std::ranges::copy(payload, memory.subspan(at % memory.size()).begin());
       at += payload.size();
     });
