@@ -71,4 +71,4 @@ def in_order_of_round(cases, number):
         return []
     start = number % len(cases)
     rotated = cases[start:] + cases[:start]
-    return rotated[::-1] if number % 2 else rotated
+    return rotated[:1] + rotated[:0:-1] if number % 2 else rotated
