@@ -1,9 +1,12 @@
 #include "agent/live_migration.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <utility>
 
@@ -32,6 +35,16 @@ class GoneMover final : public migration::MoverLink {
   }
   absl::Status Health() override { return absl::UnavailableError(kRestarted); }
   std::uint64_t wire_bytes() override { return 0; }
+  absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& /*memory*/,
+                         const hypervisor::WriteTracking& /*tracking*/,
+                         std::chrono::milliseconds /*downtime_limit*/) override {
+    return Health();
+  }
+  absl::Status FinishCopy() override { return Health(); }
+  migration::CopyProgress WaitCopy(const migration::CopyProgress& seen,
+                                   base::Duration /*timeout*/) override {
+    return seen;
+  }
   void Kill() override {}
 };
 
@@ -43,8 +56,23 @@ void KillMover(const base::ProcessId& id) {
 }
 
 hypervisor::MigrationParameters ParametersOf(const keys::MigrationSpec& spec) {
-  // Stream 1 carries QEMU's main channel, each further one a multifd channel.
-  return {.multifd_channels = static_cast<unsigned>(spec.streams - 1)};
+  hypervisor::MigrationParameters parameters;
+  // Stream 1 carries QEMU's main channel, each further channel is one of multifd.
+  parameters.multifd_channels = std::max<unsigned>(mover::QemuChannels(spec), 1) - 1;
+  parameters.ignore_shared = spec.engine == keys::Engine::kDirect;
+  return parameters;
+}
+
+// The pages that the process wrote by itself when it started must not stay: what the source does
+// not send is zero.
+absl::Status MakeEmpty(const std::vector<hypervisor::MemoryBlock>& memory) {
+  for (const hypervisor::MemoryBlock& block : memory) {
+    if (fallocate(block.file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                  static_cast<off_t>(block.size)) != 0) {
+      return base::ErrnoStatus("empty the memory that is to receive the guest", errno);
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -60,9 +88,11 @@ class LiveMigration::LedgerFile final : public migration::Ledger {
 };
 
 LiveMigration::LiveMigration(MigrationRecord record, const keys::MigrationSpec& spec,
+                             migration::NoConvergence on_no_convergence,
                              const LiveMigrationParts& parts)
     : record_(std::move(record)),
       spec_(spec),
+      on_no_convergence_(on_no_convergence),
       parts_(parts),
       board_(std::make_shared<migration::Board>(parts.clock)),
       prepared_at_(parts.clock.SinceBoot()) {}
@@ -157,13 +187,18 @@ absl::Status LiveMigration::StartDestination(base::Bytes sealed_key) {
   // QEMU 7.2 takes the first connection it accepts as its main channel: strictly one after the
   // other.
   std::vector<base::UniqueFd> channels;
-  for (unsigned i = 0; i < spec_.streams; ++i) {
+  for (unsigned i = 0; i < mover::QemuChannels(spec_); ++i) {
     SEALIFT_ASSIGN_OR_RETURN(base::UniqueFd channel,
                              base::ConnectUnix(path, SOCK_STREAM, kChannelLimit));
     channels.push_back(std::move(channel));
   }
+  std::vector<hypervisor::MemoryBlock> memory;
+  if (spec_.engine == keys::Engine::kDirect) {
+    SEALIFT_ASSIGN_OR_RETURN(memory, vm_->SharedMemory());
+    SEALIFT_RETURN_IF_ERROR(MakeEmpty(memory));
+  }
   const absl::Status started =
-      mover_->StartDestination(spec_, std::move(sealed_key), network_listener_, channels);
+      mover_->StartDestination(spec_, std::move(sealed_key), network_listener_, channels, memory);
   network_listener_.reset();
   return started;
 }
@@ -239,8 +274,13 @@ absl::Status LiveMigration::Own() {
 void LiveMigration::RunSource(migration::SourcePhase phase) {
   LedgerFile ledger(*this);
   const std::string path = parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out");
-  migration::SourceMigration machine({path, ParametersOf(spec_)}, *vm_, Link(), ledger, *board_,
-                                     parts_.clock);
+  const migration::SourceOptions options{.channel_path = path,
+                                         .parameters = ParametersOf(spec_),
+                                         .engine = spec_.engine == keys::Engine::kDirect
+                                                       ? migration::EngineName::kDirect
+                                                       : migration::EngineName::kStream,
+                                         .on_no_convergence = on_no_convergence_};
+  migration::SourceMigration machine(options, *vm_, Link(), ledger, *board_, parts_.clock);
   static_cast<void>(machine.Run(std::move(phase)));
   unlink(path.c_str());
   mover_.reset();

@@ -45,7 +45,7 @@ struct LiveMigrationParts {
 class LiveMigration {
  public:
   LiveMigration(MigrationRecord record, const keys::MigrationSpec& spec,
-                const LiveMigrationParts& parts);
+                migration::NoConvergence on_no_convergence, const LiveMigrationParts& parts);
   LiveMigration(const LiveMigration&) = delete;
   LiveMigration& operator=(const LiveMigration&) = delete;
   ~LiveMigration();
@@ -96,6 +96,7 @@ class LiveMigration {
   // the thread.
   MigrationRecord record_;
   const keys::MigrationSpec spec_;
+  const migration::NoConvergence on_no_convergence_;
   const LiveMigrationParts parts_;
   const std::shared_ptr<migration::Board> board_;
   const base::Duration prepared_at_;

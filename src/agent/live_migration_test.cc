@@ -46,7 +46,8 @@ class RecoveryTest : public AgentFixture {
     record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
     record.encryption = "required";
     migration_ = std::make_unique<LiveMigration>(
-        record, keys::MigrationSpec{}, LiveMigrationParts{hypervisor_, *keeper_, *log_, clock_});
+        record, keys::MigrationSpec{}, migration::NoConvergence::kThrottle,
+        LiveMigrationParts{hypervisor_, *keeper_, *log_, clock_});
     migration_->Recover();
   }
   [[nodiscard]] PhaseName WaitForEnd() {

@@ -22,9 +22,6 @@ absl::Status CheckOrder(const MigrationOrder& order, const std::string& meant_fo
     return absl::PermissionDeniedError(
         fmt::format("the migration spec names {}, this is {}", meant_for, self));
   }
-  if (order.spec.engine != keys::Engine::kStream) {
-    return absl::UnimplementedError("this agent has only the stream engine");
-  }
   if (order.spec.streams < 2 || order.spec.streams > kMaxStreams) {
     return absl::InvalidArgumentError(
         fmt::format("a migration needs 2 to {} data streams", kMaxStreams));
@@ -92,7 +89,8 @@ absl::Status MigrationKeeper::Recover() {
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<MigrationRecord> records, parts_.log.Load());
   for (const MigrationRecord& record : records) {
     spdlog::info("migration {} of VM {}: taken up after a restart", record.id, record.vm);
-    auto migration = std::make_shared<LiveMigration>(record, keys::MigrationSpec{}, parts_);
+    auto migration = std::make_shared<LiveMigration>(record, keys::MigrationSpec{},
+                                                     migration::NoConvergence::kThrottle, parts_);
     SEALIFT_RETURN_IF_ERROR(Add(migration));
     migration->Recover();
   }
@@ -108,7 +106,8 @@ MigrationKeeper::MigrationPtr MigrationKeeper::Make(const MigrationOrder& order,
   record.epoch = order.epoch;
   record.encryption = policy::ModeName(order.mode);
   record.policy_version = order.policy_version;
-  return std::make_shared<LiveMigration>(std::move(record), order.spec, parts_);
+  return std::make_shared<LiveMigration>(std::move(record), order.spec, order.on_no_convergence,
+                                         parts_);
 }
 
 absl::Status MigrationKeeper::Add(MigrationPtr migration) {

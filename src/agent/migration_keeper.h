@@ -27,6 +27,8 @@ struct MigrationOrder {
   policy::EncryptionMode mode = policy::kDefaultMode;  // of the VM, as the controller holds it
   std::uint64_t policy_version = 0;                    // destination: of `mode`
   std::uint64_t epoch = 0;  // source: of the VM here; destination: once it runs here
+  // Source.
+  migration::NoConvergence on_no_convergence = migration::NoConvergence::kThrottle;
 };
 
 struct MigrationSettings {

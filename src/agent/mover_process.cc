@@ -45,6 +45,27 @@ std::vector<std::string> ArgumentsFor(int control, const Crypto& crypto) {
           crypto.provider == keys::Provider::kFips ? "fips" : "default"};
 }
 
+std::vector<mover::RamBlock> BlocksOf(const std::vector<hypervisor::MemoryBlock>& memory) {
+  std::vector<mover::RamBlock> blocks;
+  for (const hypervisor::MemoryBlock& block : memory) blocks.push_back({block.size, block.address});
+  return blocks;
+}
+
+migration::CopyProgress ProgressOf(const mover::CopyState& state) {
+  using Phase = migration::CopyProgress::Phase;
+  migration::CopyProgress progress;
+  progress.phase = state.phase == mover::CopyPhase::kCopying     ? Phase::kCopying
+                   : state.phase == mover::CopyPhase::kConverged ? Phase::kConverged
+                                                                 : Phase::kFinished;
+  progress.round = state.round;
+  progress.stalls = state.stalls;
+  progress.total_bytes = state.total_bytes;
+  progress.copied_bytes = state.copied_bytes;
+  progress.remaining_bytes = state.remaining_bytes;
+  progress.dirty_bytes_per_second = state.dirty_bytes_per_second;
+  return progress;
+}
+
 // Waits for a datagram, or the end of the peer.
 absl::Status WaitReadable(int fd, base::Duration timeout) {
   pollfd waiting{fd, POLLIN, 0};
@@ -120,23 +141,24 @@ absl::Status MoverProcess::StartSource(const keys::MigrationSpec& spec, base::By
     const std::lock_guard lock(mutex_);
     destination_ = std::move(destination);
   }
-  return Start(mover::Role::kSource, spec, std::move(sealed_key), {channel_listener.get()});
+  return Start({mover::Role::kSource, spec, std::move(sealed_key), {}}, {channel_listener.get()});
 }
 
 absl::Status MoverProcess::StartDestination(const keys::MigrationSpec& spec, base::Bytes sealed_key,
                                             const base::UniqueFd& network_listener,
-                                            const std::vector<base::UniqueFd>& channels) {
+                                            const std::vector<base::UniqueFd>& channels,
+                                            const std::vector<hypervisor::MemoryBlock>& memory) {
   std::vector<int> fds = {network_listener.get()};
   for (const base::UniqueFd& channel : channels) fds.push_back(channel.get());
-  return Start(mover::Role::kDestination, spec, std::move(sealed_key), std::move(fds));
+  for (const hypervisor::MemoryBlock& block : memory) fds.push_back(block.file.get());
+  return Start({mover::Role::kDestination, spec, std::move(sealed_key), BlocksOf(memory)},
+               std::move(fds));
 }
 
-absl::Status MoverProcess::Start(mover::Role role, const keys::MigrationSpec& spec,
-                                 base::Bytes sealed_key, std::vector<int> fds) {
+absl::Status MoverProcess::Start(mover::Start start, std::vector<int> fds) {
   SEALIFT_ASSIGN_OR_RETURN(SocketPair peer, MakePair());
   fds.insert(fds.begin(), peer.theirs.get());
   peer_ = std::move(peer.ours);
-  const mover::Start start{role, spec, std::move(sealed_key)};
   return base::SendMessage(control_.get(), mover::EncodeControl(start), fds);
 }
 
@@ -169,6 +191,9 @@ absl::Status MoverProcess::Handle(const mover::ControlMessage& message) {
   const std::lock_guard lock(mutex_);
   if (const auto* counters = std::get_if<mover::Counters>(&message)) {
     counters_ = *counters;
+  } else if (const auto* copy = std::get_if<mover::CopyState>(&message)) {
+    copy_ = ProgressOf(*copy);
+    changed_.notify_all();
   } else if (std::holds_alternative<mover::Established>(message)) {
     established_ = true;
     changed_.notify_all();
@@ -228,6 +253,30 @@ absl::StatusOr<migration::PeerMessage> MoverProcess::ReceiveFromPeer(base::Durat
 absl::Status MoverProcess::Health() {
   const std::lock_guard lock(mutex_);
   return health_;
+}
+
+absl::Status MoverProcess::BeginCopy(const std::vector<hypervisor::MemoryBlock>& memory,
+                                     const hypervisor::WriteTracking& tracking,
+                                     std::chrono::milliseconds downtime_limit) {
+  std::vector<int> fds = {tracking.pagemap.get(), tracking.userfaultfd.get()};
+  for (const hypervisor::MemoryBlock& block : memory) fds.push_back(block.file.get());
+  const mover::BeginCopy begin{BlocksOf(memory),
+                               static_cast<std::uint32_t>(downtime_limit.count())};
+  return base::SendMessage(control_.get(), mover::EncodeControl(begin), fds);
+}
+
+absl::Status MoverProcess::FinishCopy() {
+  return base::SendMessage(control_.get(), mover::EncodeControl(mover::FinishCopy{}), {});
+}
+
+migration::CopyProgress MoverProcess::WaitCopy(const migration::CopyProgress& seen,
+                                               base::Duration timeout) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, timeout, [&] {
+    return copy_.phase != seen.phase || copy_.round != seen.round || copy_.stalls != seen.stalls ||
+           !health_.ok();
+  });
+  return copy_;
 }
 
 std::uint64_t MoverProcess::wire_bytes() {

@@ -51,10 +51,12 @@ class MoverProcess final : public migration::MoverLink {
                                          const base::UniqueFd& channel_listener,
                                          std::vector<base::HostPort> destination);
   // StartDestination: the peer connects to `network_listener`; `channels` are QEMU's, main first.
+  // With the direct engine the mover writes to `memory`, which is all holes.
   [[nodiscard]] absl::Status StartDestination(const keys::MigrationSpec& spec,
                                               base::Bytes sealed_key,
                                               const base::UniqueFd& network_listener,
-                                              const std::vector<base::UniqueFd>& channels);
+                                              const std::vector<base::UniqueFd>& channels,
+                                              const std::vector<hypervisor::MemoryBlock>& memory);
 
   // MoverLink
   [[nodiscard]] absl::Status WaitEstablished(base::Duration timeout) override;
@@ -63,12 +65,17 @@ class MoverProcess final : public migration::MoverLink {
       base::Duration timeout) override;
   [[nodiscard]] absl::Status Health() override;
   [[nodiscard]] std::uint64_t wire_bytes() override;
+  [[nodiscard]] absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& memory,
+                                       const hypervisor::WriteTracking& tracking,
+                                       std::chrono::milliseconds downtime_limit) override;
+  [[nodiscard]] absl::Status FinishCopy() override;
+  [[nodiscard]] migration::CopyProgress WaitCopy(const migration::CopyProgress& seen,
+                                                 base::Duration timeout) override;
   void Kill() override;
 
  private:
   MoverProcess(base::Process process, base::UniqueFd control, mover::Offer offer);
-  [[nodiscard]] absl::Status Start(mover::Role role, const keys::MigrationSpec& spec,
-                                   base::Bytes sealed_key, std::vector<int> fds);
+  [[nodiscard]] absl::Status Start(mover::Start start, std::vector<int> fds);
   void Read();
   // An error ends the mover.
   [[nodiscard]] absl::Status Handle(const mover::ControlMessage& message);
@@ -87,6 +94,7 @@ class MoverProcess final : public migration::MoverLink {
   std::vector<base::HostPort> destination_;
   bool established_ = false;
   mover::Counters counters_;
+  migration::CopyProgress copy_;
   absl::Status health_;
 
   std::thread reader_;

@@ -25,7 +25,7 @@ namespace sealift::base {
 namespace {
 
 // What a child does before its program runs; tells the parent where it failed.
-enum class Step { kSession, kDescriptors, kUser, kPrivileges, kFolder, kProgram };
+enum class Step { kSession, kDescriptors, kUser, kPrivileges, kHugePages, kFolder, kProgram };
 
 struct Failure {
   Step step;
@@ -42,6 +42,8 @@ std::string_view StepName(Step step) {
       return "change the user";
     case Step::kPrivileges:
       return "give up privileges";
+    case Step::kHugePages:
+      return "do without huge pages";
     case Step::kFolder:
       return "change to folder /";
     case Step::kProgram:
@@ -93,6 +95,9 @@ class ChildPlan {
     SetUpDescriptors();
     ChangeUser();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) Fail(Step::kPrivileges);
+    if (!request_.huge_pages && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0) {
+      Fail(Step::kHugePages);
+    }
     umask(0027);
     if (chdir("/") != 0) Fail(Step::kFolder);
     WaitForGo();

@@ -32,6 +32,7 @@ struct SpawnRequest {
   SystemUser user;
   std::vector<int> inherited_fds;
   int log_fd = -1;
+  bool huge_pages = true;  // false: no transparent huge pages for it and its children
 };
 
 class Process {

@@ -57,6 +57,13 @@ TEST_F(ProcessTest, GivesTheProgramACleanWorld) {
   signal(SIGPIPE, SIG_DFL);
 }
 
+TEST_F(ProcessTest, DoesWithoutHugePagesWhenTold) {
+  SpawnRequest request = Script("sed -n 's/THP_enabled:.//p' /proc/self/status");
+  EXPECT_EQ(Run(request).second, "1");
+  request.huge_pages = false;
+  EXPECT_EQ(Run(request).second, "1\n0");
+}
+
 TEST_F(ProcessTest, HasTheGroupsOfItsUser) {
   // The second line asks the user database, the first the process.
   const std::string groups = Run(Script("id -G; id -G " + TestUser())).second;

@@ -1,7 +1,10 @@
 #include "hypervisor/fake_hypervisor.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -23,6 +26,26 @@ RunState RunStateDuring(MigrationState state) {
     default:
       return RunState::kRunning;
   }
+}
+
+absl::StatusOr<base::UniqueFd> MakeMemory(std::uint64_t size) {
+  base::UniqueFd file(memfd_create("fake-ram", MFD_CLOEXEC));
+  if (!file.valid() || ftruncate(file.get(), static_cast<off_t>(size)) != 0) {
+    return base::ErrnoStatus("make a memory file", errno);
+  }
+  return file;
+}
+
+absl::StatusOr<base::UniqueFd> Duplicate(const base::UniqueFd& fd) {
+  base::UniqueFd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy.valid()) return base::ErrnoStatus("dup", errno);
+  return copy;
+}
+
+absl::StatusOr<base::UniqueFd> OpenNothing() {
+  base::UniqueFd fd(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!fd.valid()) return base::ErrnoStatus("open /dev/null", errno);
+  return fd;
 }
 
 std::string FirstWord(const std::string& text) { return text.substr(0, text.find(' ')); }
@@ -73,6 +96,11 @@ void FakeVm::FinishIncoming(absl::Status result) {
   if (result.ok()) state_ = RunState::kPaused;
   incoming_result_ = std::move(result);
   changed_.notify_all();
+}
+
+void FakeVm::SetTracking(bool possible) {
+  const std::lock_guard lock(mutex_);
+  can_track_ = possible;
 }
 
 void FakeVm::FailCall(const std::string& call, absl::Status status) {
@@ -150,6 +178,50 @@ void FakeVm::OnExit(std::function<void(Exit)> callback) {
   const std::lock_guard lock(mutex_);
   on_exit_ = std::move(callback);
   NotifyExit();
+}
+
+absl::StatusOr<std::vector<MemoryBlock>> FakeVm::SharedMemory() {
+  const std::lock_guard lock(mutex_);
+  if (const auto failure = failures_.find("SharedMemory"); failure != failures_.end()) {
+    SEALIFT_RETURN_IF_ERROR(failure->second);
+  }
+  if (definition_.backing == MemoryBacking::kPrivate) {
+    return absl::FailedPreconditionError(fmt::format("VM {} has private memory", definition_.name));
+  }
+  if (!memory_.valid()) {
+    SEALIFT_ASSIGN_OR_RETURN(memory_, MakeMemory(definition_.memory_bytes));
+  }
+  std::vector<MemoryBlock> blocks(1);
+  blocks[0].id = "pc.ram";
+  blocks[0].size = definition_.memory_bytes;
+  SEALIFT_ASSIGN_OR_RETURN(blocks[0].file, Duplicate(memory_));
+  blocks[0].address = 1ULL << 40;
+  return blocks;
+}
+
+absl::StatusOr<WriteTracking> FakeVm::BeginTracking() {
+  const std::lock_guard lock(mutex_);
+  SEALIFT_RETURN_IF_ERROR(Record("BeginTracking"));
+  if (!can_track_) return absl::UnimplementedError("a fake VM writes to no memory");
+  WriteTracking tracking;
+  SEALIFT_ASSIGN_OR_RETURN(tracking.userfaultfd, OpenNothing());
+  SEALIFT_ASSIGN_OR_RETURN(tracking.pagemap, OpenNothing());
+  return tracking;
+}
+
+absl::Status FakeVm::EndTracking() {
+  const std::lock_guard lock(mutex_);
+  return Record("EndTracking");
+}
+
+absl::Status FakeVm::Suspend() {
+  const std::lock_guard lock(mutex_);
+  return Record("Suspend");
+}
+
+absl::Status FakeVm::Resume() {
+  const std::lock_guard lock(mutex_);
+  return Record("Resume");
 }
 
 absl::Status FakeVm::StartOutgoing(const std::string& path, const MigrationParameters& parameters) {
@@ -259,6 +331,7 @@ FakeHypervisor::FakeHypervisor(std::string folder) : folder_(std::move(folder)) 
   capabilities_.usable_cpu_models = {std::string(kDefaultCpuModel), "max"};
   capabilities_.host_cpu_digest = "0123456789abcdef";
   capabilities_.kernel_version = "6.1.0";
+  capabilities_.direct_reason = "Linux 6.1.0 has no PAGEMAP_SCAN";
 }
 
 void FakeHypervisor::SetCapabilities(HostCapabilities capabilities) {

@@ -44,6 +44,9 @@ class FakeVm final : public Vm {
   // FinishIncoming ends the incoming migration: OK leaves the VM paused, an error is what
   // WaitIncoming() returns.
   void FinishIncoming(absl::Status result);
+  // SetTracking makes BeginTracking() succeed, with descriptors that carry nothing. Until then it
+  // is UNIMPLEMENTED.
+  void SetTracking(bool possible);
   // FailCall makes every later call of that name ("Continue", "StartOutgoing", …) return `status`,
   // until it is set to OK.
   void FailCall(const std::string& call, absl::Status status);
@@ -73,6 +76,12 @@ class FakeVm final : public Vm {
   // OpenConsole gives one end of a socket pair that carries nothing.
   [[nodiscard]] absl::StatusOr<base::UniqueFd> OpenConsole() override;
   void OnExit(std::function<void(Exit)> callback) override;
+  // SharedMemory gives a real memory file as large as the definition says, the same at every call.
+  [[nodiscard]] absl::StatusOr<std::vector<MemoryBlock>> SharedMemory() override;
+  [[nodiscard]] absl::StatusOr<WriteTracking> BeginTracking() override;
+  [[nodiscard]] absl::Status EndTracking() override;
+  [[nodiscard]] absl::Status Suspend() override;
+  [[nodiscard]] absl::Status Resume() override;
   [[nodiscard]] absl::Status StartOutgoing(const std::string& path,
                                            const MigrationParameters& parameters) override;
   [[nodiscard]] absl::StatusOr<OutgoingProgress> Outgoing() override;
@@ -104,6 +113,8 @@ class FakeVm final : public Vm {
   std::map<std::string, absl::Status> failures_;
   std::vector<std::string> calls_;
   base::UniqueFd console_;
+  base::UniqueFd memory_;  // made at the first use
+  bool can_track_ = false;
   std::optional<Exit> exit_;
   std::function<void(Exit)> on_exit_;
   std::vector<std::thread> exit_threads_;

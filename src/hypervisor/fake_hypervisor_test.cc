@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <future>
 #include <thread>
@@ -65,6 +66,37 @@ TEST(FakeHypervisor, FailsTheCallsATestNames) {
   EXPECT_TRUE(vm.Continue().ok());
   EXPECT_TRUE(vm.WaitForCall("Continue", seconds(0), 2));
   EXPECT_FALSE(vm.WaitForCall("Continue", seconds(0), 3));
+}
+
+TEST(FakeHypervisor, HasMemoryThatATestCanWrite) {
+  VmDefinition definition = Definition();
+  definition.memory_bytes = 1 << 20;
+  FakeVm vm(definition, RunState::kRunning, Pace::kByItself, 1);
+  const auto first = vm.SharedMemory();
+  const auto second = vm.SharedMemory();
+  ASSERT_TRUE(first.ok() && second.ok());
+  ASSERT_EQ(first->size(), 1U);
+  EXPECT_EQ(first->front().size, definition.memory_bytes);
+  EXPECT_EQ(pwrite(first->front().file.get(), "x", 1, (1 << 20) - 1), 1);
+  char byte = 0;
+  EXPECT_EQ(pread(second->front().file.get(), &byte, 1, (1 << 20) - 1), 1);
+  EXPECT_EQ(byte, 'x');
+  definition.backing = MemoryBacking::kPrivate;
+  EXPECT_TRUE(absl::IsFailedPrecondition(
+      FakeVm(definition, RunState::kRunning, Pace::kByItself, 1).SharedMemory().status()));
+}
+
+TEST(FakeHypervisor, TracksOnlyWhenToldTo) {
+  FakeVm vm(Definition(), RunState::kRunning, Pace::kByItself, 1);
+  EXPECT_TRUE(absl::IsUnimplemented(vm.BeginTracking().status()));
+  vm.SetTracking(true);
+  EXPECT_TRUE(vm.BeginTracking().ok());
+  vm.FailCall("EndTracking", absl::InternalError("stuck"));
+  EXPECT_EQ(vm.EndTracking(), absl::InternalError("stuck"));
+  EXPECT_TRUE(vm.Suspend().ok());
+  EXPECT_TRUE(vm.Resume().ok());
+  EXPECT_THAT(vm.Calls(),
+              ElementsAre("BeginTracking", "BeginTracking", "EndTracking", "Suspend", "Resume"));
 }
 
 TEST(FakeHypervisor, AdoptsOnlyWhatLives) {

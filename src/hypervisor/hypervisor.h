@@ -35,7 +35,9 @@ struct HostCapabilities {
   std::string host_cpu_digest;  // equal on two hosts whose `host`/`max` CPU models are the same
   std::string kernel_version;
   std::vector<std::string>
-      kernel_features;  // of: memfd_secret, userfaultfd-wp-async, pagemap-scan, io_uring
+      kernel_features;        // of: memfd_secret, userfaultfd-wp-async, pagemap-scan, io_uring
+  std::string direct_reason;  // empty: this host can use the direct engine; else why not
+  std::string memory_advice;  // a host setting that costs speed, and the remedy; or empty
 };
 
 // RunState of a VM's process. kGone: there is no process (any more).
@@ -87,6 +89,22 @@ inline constexpr unsigned kSafeMultifdChannels = 1;
 struct MigrationParameters {
   unsigned multifd_channels = kSafeMultifdChannels;  // besides the main channel
   std::chrono::milliseconds downtime_limit{300};
+  bool ignore_shared = false;  // x-ignore-shared: guest RAM in memory files is moved by others
+  bool auto_converge = false;  // QEMU slows down a guest that writes faster than it can be moved
+};
+
+// MemoryBlock is one piece of guest RAM, in a memory file that this program can map too.
+struct MemoryBlock {
+  std::string id;             // its name, the same on both hosts
+  std::uint64_t size = 0;     // bytes; the file begins with it
+  base::UniqueFd file;        // the memory file, for reading and writing
+  std::uint64_t address = 0;  // where the VM's process has mapped it
+};
+
+// WriteTracking of guest RAM. It exists for as long as a copy of its userfaultfd is open anywhere.
+struct WriteTracking {
+  base::UniqueFd userfaultfd;  // registered for write-protection, async, over every MemoryBlock
+  base::UniqueFd pagemap;      // of the VM's process, for PAGEMAP_SCAN
 };
 
 // Exit says how a VM's process ended.
@@ -120,6 +138,24 @@ class Vm {
   // OnExit has `callback` run once, on a thread of the VM's own, when the process has ended. It
   // replaces an earlier one.
   virtual void OnExit(std::function<void(Exit)> callback) = 0;
+
+  // -- Guest memory, for a migration that copies it itself.
+
+  // SharedMemory lists all guest RAM. FAILED_PRECONDITION says why it cannot be mapped here: the VM
+  // has private memory. The descriptors are the caller's.
+  [[nodiscard]] virtual absl::StatusOr<std::vector<MemoryBlock>> SharedMemory() = 0;
+  // BeginTracking makes every later write to guest RAM visible to PAGEMAP_SCAN, also those of disk
+  // reads: from here to EndTracking() disks go through the host's page cache. It write-protects
+  // nothing by itself. After an error everything is as before. The descriptors are the caller's.
+  [[nodiscard]] virtual absl::StatusOr<WriteTracking> BeginTracking() = 0;
+  // EndTracking gives the disks back their cache mode; the caller closes the descriptors. Harmless
+  // without BeginTracking().
+  [[nodiscard]] virtual absl::Status EndTracking() = 0;
+  // Suspend stops every thread of the VM's process at once, without a word to the guest or the
+  // hypervisor; Resume lets them go on. For short stops that slow a guest down: a suspended process
+  // answers no other call. Each is harmless when repeated.
+  [[nodiscard]] virtual absl::Status Suspend() = 0;
+  [[nodiscard]] virtual absl::Status Resume() = 0;
 
   // -- Outgoing migration. The safe set of facts: return-path, pause-before-switchover,
   // late-block-activate, multifd.
@@ -166,13 +202,14 @@ class Hypervisor {
 
   // CheckDefinition says what this host lacks for a VM, before anything is touched: machine type,
   // CPU model, disk missing or not accessible to the QEMU user, bridge missing, kernel missing,
-  // accelerator. FAILED_PRECONDITION naming thing and remedy.
+  // accelerator, huge pages. FAILED_PRECONDITION naming thing and remedy.
   [[nodiscard]] virtual absl::Status CheckDefinition(const VmDefinition& definition) const = 0;
 
   // Start runs a new process that outlives us. Its runtime files are in a folder named by the VM.
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Start(const VmDefinition& definition,
                                                                   StartMode mode) = 0;
   // Adopt finds the process of a VM that an earlier agent started; NOT_FOUND when there is none.
+  // What that agent left undone is finished: a suspended process is resumed, and tracking is ended.
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Adopt(
       const VmDefinition& definition) = 0;
 

@@ -77,10 +77,57 @@ absl::Status ReadCpus(const Value& value, VmDefinition& vm) {
   return absl::OkStatus();
 }
 
-absl::Status ReadMemory(const Value& value, VmDefinition& vm) {
+absl::Status ReadMemorySize(const Value& value, VmDefinition& vm) {
   SEALIFT_RETURN_IF_ERROR(ReadParsed<std::uint64_t>(value, ParseSize, vm.memory_bytes));
   if (vm.memory_bytes % kMebibyte != 0) return Fail(value, "is not a multiple of 1MiB");
   return absl::OkStatus();
+}
+
+absl::Status ReadBacking(const Value& value, VmDefinition& vm) {
+  static constexpr Choice<MemoryBacking> kBackings[] = {{"shared", MemoryBacking::kShared},
+                                                        {"private", MemoryBacking::kPrivate}};
+  return ReadChoice<MemoryBacking>(value, kBackings, vm.backing);
+}
+
+absl::Status ReadHugePages(const Value& value, VmDefinition& vm) {
+  static constexpr Choice<HugePages> kHugePages[] = {{"auto", HugePages::kAuto},
+                                                     {"2M", HugePages::k2M},
+                                                     {"1G", HugePages::k1G},
+                                                     {"off", HugePages::kOff}};
+  return ReadChoice<HugePages>(value, kHugePages, vm.huge_pages);
+}
+
+absl::Status CheckHugePageSize(const Value& memory, const VmDefinition& vm) {
+  const std::uint64_t page = HugePageBytes(vm.huge_pages);
+  if (page == 0) return absl::OkStatus();
+  if (vm.backing == MemoryBacking::kPrivate) {
+    return Fail(memory,
+                fmt::format("hugepages: {} needs 'backing: shared'", HugePagesName(vm.huge_pages)));
+  }
+  if (vm.memory_bytes % page != 0) {
+    return Fail(memory, fmt::format("{} is not a multiple of {}, as hugepages: {} needs",
+                                    FormatSize(vm.memory_bytes), FormatSize(page),
+                                    HugePagesName(vm.huge_pages)));
+  }
+  return absl::OkStatus();
+}
+
+// Either a size alone or a map that says more.
+absl::Status ReadMemory(const Value& value, VmDefinition& vm) {
+  static constexpr Key<VmDefinition> kKeys[] = {
+      {"size", Presence::kRequired, ReadMemorySize},
+      {"backing", Presence::kOptional, ReadBacking},
+      {"hugepages", Presence::kOptional, ReadHugePages},
+  };
+  if (!value.node.IsMap()) return ReadMemorySize(value, vm);
+  SEALIFT_RETURN_IF_ERROR(ReadMap<VmDefinition>(value, kKeys, vm));
+  return CheckHugePageSize(value, vm);
+}
+
+absl::Status ReadEngine(const Value& value, VmDefinition& vm) {
+  static constexpr Choice<Engine> kEngines[] = {
+      {"auto", Engine::kAuto}, {"direct", Engine::kDirect}, {"stream", Engine::kStream}};
+  return ReadChoice<Engine>(value, kEngines, vm.engine);
 }
 
 absl::Status ReadAccelerator(const Value& value, VmDefinition& vm) {
@@ -125,6 +172,7 @@ constexpr Key<VmDefinition> kVmKeys[] = {
      [](const Value& v, VmDefinition& d) { return ReadParsed<std::string>(v, ParseUuid, d.uuid); }},
     {"cpus", Presence::kOptional, ReadCpus},
     {"memory", Presence::kRequired, ReadMemory},
+    {"engine", Presence::kOptional, ReadEngine},
     {"machine", Presence::kOptional,
      [](const Value& v, VmDefinition& d) { return ReadText(v, CheckMachine, d.machine); }},
     {"cpu_model", Presence::kOptional,
@@ -157,6 +205,9 @@ absl::Status CheckTogether(const Value& root, const VmDefinition& vm) {
     return Fail(root, fmt::format("encryption: '{}' is not possible for an encrypted VM: leave it "
                                   "out, it is required",
                                   vm.encryption));
+  }
+  if (vm.engine == Engine::kDirect && vm.backing == MemoryBacking::kPrivate) {
+    return Fail(root, "engine: direct needs memory with 'backing: shared'");
   }
   std::set<std::string> paths;
   for (const Disk& disk : vm.disks) {
@@ -194,6 +245,20 @@ std::uint64_t StableHash(std::string_view text) {
 void EmitText(YAML::Emitter& out, const char* key, const std::string& text) {
   if (text.empty()) return;
   out << YAML::Key << key << YAML::Value << YAML::DoubleQuoted << text;
+}
+
+void EmitMemory(YAML::Emitter& out, const VmDefinition& vm) {
+  const std::string size = FormatSize(vm.memory_bytes);
+  out << YAML::Key << "memory" << YAML::Value;
+  if (vm.backing == MemoryBacking::kShared && vm.huge_pages == HugePages::kAuto) {
+    out << size;
+    return;
+  }
+  out << YAML::BeginMap << YAML::Key << "size" << YAML::Value << size;
+  out << YAML::Key << "backing" << YAML::Value
+      << (vm.backing == MemoryBacking::kShared ? "shared" : "private");
+  out << YAML::Key << "hugepages" << YAML::Value << std::string(HugePagesName(vm.huge_pages))
+      << YAML::EndMap;
 }
 
 void EmitDisks(YAML::Emitter& out, const std::vector<Disk>& disks) {
@@ -253,7 +318,10 @@ std::string FormatVmDefinition(const VmDefinition& definition) {
   EmitText(out, "name", definition.name);
   EmitText(out, "uuid", definition.uuid);
   out << YAML::Key << "cpus" << YAML::Value << definition.cpus;
-  out << YAML::Key << "memory" << YAML::Value << FormatSize(definition.memory_bytes);
+  EmitMemory(out, definition);
+  if (definition.engine != Engine::kAuto) {
+    out << YAML::Key << "engine" << YAML::Value << std::string(EngineName(definition.engine));
+  }
   EmitText(out, "machine", definition.machine);
   EmitText(out, "cpu_model", definition.cpu_model);
   out << YAML::Key << "accel" << YAML::Value
@@ -293,6 +361,38 @@ std::string_view AcceleratorName(Accelerator accelerator) {
 
 std::string_view DiskFormatName(DiskFormat format) {
   return format == DiskFormat::kRaw ? "raw" : "qcow2";
+}
+
+std::string_view EngineName(Engine engine) {
+  switch (engine) {
+    case Engine::kAuto:
+      return "auto";
+    case Engine::kDirect:
+      return "direct";
+    case Engine::kStream:
+      return "stream";
+  }
+  return "unknown";
+}
+
+std::string_view HugePagesName(HugePages huge_pages) {
+  switch (huge_pages) {
+    case HugePages::kAuto:
+      return "auto";
+    case HugePages::k2M:
+      return "2M";
+    case HugePages::k1G:
+      return "1G";
+    case HugePages::kOff:
+      return "off";
+  }
+  return "unknown";
+}
+
+std::uint64_t HugePageBytes(HugePages huge_pages) {
+  if (huge_pages == HugePages::k2M) return 2 * kMebibyte;
+  if (huge_pages == HugePages::k1G) return kGibibyte;
+  return 0;
 }
 
 std::string FormatSize(std::uint64_t bytes) {

@@ -27,6 +27,9 @@ inline constexpr std::string_view kDefaultCpuModel = "Westmere";
 enum class Accelerator { kAuto, kKvm, kTcg };
 enum class DiskFormat { kRaw, kQcow2 };
 enum class NicType { kUser, kBridge };
+enum class Engine { kAuto, kDirect, kStream };   // how a migration copies memory, as wanted
+enum class MemoryBacking { kShared, kPrivate };  // a memory file, which `direct` needs, or not
+enum class HugePages { kAuto, k2M, k1G, kOff };  // kAuto: transparent ones, as the host allows
 
 struct Disk {
   std::string path;  // absolute; both hosts see the same file under it
@@ -48,7 +51,10 @@ struct VmDefinition {
   std::string name;  // [a-z0-9]([a-z0-9-]*[a-z0-9])?, at most 63: it becomes a folder and a QEMU id
   std::string uuid;  // lower case; made by the controller at creation when left out
   unsigned cpus = 1;
-  std::uint64_t memory_bytes = 0;  // a multiple of 1 MiB
+  std::uint64_t memory_bytes = 0;  // a multiple of 1 MiB, and of the huge page size
+  MemoryBacking backing = MemoryBacking::kShared;
+  HugePages huge_pages = HugePages::kAuto;
+  Engine engine = Engine::kAuto;
   std::string machine;    // versioned machine type, "pc-q35-7.2": an alias such as "q35" is refused
   std::string cpu_model;  // QEMU CPU model
   Accelerator accelerator = Accelerator::kAuto;
@@ -72,6 +78,10 @@ struct VmDefinition {
 
 [[nodiscard]] std::string_view AcceleratorName(Accelerator accelerator);  // "auto", "kvm", "tcg"
 [[nodiscard]] std::string_view DiskFormatName(DiskFormat format);         // "raw", "qcow2"
+[[nodiscard]] std::string_view EngineName(Engine engine);            // "auto", "direct", "stream"
+[[nodiscard]] std::string_view HugePagesName(HugePages huge_pages);  // "auto", "2M", "1G", "off"
+// HugePageBytes is the size of the huge pages that memory is reserved from; 0 for kAuto and kOff.
+[[nodiscard]] std::uint64_t HugePageBytes(HugePages huge_pages);
 
 // FormatSize writes a size the way a definition does: "2GiB", or "1536MiB" when it is no whole
 // number of GiB.
@@ -83,7 +93,7 @@ struct VmDefinition {
 [[nodiscard]] absl::StatusOr<VmDefinition> ParseVmDefinition(std::string_view yaml);
 
 // FormatVmDefinition writes YAML that ParseVmDefinition reads back to an equal value; defaults are
-// written out.
+// written out, except those of keys that an agent of an earlier version does not know.
 [[nodiscard]] std::string FormatVmDefinition(const VmDefinition& definition);
 
 }  // namespace sealift::hypervisor

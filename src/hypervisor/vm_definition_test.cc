@@ -78,12 +78,62 @@ TEST(VmDefinition, FillsInDefaults) {
   EXPECT_EQ(vm->cpu_model, kDefaultCpuModel);
   EXPECT_EQ(vm->accelerator, Accelerator::kAuto);
   EXPECT_EQ(vm->uuid, "");
+  EXPECT_EQ(vm->backing, MemoryBacking::kShared);
+  EXPECT_EQ(vm->huge_pages, HugePages::kAuto);
+  EXPECT_EQ(vm->engine, Engine::kAuto);
   EXPECT_FALSE(vm->autostart);
+}
+
+TEST(VmDefinition, ReadsWhatMemoryIsMadeOf) {
+  const auto vm = ParseVmDefinition(
+      "{name: a, memory: {size: 4GiB, backing: shared, hugepages: 1G}, engine: direct}");
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  EXPECT_EQ(vm->memory_bytes, 4ULL << 30);
+  EXPECT_EQ(vm->huge_pages, HugePages::k1G);
+  EXPECT_EQ(vm->engine, Engine::kDirect);
+  EXPECT_EQ(ParseVmDefinition("{name: a, memory: {size: 64MiB, backing: private}}")->backing,
+            MemoryBacking::kPrivate);
+  EXPECT_EQ(ParseVmDefinition("{name: a, memory: {size: 64MiB, hugepages: 2M}}")->huge_pages,
+            HugePages::k2M);
+  EXPECT_EQ(ParseVmDefinition("{name: a, memory: {size: 64MiB, hugepages: off}}")->huge_pages,
+            HugePages::kOff);
+}
+
+TEST(VmDefinition, RefusesMemoryThatCannotBe) {
+  const auto error = [](const std::string& memory) {
+    return base::MessageOf(ParseVmDefinition("name: a\nmemory: " + memory).status());
+  };
+  EXPECT_EQ(error("{backing: shared}"), "line 2: memory: size is missing");
+  EXPECT_EQ(error("{size: 1GiB, backing: file}"),
+            "line 2: memory.backing: 'file' is none of shared, private");
+  EXPECT_EQ(error("{size: 1GiB, hugepages: 4M}"),
+            "line 2: memory.hugepages: '4M' is none of auto, 2M, 1G, off");
+  EXPECT_EQ(error("{size: 1536MiB, hugepages: 1G}"),
+            "line 2: memory: 1536MiB is not a multiple of 1GiB, as hugepages: 1G needs");
+  EXPECT_EQ(error("{size: 2GiB, hugepages: 2M, backing: private}"),
+            "line 2: memory: hugepages: 2M needs 'backing: shared'");
+  EXPECT_EQ(error("{size: 2GiB, backing: private}\nengine: direct"),
+            "line 1: engine: direct needs memory with 'backing: shared'");
+  EXPECT_EQ(error("2GiB\nengine: fast"), "line 3: engine: 'fast' is none of auto, direct, stream");
+}
+
+// An agent of an earlier version must understand a definition that asks for nothing new.
+TEST(VmDefinition, WritesNewKeysOnlyWhenTheySaySomething) {
+  const auto written = [](const char* yaml) {
+    return FormatVmDefinition(*ParseVmDefinition(yaml));
+  };
+  const std::string plain = written("{name: a, memory: {size: 1GiB}, engine: auto}");
+  EXPECT_THAT(plain, HasSubstr("memory: 1GiB\n"));
+  EXPECT_THAT(plain, ::testing::Not(HasSubstr("engine")));
+  EXPECT_THAT(written("{name: a, memory: 1GiB, engine: stream}"), HasSubstr("engine: stream\n"));
 }
 
 TEST(VmDefinition, FormatIsReadBackEqual) {
   for (const std::string_view yaml :
        {kFull, std::string_view("{name: a, memory: 1537MiB}"),
+        std::string_view("{name: a, memory: {size: 2GiB, backing: private}, engine: stream}"),
+        std::string_view("{name: a, memory: {size: 2GiB, hugepages: 2M}, engine: direct}"),
+        std::string_view("{name: a, memory: {size: 2GiB, hugepages: off}}"),
         std::string_view(
             "{name: 'true', memory: 1GiB, kernel: \"/\\\"ü\\\\: #\", append: 'a: b'}")}) {
     const absl::StatusOr<VmDefinition> vm = ParseVmDefinition(yaml);

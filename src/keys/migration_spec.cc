@@ -40,6 +40,9 @@ absl::Status ValidateSpec(const MigrationSpec& spec) {
     return absl::InvalidArgumentError("migration spec: unknown engine");
   }
   if (spec.streams == 0) return absl::InvalidArgumentError("migration spec: no data stream");
+  if (spec.engine == Engine::kDirect && spec.streams < 2) {
+    return absl::InvalidArgumentError("migration spec: no stream is left for pages");
+  }
   return absl::OkStatus();
 }
 

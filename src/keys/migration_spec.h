@@ -44,8 +44,8 @@ struct MigrationSpec {
 };
 
 // ValidateSpec is for a spec that came from elsewhere. INVALID_ARGUMENT names the field: an unknown
-// protection or engine, no data stream, a text that is empty or longer than kMaxSpecText, source
-// and destination equal.
+// protection or engine, no data stream (two with the direct engine), a text that is empty or longer
+// than kMaxSpecText, source and destination equal.
 [[nodiscard]] absl::Status ValidateSpec(const MigrationSpec& spec);
 
 // CanonicalEncoding is the byte string of docs/protocol.md, "Spec", of a valid spec.

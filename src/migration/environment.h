@@ -1,13 +1,32 @@
 // What the state machines of a migration need from the agent around them.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "hypervisor/hypervisor.h"
 #include "migration/peer_message.h"
 
 namespace sealift::migration {
+
+// CopyProgress of a direct copy, as the mover at the source tells it.
+struct CopyProgress {
+  enum class Phase : std::uint8_t {
+    kCopying = 1,
+    kConverged = 2,  // what is left fits the downtime limit: the guest may be stopped
+    kFinished = 3,   // the destination has confirmed that it has everything
+  };
+  Phase phase = Phase::kCopying;
+  std::uint32_t round = 0;
+  std::uint32_t stalls = 0;  // times it made no headway: the guest writes as fast as it copies
+  std::uint64_t total_bytes = 0;
+  std::uint64_t copied_bytes = 0;
+  std::uint64_t remaining_bytes = 0;
+  std::uint64_t dirty_bytes_per_second = 0;
+};
 
 // MoverLink is the mover of this migration on this host. Thread-safe. All calls return at once when
 // the mover has gone (UNAVAILABLE, with the mover's own reason).
@@ -27,6 +46,20 @@ class MoverLink {
   [[nodiscard]] virtual absl::Status Health() = 0;
   // Bytes on the migration network so far, both directions.
   [[nodiscard]] virtual std::uint64_t wire_bytes() = 0;
+
+  // -- Direct engine, at the source.
+
+  // BeginCopy lets the mover copy guest RAM, round after round. It has descriptors of its own then:
+  // the tracking lasts until the mover's end.
+  [[nodiscard]] virtual absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& memory,
+                                               const hypervisor::WriteTracking& tracking,
+                                               std::chrono::milliseconds downtime_limit) = 0;
+  // FinishCopy: the guest stands still, copy the rest.
+  [[nodiscard]] virtual absl::Status FinishCopy() = 0;
+  // WaitCopy blocks until phase, round or stalls are not those of `seen`, or `timeout` has passed,
+  // and returns the progress then.
+  [[nodiscard]] virtual CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout) = 0;
+
   // Kill ends the mover at once; QEMU sees its sockets close. Harmless when it has gone.
   virtual void Kill() = 0;
 };

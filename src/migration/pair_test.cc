@@ -57,7 +57,12 @@ enum Host : std::size_t { kSource, kDestination };
 // World is the two hosts and the network between them.
 class World {
  public:
-  explicit World(std::vector<Trouble> troubles) : troubles_(std::move(troubles)) {}
+  World(EngineName engine, std::vector<Trouble> troubles)
+      : engine_(engine), troubles_(std::move(troubles)) {
+    vms_[kSource].SetTracking(true);
+  }
+
+  [[nodiscard]] EngineName engine() const { return engine_; }
 
   absl::Status Do(const std::string& event, const std::function<absl::Status()>& act) {
     const Fault fault = StrikeAt(event);
@@ -138,6 +143,7 @@ class World {
     return Fault::kNone;
   }
 
+  const EngineName engine_;
   base::SystemClock clock_;
   std::array<FakeVm, 2> vms_ = {FakeVm({}, RunState::kRunning, Pace::kByTest, 1),
                                 FakeVm({}, RunState::kIncoming, Pace::kByTest, 2)};
@@ -214,6 +220,21 @@ class NetworkedMover final : public MoverLink {
   }
   absl::Status Health() override { return world_.Health(host_); }
   std::uint64_t wire_bytes() override { return 0; }
+  absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& /*memory*/,
+                         const hypervisor::WriteTracking& /*tracking*/,
+                         milliseconds /*downtime_limit*/) override {
+    return CopyUntil(CopyProgress::Phase::kConverged, "mover BeginCopy");
+  }
+  absl::Status FinishCopy() override {
+    return CopyUntil(CopyProgress::Phase::kFinished, "mover FinishCopy");
+  }
+  CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout) override {
+    if (seen.phase != copy_.phase) return copy_;
+    stage_.Wait("wait for copy", timeout);
+    // A mover gives up a connection over which nothing has come for long.
+    if (world_.Silent()) world_.KillMover(host_);
+    return copy_;
+  }
   void Kill() override {
     static_cast<void>(stage_.Do("mover kill", [&] {
       world_.KillMover(host_);
@@ -222,9 +243,19 @@ class NetworkedMover final : public MoverLink {
   }
 
  private:
+  // A copy takes no time, and needs the network.
+  absl::Status CopyUntil(CopyProgress::Phase phase, const std::string& event) {
+    return stage_.Do(event, [&] {
+      const absl::Status health = Health();
+      if (health.ok() && !world_.Silent()) copy_.phase = phase;
+      return health;
+    });
+  }
+
   World& world_;
   const Host host_;
   testing::Stage& stage_;
+  CopyProgress copy_;
 };
 
 // Disk is a ledger that outlives its agent.
@@ -286,7 +317,9 @@ class Agent {
   }
   void RunSource(SourcePhase phase) {
     world_.board(host_).Post([&](Snapshot& snapshot) { snapshot.phase = NameOf(phase); });
-    SourceMigration machine({}, vm_, mover_, disk_, world_.board(host_), stage_.clock());
+    SourceOptions options;
+    options.engine = world_.engine();
+    SourceMigration machine(options, vm_, mover_, disk_, world_.board(host_), stage_.clock());
     static_cast<void>(machine.Run(std::move(phase)));
   }
   void RunDestination(DestinationPhase phase) {
@@ -338,8 +371,8 @@ PhaseName WaitForDecision(Board& source) {
 }
 
 // Migrates once, with a controller that helps as it should. Returns what happened, in order.
-std::vector<std::string> Migrate(std::vector<Trouble> troubles) {
-  World world(std::move(troubles));
+std::vector<std::string> Migrate(EngineName engine, std::vector<Trouble> troubles) {
+  World world(engine, std::move(troubles));
   Agent source_agent(world, kSource);
   Agent destination_agent(world, kDestination);
   std::thread destination([&] { destination_agent.Live(); });
@@ -365,8 +398,9 @@ bool CanFail(const std::string& event) { return !event.ends_with("mover kill"); 
 
 // Migrates with `troubles` alone, then again and again, each time with another trouble at another
 // point of what happened then.
-void MigrateWithTroubleEverywhere(const std::vector<Trouble>& troubles, Host where_it_ends) {
-  const std::vector<std::string> events = Migrate(troubles);
+void MigrateWithTroubleEverywhere(EngineName engine, const std::vector<Trouble>& troubles,
+                                  Host where_it_ends) {
+  const std::vector<std::string> events = Migrate(engine, troubles);
   const bool moved = std::ranges::count(events, "destination vm Continue") > 0;
   EXPECT_EQ(moved, where_it_ends == kDestination);
   for (const std::string& event : events) {
@@ -377,45 +411,54 @@ void MigrateWithTroubleEverywhere(const std::vector<Trouble>& troubles, Host whe
       SCOPED_TRACE(event + ": " + kNames[i]);
       std::vector<Trouble> all = troubles;
       all.push_back({event, fault});
-      Migrate(std::move(all));
+      Migrate(engine, std::move(all));
     }
   }
 }
 
-TEST(Pair, ExactlyOneGuestRunsWhateverHappensToAMigration) {
-  MigrateWithTroubleEverywhere({}, kDestination);
+class Pair : public ::testing::TestWithParam<EngineName> {};
+
+TEST_P(Pair, ExactlyOneGuestRunsWhateverHappensToAMigration) {
+  MigrateWithTroubleEverywhere(GetParam(), {}, kDestination);
 }
 
-TEST(Pair, ExactlyOneGuestRunsWhateverHappensToARollBack) {
-  MigrateWithTroubleEverywhere({{"source vm ContinueSwitchover", Fault::kCancel}}, kSource);
+TEST_P(Pair, ExactlyOneGuestRunsWhateverHappensToARollBack) {
+  MigrateWithTroubleEverywhere(GetParam(), {{"source vm ContinueSwitchover", Fault::kCancel}},
+                               kSource);
 }
 
-TEST(Pair, ExactlyOneGuestRunsWhateverHappensOnceTheDestinationIsLost) {
-  MigrateWithTroubleEverywhere({{"source peer commit", Fault::kNetworkCut}}, kDestination);
+TEST_P(Pair, ExactlyOneGuestRunsWhateverHappensOnceTheDestinationIsLost) {
+  MigrateWithTroubleEverywhere(GetParam(), {{"source peer commit", Fault::kNetworkCut}},
+                               kDestination);
 }
 
-TEST(Pair, ExactlyOneGuestRunsWhateverHappensOnceTheSourceIsRestarted) {
-  MigrateWithTroubleEverywhere({{"source ledger committed", Fault::kCrashAfter}}, kDestination);
+TEST_P(Pair, ExactlyOneGuestRunsWhateverHappensOnceTheSourceIsRestarted) {
+  MigrateWithTroubleEverywhere(GetParam(), {{"source ledger committed", Fault::kCrashAfter}},
+                               kDestination);
 }
 
 // The commit may be on disk, but nobody was told of it: the abort takes its place.
-TEST(Pair, ExactlyOneGuestRunsWhateverHappensOnceTheCommitSeemedToFail) {
-  MigrateWithTroubleEverywhere({{"source ledger committed", Fault::kFailsThoughDone}}, kSource);
+TEST_P(Pair, ExactlyOneGuestRunsWhateverHappensOnceTheCommitSeemedToFail) {
+  MigrateWithTroubleEverywhere(GetParam(), {{"source ledger committed", Fault::kFailsThoughDone}},
+                               kSource);
 }
 
-TEST(Pair, ACommitThatMayBeOnDiskIsNotFoundThereOnceTheGuestGoesOn) {
-  Migrate({{"source ledger committed", Fault::kFailsThoughDone},
-           {"source ledger aborted", Fault::kFails},
-           {"source peer abort", Fault::kNetworkSilent},
-           {"source ledger resumed", Fault::kCrashBefore}});
+TEST_P(Pair, ACommitThatMayBeOnDiskIsNotFoundThereOnceTheGuestGoesOn) {
+  Migrate(GetParam(), {{"source ledger committed", Fault::kFailsThoughDone},
+                       {"source ledger aborted", Fault::kFails},
+                       {"source peer abort", Fault::kNetworkSilent},
+                       {"source ledger resumed", Fault::kCrashBefore}});
 }
 
-TEST(Pair, ARollBackIsTriedAgain) {
-  Migrate({{"source vm ContinueSwitchover", Fault::kNetworkSilent},
-           {"source vm CancelOutgoing", Fault::kFails}});
-  Migrate(
-      {{"source vm ContinueSwitchover", Fault::kCancel}, {"source vm Continue", Fault::kFails}});
+TEST_P(Pair, ARollBackIsTriedAgain) {
+  Migrate(GetParam(), {{"source vm ContinueSwitchover", Fault::kNetworkSilent},
+                       {"source vm CancelOutgoing", Fault::kFails}});
+  Migrate(GetParam(), {{"source vm ContinueSwitchover", Fault::kCancel},
+                       {"source vm Continue", Fault::kFails}});
 }
+
+INSTANTIATE_TEST_SUITE_P(Engines, Pair,
+                         ::testing::Values(EngineName::kStream, EngineName::kDirect));
 
 }  // namespace
 }  // namespace sealift::migration

@@ -21,9 +21,9 @@ constexpr std::chrono::seconds kResumedLimit{10};
 
 }  // namespace
 
-SourceMigration::SourceMigration(SourceOptions options, hypervisor::Vm& vm, MoverLink& mover,
+SourceMigration::SourceMigration(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
                                  Ledger& ledger, Board& board, const base::Clock& clock)
-    : options_(std::move(options)),
+    : engine_(MakeSourceEngine(options, vm, mover, clock)),
       vm_(vm),
       mover_(mover),
       ledger_(ledger),
@@ -37,42 +37,30 @@ SourcePhase SourceMigration::Run(SourcePhase phase) {
 SourcePhase SourceMigration::From(Preparing /*phase*/) {
   absl::Status status = WaitEstablished(board_, mover_, clock_, "connect to the destination");
   if (!status.ok()) return RollBack(status);
-  // QEMU itself stops the guest at the switch-over: the ledger has to know before it may.
+  // The hypervisor itself stops the guest at the switch-over, and an engine may stop it for moments
+  // before: the ledger has to know before they may.
   status = ledger_.Write(LedgerStep::kDelegated);
   if (!status.ok()) return RollBack(status);
-  status = vm_.StartOutgoing(options_.channel_path, options_.parameters);
+  status = engine_->Begin();
   if (!status.ok()) return RollBack(status);
   return Copying{};
 }
 
 SourcePhase SourceMigration::From(Copying /*phase*/) {
-  MigrationState state = MigrationState::kSetup;
   for (;;) {
     const absl::Status interruption = Interruption(board_, mover_);
     if (!interruption.ok()) return RollBack(interruption);
-    const absl::StatusOr<MigrationState> now = vm_.WaitOutgoing(state, kLookEvery);
-    if (!now.ok()) return RollBack(now.status());
-    state = *now;
-    if (state == MigrationState::kPreSwitchover) return Switching{clock_.SinceBoot()};
-    if (state != MigrationState::kSetup && state != MigrationState::kActive) break;
+    const absl::StatusOr<bool> stopped = engine_->Copy(kLookEvery);
+    if (!stopped.ok()) return RollBack(stopped.status());
+    if (*stopped) return Switching{clock_.SinceBoot()};
     PostProgress();
   }
-  absl::StatusOr<hypervisor::OutgoingProgress> progress = vm_.Outgoing();
-  return RollBack(absl::AbortedError(
-      fmt::format("the hypervisor ended the migration: {}{}", MigrationStateName(state),
-                  progress.ok() && !progress->error.empty() ? ": " + progress->error : "")));
 }
 
 void SourceMigration::PostProgress() {
-  const absl::StatusOr<hypervisor::OutgoingProgress> progress = vm_.Outgoing();
-  board_.Post([&](Snapshot& snapshot) {
+  board_.Post([this](Snapshot& snapshot) {
     snapshot.wire_bytes = mover_.wire_bytes();
-    if (!progress.ok() || progress->ram_total_bytes == 0) return;
-    snapshot.ram_total_bytes = progress->ram_total_bytes;
-    snapshot.ram_transferred_bytes = progress->ram_transferred_bytes;
-    snapshot.ram_remaining_bytes = progress->ram_remaining_bytes;
-    snapshot.dirty_bytes_per_second = progress->dirty_bytes_per_second;
-    snapshot.iterations = progress->iterations;
+    engine_->Describe(snapshot);
   });
 }
 
@@ -90,26 +78,8 @@ SourcePhase SourceMigration::From(Switching phase) {
 }
 
 absl::Status SourceMigration::SwitchOver(base::Duration deadline) {
-  SEALIFT_RETURN_IF_ERROR(vm_.ContinueSwitchover());
-  SEALIFT_RETURN_IF_ERROR(base::Annotate(WaitUntilSent(deadline), "switch-over"));
+  SEALIFT_RETURN_IF_ERROR(base::Annotate(engine_->Finish(deadline), "switch-over"));
   return base::Annotate(WaitUntilPeerReady(deadline), "switch-over");
-}
-
-absl::Status SourceMigration::WaitUntilSent(base::Duration deadline) {
-  MigrationState state = MigrationState::kPreSwitchover;
-  while (state != MigrationState::kCompleted) {
-    const base::Duration left = deadline - clock_.SinceBoot();
-    if (left <= base::Duration::zero()) {
-      return absl::DeadlineExceededError("the guest's state was not sent within 3 s");
-    }
-    SEALIFT_RETURN_IF_ERROR(mover_.Health());
-    SEALIFT_ASSIGN_OR_RETURN(state,
-                             vm_.WaitOutgoing(state, std::min<base::Duration>(left, kLookEvery)));
-    if (state == MigrationState::kFailed || state == MigrationState::kCancelled) {
-      return absl::AbortedError("the hypervisor could not hand over the guest's state");
-    }
-  }
-  return absl::OkStatus();
 }
 
 absl::Status SourceMigration::WaitUntilPeerReady(base::Duration deadline) {
@@ -171,6 +141,7 @@ bool SourceMigration::StandsStill() {
 }
 
 Ended SourceMigration::RollBack(const absl::Status& why) {
+  engine_->Release();
   Ended ended = EndedBy(why);
   // Where this fails "delegated" is on disk, which a restart rolls back as well.
   const absl::Status written = ledger_.Write(LedgerStep::kAborted);
@@ -187,6 +158,8 @@ Ended SourceMigration::GoOnHere(Ended ended) {
     status = MakeRun(vm_, board_, clock_, [this] { return TryToGoOn(); });
   } while (!status.ok() && StandsStill());
   if (!status.ok()) ended.reason += "; resume at the source: " + base::MessageOf(status);
+  status = engine_->Undo();
+  if (!status.ok()) ended.reason += "; " + base::MessageOf(status);
   status = ledger_.Write(LedgerStep::kResumed);
   if (!status.ok()) ended.reason += "; the ledger: " + base::MessageOf(status);
   return ended;

@@ -2,29 +2,24 @@
 // until the commit is written.
 #pragma once
 
+#include <memory>
 #include <optional>
-#include <string>
 
 #include "base/clock.h"
 #include "hypervisor/hypervisor.h"
 #include "migration/board.h"
 #include "migration/environment.h"
 #include "migration/phase.h"
+#include "migration/source_engine.h"
 
 namespace sealift::migration {
-
-// SourceOptions of one migration.
-struct SourceOptions {
-  std::string channel_path;  // unix socket on which the mover listens for QEMU's channels
-  hypervisor::MigrationParameters parameters;
-};
 
 // SourceMigration runs on one thread of its own; the board is its window.
 class SourceMigration {
  public:
   // Everything must outlive it.
-  SourceMigration(SourceOptions options, hypervisor::Vm& vm, MoverLink& mover, Ledger& ledger,
-                  Board& board, const base::Clock& clock);
+  SourceMigration(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
+                  Ledger& ledger, Board& board, const base::Clock& clock);
 
   // Run goes from `phase` (an earlier agent may have got further than Preparing) to Completed or
   // Ended and returns which. When it returns Ended the guest runs here, unless its process is what
@@ -40,7 +35,6 @@ class SourceMigration {
   [[nodiscard]] SourcePhase From(Ended phase) { return phase; }
 
   [[nodiscard]] absl::Status SwitchOver(base::Duration deadline);
-  [[nodiscard]] absl::Status WaitUntilSent(base::Duration deadline);
   [[nodiscard]] absl::Status WaitUntilPeerReady(base::Duration deadline);
   // What the destination says of the guest: a text is what went wrong. Nothing when the controller
   // had to tell that it is there.
@@ -54,7 +48,7 @@ class SourceMigration {
   [[nodiscard]] absl::Status TryToGoOn();
   [[nodiscard]] bool StandsStill();
 
-  const SourceOptions options_;
+  const std::unique_ptr<SourceEngine> engine_;
   hypervisor::Vm& vm_;
   MoverLink& mover_;
   Ledger& ledger_;

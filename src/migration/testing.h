@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/status.h"
 #include "hypervisor/fake_hypervisor.h"
 #include "migration/environment.h"
 
@@ -108,6 +109,23 @@ class StagedVm final : public hypervisor::Vm {
     vm_.OnExit(std::move(callback));
   }
 
+  absl::StatusOr<std::vector<hypervisor::MemoryBlock>> SharedMemory() override {
+    return vm_.SharedMemory();
+  }
+  absl::StatusOr<hypervisor::WriteTracking> BeginTracking() override {
+    absl::StatusOr<hypervisor::WriteTracking> tracking;
+    SEALIFT_RETURN_IF_ERROR(stage_.Do("vm BeginTracking", [&] {
+      tracking = vm_.BeginTracking();
+      return tracking.status();
+    }));
+    return tracking;
+  }
+  absl::Status EndTracking() override {
+    return stage_.Do("vm EndTracking", [&] { return vm_.EndTracking(); });
+  }
+  absl::Status Suspend() override { return vm_.Suspend(); }
+  absl::Status Resume() override { return vm_.Resume(); }
+
   absl::Status StartOutgoing(const std::string& path,
                              const hypervisor::MigrationParameters& parameters) override {
     return stage_.Do("vm StartOutgoing", [&] { return vm_.StartOutgoing(path, parameters); });
@@ -161,6 +179,9 @@ class FakeMover final : public MoverLink {
 
   [[nodiscard]] const std::vector<PeerMessage>& sent() const { return sent_; }
 
+  // The state of a direct copy, from now on.
+  void SetCopy(const CopyProgress& progress) { copy_ = progress; }
+
   // -- MoverLink
 
   absl::Status WaitEstablished(base::Duration timeout) override {
@@ -185,6 +206,20 @@ class FakeMover final : public MoverLink {
   }
   absl::Status Health() override { return health_; }
   std::uint64_t wire_bytes() override { return wire_bytes_; }
+  absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& /*memory*/,
+                         const hypervisor::WriteTracking& /*tracking*/,
+                         std::chrono::milliseconds /*downtime_limit*/) override {
+    return stage_.Do("mover BeginCopy", [&] { return health_; });
+  }
+  absl::Status FinishCopy() override {
+    return stage_.Do("mover FinishCopy", [&] { return health_; });
+  }
+  CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout) override {
+    const bool news =
+        copy_.phase != seen.phase || copy_.round != seen.round || copy_.stalls != seen.stalls;
+    if (!news) stage_.Wait("wait for copy", timeout);
+    return copy_;
+  }
   void Kill() override {
     static_cast<void>(stage_.Do("mover kill", [&] {
       Break("killed");
@@ -199,6 +234,7 @@ class FakeMover final : public MoverLink {
   std::deque<PeerMessage> inbox_;
   std::vector<PeerMessage> sent_;
   std::uint64_t wire_bytes_ = 0;
+  CopyProgress copy_;
 };
 
 // FakeLedger fails the steps that a test names, `times` times each.

@@ -16,6 +16,7 @@
 #include <memory>
 
 #include "base/status.h"
+#include "mover/pagemap_scan.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 // The leak checker of AddressSanitizer stops the process from a clone that attaches to it with
@@ -47,6 +48,7 @@ constexpr int kAllowed[] = {
     SCMP_SYS(poll),
     SCMP_SYS(eventfd2),
     SCMP_SYS(fstat),
+    SCMP_SYS(lseek),  // populated parts of guest memory
     // memory, secret memory (ftruncate gives a memfd_secret its size)
     SCMP_SYS(brk),
     SCMP_SYS(munmap),
@@ -183,6 +185,9 @@ void AddConditionalRules(Rules& rules) {
   // abort() signals its own thread.
   rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill),
             {SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(getpid()))});
+  // What the guest has written.
+  rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl),
+            {SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(kPagemapScanCall))});
   for (const int command : {F_GETFL, F_SETFL, F_GETFD, F_SETFD}) {
     rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl),
               {SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(command))});

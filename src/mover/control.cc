@@ -14,12 +14,14 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMaxText = 4096;
+constexpr std::size_t kMaxRamBlocks = 16;
 
 // Reads the fields of one JSON object; remembers the first thing that is wrong, and that nothing
 // was left over.
 class Fields {
  public:
-  explicit Fields(const json& object) : object_(object) { read_.insert("type"); }
+  // `known` is a field that was read already.
+  Fields(const json& object, const char* known) : object_(object) { read_.insert(known); }
 
   template <typename T>
   T Unsigned(const char* name) {
@@ -49,6 +51,22 @@ class Fields {
     const auto value = Unsigned<std::uint8_t>(name);
     if (value == 0 || value > static_cast<std::uint8_t>(last)) return Bad<E>();
     return static_cast<E>(value);
+  }
+
+  std::vector<RamBlock> Blocks(const char* name) {
+    const json* value = Find(name);
+    if (value == nullptr || !value->is_array() || value->size() > kMaxRamBlocks) {
+      return Bad<std::vector<RamBlock>>();
+    }
+    std::vector<RamBlock> blocks;
+    for (const json& entry : *value) {
+      if (!entry.is_object()) return Bad<std::vector<RamBlock>>();
+      Fields fields(entry, "size");
+      const auto size = fields.Unsigned<std::uint64_t>("size");
+      blocks.push_back({size, fields.Unsigned<std::uint64_t>("address")});
+      Require(fields.Complete());
+    }
+    return blocks;
   }
 
   void Require(bool condition) { good_ = good_ && condition; }
@@ -88,7 +106,24 @@ struct Encoder {
             {"protection", static_cast<unsigned>(m.spec.protection)},
             {"engine", static_cast<unsigned>(m.spec.engine)},
             {"streams", m.spec.streams},
-            {"sealed_key", base::ToHex(m.sealed_key)}};
+            {"sealed_key", base::ToHex(m.sealed_key)},
+            {"blocks", Blocks(m.blocks)}};
+  }
+  json operator()(const BeginCopy& m) const {
+    return {{"type", "begin_copy"},
+            {"blocks", Blocks(m.blocks)},
+            {"downtime_limit_ms", m.downtime_limit_ms}};
+  }
+  json operator()(const FinishCopy& /*m*/) const { return {{"type", "finish_copy"}}; }
+  json operator()(const CopyState& m) const {
+    return {{"type", "copy_state"},
+            {"phase", static_cast<unsigned>(m.phase)},
+            {"round", m.round},
+            {"stalls", m.stalls},
+            {"total_bytes", m.total_bytes},
+            {"copied_bytes", m.copied_bytes},
+            {"remaining_bytes", m.remaining_bytes},
+            {"dirty_bytes_per_second", m.dirty_bytes_per_second}};
   }
   json operator()(const Connect& m) const { return ForStream("connect", m.stream, m.generation); }
   json operator()(const Connection& m) const {
@@ -105,6 +140,14 @@ struct Encoder {
   json operator()(const Failed& m) const {
     // A byte that is no UTF-8 becomes three.
     return {{"type", "failed"}, {"reason", m.reason.substr(0, kMaxText / 3)}};
+  }
+
+  static json Blocks(const std::vector<RamBlock>& blocks) {
+    json list = json::array();
+    for (const RamBlock& block : blocks) {
+      list.push_back({{"size", block.size}, {"address", block.address}});
+    }
+    return list;
   }
 
   static json ForStream(const char* type, std::uint16_t stream, std::uint32_t generation) {
@@ -125,6 +168,19 @@ Start DecodeStart(Fields& fields) {
   m.spec.engine = fields.Enum("engine", keys::Engine::kDirect);
   m.spec.streams = fields.Unsigned<std::uint16_t>("streams");
   m.sealed_key = fields.Bytes("sealed_key");
+  m.blocks = fields.Blocks("blocks");
+  return m;
+}
+
+CopyState DecodeCopyState(Fields& fields) {
+  CopyState m;
+  m.phase = fields.Enum("phase", CopyPhase::kFinished);
+  m.round = fields.Unsigned<std::uint32_t>("round");
+  m.stalls = fields.Unsigned<std::uint32_t>("stalls");
+  m.total_bytes = fields.Unsigned<std::uint64_t>("total_bytes");
+  m.copied_bytes = fields.Unsigned<std::uint64_t>("copied_bytes");
+  m.remaining_bytes = fields.Unsigned<std::uint64_t>("remaining_bytes");
+  m.dirty_bytes_per_second = fields.Unsigned<std::uint64_t>("dirty_bytes_per_second");
   return m;
 }
 
@@ -143,6 +199,12 @@ std::optional<ControlMessage> DecodeFields(const std::string& type, Fields& fiel
   if (type == "connection") return DecodeForStream<Connection>(fields);
   if (type == "connection_failed") return DecodeForStream<ConnectionFailed>(fields);
   if (type == "established") return Established{};
+  if (type == "begin_copy") {
+    std::vector<RamBlock> blocks = fields.Blocks("blocks");
+    return BeginCopy{std::move(blocks), fields.Unsigned<std::uint32_t>("downtime_limit_ms")};
+  }
+  if (type == "finish_copy") return FinishCopy{};
+  if (type == "copy_state") return DecodeCopyState(fields);
   if (type == "counters") {
     const auto wire = fields.Unsigned<std::uint64_t>("wire_bytes");
     return Counters{wire, fields.Unsigned<std::uint64_t>("payload_bytes")};
@@ -165,7 +227,7 @@ absl::StatusOr<ControlMessage> DecodeControl(std::string_view bytes) {
   if (!object.is_object()) return bad;
   const auto type = object.find("type");
   if (type == object.end() || !type->is_string()) return bad;
-  Fields fields(object);
+  Fields fields(object, "type");
   std::optional<ControlMessage> message = DecodeFields(type->get<std::string>(), fields);
   if (!message || !fields.Complete()) return bad;
   return *std::move(message);

@@ -25,6 +25,16 @@ Start AStart() {
   return start;
 }
 
+CopyState ACopyState() {
+  return {.phase = CopyPhase::kConverged,
+          .round = 1,
+          .stalls = 2,
+          .total_bytes = 3,
+          .copied_bytes = 4,
+          .remaining_bytes = 5,
+          .dirty_bytes_per_second = 6};
+}
+
 template <typename T>
 T RoundTrip(const T& message) {
   return std::get<T>(DecodeControl(EncodeControl(message)).value());
@@ -46,6 +56,44 @@ TEST(Control, CarriesAStart) {
   EXPECT_EQ(start.role, sent.role);
   EXPECT_EQ(keys::CanonicalEncoding(start.spec), keys::CanonicalEncoding(sent.spec));
   EXPECT_EQ(start.sealed_key, sent.sealed_key);
+}
+
+TEST(Control, CarriesGuestMemory) {
+  Start start = AStart();
+  start.blocks = {{1U << 21, 0}, {1ULL << 40, 18446744073709547520U}};
+  const std::vector<RamBlock> blocks = RoundTrip(start).blocks;
+  ASSERT_EQ(blocks.size(), 2);
+  EXPECT_EQ(blocks[1].size, 1ULL << 40);
+  EXPECT_EQ(blocks[1].address, 18446744073709547520U);
+  const BeginCopy begin = RoundTrip(BeginCopy{{{4096, 7}}, 300});
+  EXPECT_EQ(begin.blocks.at(0).address, 7);
+  EXPECT_EQ(begin.downtime_limit_ms, 300);
+}
+
+TEST(Control, CarriesTheStateOfACopy) {
+  const CopyState state = RoundTrip(ACopyState());
+  EXPECT_EQ(state.phase, CopyPhase::kConverged);
+  EXPECT_EQ(state.round, 1);
+  EXPECT_EQ(state.stalls, 2);
+  EXPECT_EQ(state.total_bytes, 3);
+  EXPECT_EQ(state.copied_bytes, 4);
+  EXPECT_EQ(state.remaining_bytes, 5);
+  EXPECT_EQ(state.dirty_bytes_per_second, 6);
+}
+
+TEST(Control, RefusesWrongGuestMemory) {
+  const auto decodes = [](const json& blocks) {
+    json begin = Encoded(BeginCopy{});
+    begin["blocks"] = blocks;
+    return Decodes(begin);
+  };
+  const json block = {{"size", 4096}, {"address", 0}};
+  EXPECT_TRUE(decodes(json::array({block, block})));
+  EXPECT_FALSE(decodes(json(17, block))) << "too many";
+  EXPECT_FALSE(decodes(json::array({{{"size", 4096}}})));
+  EXPECT_FALSE(decodes(json::array({{{"size", -1}, {"address", 0}}})));
+  EXPECT_FALSE(decodes(json::array({{{"size", 1}, {"address", 0}, {"more", 0}}})));
+  EXPECT_FALSE(decodes(block));
 }
 
 TEST(Control, CarriesRequestsForConnections) {
@@ -88,6 +136,9 @@ TEST(Control, RefusesMissingSurplusAndWrongFields) {
                                      Connection{1, 2},
                                      ConnectionFailed{1, 2},
                                      Established{},
+                                     BeginCopy{{{4096, 8192}}, 300},
+                                     FinishCopy{},
+                                     ACopyState(),
                                      Counters{1, 2},
                                      Ended{},
                                      Failed{"why"}};
@@ -101,8 +152,7 @@ TEST(Control, RefusesMissingSurplusAndWrongFields) {
       json bad = good;
       bad.erase(field.key());
       EXPECT_FALSE(Decodes(bad)) << bad;
-      for (const json& value :
-           {json(nullptr), json(true), json(json::array()), json(-1), json(1.5)}) {
+      for (const json& value : {json(nullptr), json(true), json::array({1}), json(-1), json(1.5)}) {
         bad[field.key()] = value;
         EXPECT_FALSE(Decodes(bad)) << bad;
       }

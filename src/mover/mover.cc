@@ -17,7 +17,10 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "mover/channel.h"
+#include "mover/page_sink.h"
 #include "record/aead.h"
+#include "record/record_format.h"
 
 namespace sealift::mover {
 namespace {
@@ -51,6 +54,7 @@ Mover::~Mover() { Forget(); }
 void Mover::Forget() {
   // Relays use the key schedule and report here: they go first.
   streams_.clear();
+  direct_source_.reset();
   handshakes_.clear();
   schedule_.reset();
   receiver_.reset();
@@ -84,6 +88,7 @@ absl::Status Mover::Loop() {
     if (!start_) SEALIFT_RETURN_IF_ERROR(CheckKeyPairLifetime());
     SEALIFT_RETURN_IF_ERROR(PollOnce());
     SEALIFT_RETURN_IF_ERROR(HandleRelayEvents());
+    SEALIFT_RETURN_IF_ERROR(ReportCopy());
     if (start_) SEALIFT_RETURN_IF_ERROR(OnTimer());
   }
   return absl::OkStatus();
@@ -144,6 +149,10 @@ absl::Status Mover::OnAnswer(const ControlMessage& answer, std::vector<base::Uni
     if (Awaited(failed->stream, failed->generation)) Lose(streams_[failed->stream]);
     return absl::OkStatus();
   }
+  if (const auto* begin = std::get_if<BeginCopy>(&answer)) {
+    return OnBeginCopy(*begin, std::move(fds));
+  }
+  if (std::holds_alternative<FinishCopy>(answer)) return OnFinishCopy();
   return absl::InvalidArgumentError("message has no place here");
 }
 
@@ -152,17 +161,24 @@ bool Mover::Awaited(std::uint16_t stream, std::uint32_t generation) const {
          std::holds_alternative<Joining>(streams_[stream].link);
 }
 
-absl::Status Mover::OnStart(const Start& start, std::vector<base::UniqueFd> fds) {
+absl::Status Mover::CheckStart(const Start& start, std::size_t fds) const {
   if (start_) return absl::FailedPreconditionError("started twice");
   SEALIFT_RETURN_IF_ERROR(CheckKeyPairLifetime());
-  const bool is_source = start.role == Role::kSource;
-  const std::size_t expected = is_source ? 2 : std::size_t{2} + start.spec.streams;
   SEALIFT_RETURN_IF_ERROR(keys::ValidateSpec(start.spec));
-  if (start.spec.engine != keys::Engine::kStream) {
-    return absl::InvalidArgumentError("this mover knows the engine stream only");
-  }
   if (start.spec.streams > kMaxDataStreams) return absl::InvalidArgumentError("too many streams");
-  if (fds.size() != expected) return absl::InvalidArgumentError("wrong number of descriptors");
+  const bool takes_pages =
+      start.role == Role::kDestination && start.spec.engine == keys::Engine::kDirect;
+  if (takes_pages == start.blocks.empty()) {
+    return absl::InvalidArgumentError("guest memory does not fit the engine and the role");
+  }
+  const std::size_t expected =
+      start.role == Role::kSource ? 2 : 2 + QemuChannels(start.spec) + start.blocks.size();
+  if (fds != expected) return absl::InvalidArgumentError("wrong number of descriptors");
+  return absl::OkStatus();
+}
+
+absl::Status Mover::OnStart(const Start& start, std::vector<base::UniqueFd> fds) {
+  SEALIFT_RETURN_IF_ERROR(CheckStart(start, fds.size()));
   const keys::SpecHash spec_hash = keys::HashSpec(start.spec);
   keys::MigrationKey key;
   SEALIFT_ASSIGN_OR_RETURN(key.bytes, receiver_->Open(start.sealed_key, spec_hash));
@@ -172,10 +188,7 @@ absl::Status Mover::OnStart(const Start& start, std::vector<base::UniqueFd> fds)
   SEALIFT_ASSIGN_OR_RETURN(schedule_, keys::KeySchedule::Create(std::move(key), spec_hash));
   start_ = start;
   SEALIFT_RETURN_IF_ERROR(MakeRelays());
-  streams_[0].relay->SetChannel(std::move(fds[0]));
-  (is_source ? channel_listener_ : network_listener_) = std::move(fds[1]);
-  for (std::size_t i = 2; i < fds.size(); ++i) streams_[i - 1].relay->SetChannel(std::move(fds[i]));
-  return absl::OkStatus();
+  return SetChannels(std::move(fds));
 }
 
 absl::Status Mover::MakeRelays() {
@@ -183,18 +196,77 @@ absl::Status Mover::MakeRelays() {
   RelayEvents& events = *this;
   streams_.resize(std::size_t{1} + start_->spec.streams);
   for (std::uint16_t i = 0; i <= start_->spec.streams; ++i) {
+    const bool pages = i > QemuChannels(start_->spec);
     const transport::StreamOptions options{
         .backend = backend_,
         .stream = i,
         .sending = source() ? keys::Direction::kToDestination : keys::Direction::kToSource,
-        .protection = start_->spec.protection};
+        .protection = start_->spec.protection,
+        .payload_size = pages ? kPagePayload : record::kPreferredPayload};
     SEALIFT_ASSIGN_OR_RETURN(transport::Stream stream,
                              transport::Stream::Create(*schedule_, options));
-    const ChannelKind kind = i == 0 ? ChannelKind::kMessages : ChannelKind::kBytes;
-    streams_[i].relay = std::make_unique<Relay>(i, std::move(stream), kind, events);
+    streams_[i].relay = std::make_unique<Relay>(i, std::move(stream), events);
     streams_[i].link = Lost{now, now};
   }
   return absl::OkStatus();
+}
+
+absl::Status Mover::SetChannels(std::vector<base::UniqueFd> fds) {
+  const auto socket = [](base::UniqueFd fd, ChannelKind kind) {
+    return std::make_unique<SocketChannel>(std::move(fd), kind);
+  };
+  streams_[0].relay->SetChannel(socket(std::move(fds[0]), ChannelKind::kMessages));
+  (source() ? channel_listener_ : network_listener_) = std::move(fds[1]);
+  if (source()) return absl::OkStatus();
+  const std::size_t channels = QemuChannels(start_->spec);
+  for (std::size_t i = 1; i <= channels; ++i) {
+    streams_[i].relay->SetChannel(socket(std::move(fds[1 + i]), ChannelKind::kBytes));
+  }
+  fds.erase(fds.begin(), fds.begin() + static_cast<std::ptrdiff_t>(2 + channels));
+  return SetPageSinks(std::move(fds));
+}
+
+absl::Status Mover::SetPageSinks(std::vector<base::UniqueFd> files) {
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    SEALIFT_ASSIGN_OR_RETURN(
+        GuestMemory memory,
+        GuestMemory::Map(std::move(files[i]), start_->blocks[i].size, MemoryAccess::kWrite));
+    destination_memory_.push_back(std::move(memory));
+  }
+  for (std::size_t i = 1U + QemuChannels(start_->spec); i < streams_.size(); ++i) {
+    streams_[i].relay->SetChannel(std::make_unique<PageSink>(destination_memory_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Mover::OnBeginCopy(const BeginCopy& begin, std::vector<base::UniqueFd> fds) {
+  if (!source() || start_->spec.engine != keys::Engine::kDirect || direct_source_ != nullptr) {
+    return absl::FailedPreconditionError("there is no direct copy to begin");
+  }
+  const std::uint16_t first = QemuChannels(start_->spec) + 1;
+  SEALIFT_ASSIGN_OR_RETURN(direct_source_,
+                           DirectSource::Create(begin, std::move(fds), streams_.size() - first));
+  CopyEvents& events = *this;
+  for (std::uint16_t i = first; i < streams_.size(); ++i) {
+    streams_[i].relay->SetChannel(
+        direct_source_->MakeChannel(i, static_cast<std::size_t>(i - first), events));
+  }
+  if (direct_source_->Begin(clock_.SinceBoot())) WakePageStreams();
+  return absl::OkStatus();
+}
+
+absl::Status Mover::OnFinishCopy() {
+  if (direct_source_ == nullptr) {
+    return absl::FailedPreconditionError("there is no direct copy to finish");
+  }
+  if (direct_source_->Finish(clock_.SinceBoot())) WakePageStreams();
+  return absl::OkStatus();
+}
+
+void Mover::WakePageStreams() {
+  for (std::size_t i = 1U + QemuChannels(start_->spec); i < streams_.size(); ++i) {
+    streams_[i].relay->Wake();
+  }
 }
 
 // QEMU connects the main channel first, then the multifd channels in any order: the number is the
@@ -203,8 +275,9 @@ void Mover::OnChannelConnected() {
   base::UniqueFd channel(accept4(channel_listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!channel.valid()) return;
   ++channels_accepted_;
-  streams_[channels_accepted_].relay->SetChannel(std::move(channel));
-  if (channels_accepted_ == start_->spec.streams) channel_listener_.reset();
+  streams_[channels_accepted_].relay->SetChannel(
+      std::make_unique<SocketChannel>(std::move(channel), ChannelKind::kBytes));
+  if (channels_accepted_ == QemuChannels(start_->spec)) channel_listener_.reset();
 }
 
 void Mover::OnNetworkConnected() {
@@ -315,9 +388,12 @@ absl::Status Mover::HandleRelayEvents() {
         break;
       case RelayEvent::Kind::kDisconnected:
         // The next connection may have come before the news that the last one is lost.
-        if (event.generation != stream.generation) break;
+        if (event.number != stream.generation) break;
         spdlog::info("stream {}: connection lost: {}", event.stream, event.why);
         Lose(stream);
+        break;
+      case RelayEvent::Kind::kApplied:
+        if (direct_source_->OnApplied(event.number, clock_.SinceBoot())) WakePageStreams();
         break;
     }
   }
@@ -334,8 +410,10 @@ absl::Status Mover::OnTimer() {
   }
   SEALIFT_RETURN_IF_ERROR(CheckStreams(now));
   SEALIFT_RETURN_IF_ERROR(ReportEstablished());
+  if (direct_source_ != nullptr && direct_source_->Tick(clock_.SinceBoot())) WakePageStreams();
   if (now < next_counters_) return absl::OkStatus();
   next_counters_ = now + kCountersEvery;
+  told_copy_.round = 0;  // tells it again
   Counters counters;
   for (const StreamState& stream : streams_) {
     counters.wire_bytes += stream.relay->wire_bytes();
@@ -379,6 +457,19 @@ absl::Status Mover::ReportEstablished() {
   return absl::IsResourceExhausted(told) ? absl::OkStatus() : told;  // tries again
 }
 
+absl::Status Mover::ReportCopy() {
+  if (direct_source_ == nullptr) return absl::OkStatus();
+  const CopyState state = direct_source_->State();
+  if (state.phase == told_copy_.phase && state.round == told_copy_.round &&
+      state.stalls == told_copy_.stalls) {
+    return absl::OkStatus();
+  }
+  const absl::Status told = Tell(state);
+  if (absl::IsResourceExhausted(told)) return absl::OkStatus();  // tries again
+  told_copy_ = state;
+  return told;
+}
+
 void Mover::OnDisconnected(std::uint16_t stream, std::uint32_t generation, const std::string& why) {
   Post({stream, RelayEvent::Kind::kDisconnected, why, generation});
 }
@@ -387,6 +478,10 @@ void Mover::OnEnded(std::uint16_t stream) { Post({stream, RelayEvent::Kind::kEnd
 
 void Mover::OnFailed(std::uint16_t stream, const absl::Status& why) {
   Post({stream, RelayEvent::Kind::kFailed, base::MessageOf(why)});
+}
+
+void Mover::OnApplied(std::uint16_t stream, std::uint32_t round) {
+  Post({stream, RelayEvent::Kind::kApplied, {}, round});
 }
 
 void Mover::Post(RelayEvent event) {

@@ -25,6 +25,8 @@
 #include "keys/key_schedule.h"
 #include "keys/random.h"
 #include "mover/control.h"
+#include "mover/direct_source.h"
+#include "mover/guest_memory.h"
 #include "mover/handshake.h"
 #include "mover/relay.h"
 
@@ -48,7 +50,7 @@ inline constexpr std::chrono::milliseconds kCountersEvery{250};
 // It takes one Start, whose key opens only here, only once and only for the spec beside it (the
 // HPKE info is the spec's hash), within kKeyPairLifetime of its offer. Anything else ends the mover
 // with an error, and wipes what it holds.
-class Mover final : private RelayEvents, private Admission {
+class Mover final : private RelayEvents, private CopyEvents, private Admission {
  public:
   // `random` and `clock` must outlive the mover.
   Mover(base::UniqueFd agent, record::AeadBackend backend, keys::RandomSource& random,
@@ -84,9 +86,9 @@ class Mover final : private RelayEvents, private Admission {
 
   struct RelayEvent {
     std::uint16_t stream;
-    enum class Kind { kDisconnected, kEnded, kFailed } kind;
+    enum class Kind { kDisconnected, kEnded, kFailed, kApplied } kind;
     std::string why;
-    std::uint32_t generation = 0;  // kDisconnected
+    std::uint32_t number = 0;  // kDisconnected: the generation, kApplied: the round
   };
 
   // RelayEvents, on relay threads: queued for the main thread.
@@ -94,6 +96,8 @@ class Mover final : private RelayEvents, private Admission {
                       const std::string& why) override;
   void OnEnded(std::uint16_t stream) override;
   void OnFailed(std::uint16_t stream, const absl::Status& why) override;
+  // CopyEvents, on relay threads too.
+  void OnApplied(std::uint16_t stream, std::uint32_t round) override;
   void Post(RelayEvent event);
 
   // Admission, on the main thread.
@@ -109,7 +113,13 @@ class Mover final : private RelayEvents, private Admission {
   [[nodiscard]] absl::Status PollOnce();
   [[nodiscard]] absl::Status OnAgentMessage();
   [[nodiscard]] absl::Status OnStart(const Start& start, std::vector<base::UniqueFd> fds);
+  [[nodiscard]] absl::Status CheckStart(const Start& start, std::size_t fds) const;
   [[nodiscard]] absl::Status MakeRelays();
+  // Hands the local sides to their streams; `fds` are those of Start.
+  [[nodiscard]] absl::Status SetChannels(std::vector<base::UniqueFd> fds);
+  [[nodiscard]] absl::Status SetPageSinks(std::vector<base::UniqueFd> files);
+  [[nodiscard]] absl::Status OnBeginCopy(const BeginCopy& begin, std::vector<base::UniqueFd> fds);
+  [[nodiscard]] absl::Status OnFinishCopy();
   [[nodiscard]] absl::Status OnAnswer(const ControlMessage& answer,
                                       std::vector<base::UniqueFd> fds);
   [[nodiscard]] absl::Status OnConnection(const Connection& message, base::UniqueFd connection);
@@ -122,6 +132,10 @@ class Mover final : private RelayEvents, private Admission {
   [[nodiscard]] absl::Status OnTimer();
   [[nodiscard]] absl::Status CheckStreams(Time now);
   [[nodiscard]] absl::Status ReportEstablished();
+  // Tells the agent of a direct copy when it has come further.
+  [[nodiscard]] absl::Status ReportCopy();
+  // The page streams look at their orders again.
+  void WakePageStreams();
   // When a stream lost its connection; nothing while it has one or needs none.
   [[nodiscard]] static std::optional<Time> LostSince(const Link& link);
   void Lose(StreamState& stream);
@@ -145,6 +159,10 @@ class Mover final : private RelayEvents, private Admission {
   std::optional<keys::KeySchedule> schedule_;
   base::UniqueFd channel_listener_;  // source: QEMU connects here
   base::UniqueFd network_listener_;  // destination: the peer connects here
+  // Direct engine: what the relays' channels use.
+  std::vector<GuestMemory> destination_memory_;
+  std::unique_ptr<DirectSource> direct_source_;
+  CopyState told_copy_;
   std::vector<StreamState> streams_;
   std::size_t channels_accepted_ = 0;
   bool established_ = false;

@@ -17,17 +17,14 @@
 namespace sealift::mover {
 namespace {
 
-using record::RecordType;
-
 bool WouldBlock(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
 
 void SetNonBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
 }  // namespace
 
-Relay::Relay(std::uint16_t number, transport::Stream stream, ChannelKind kind, RelayEvents& events)
+Relay::Relay(std::uint16_t number, transport::Stream stream, RelayEvents& events)
     : number_(number),
-      kind_(kind),
       events_(events),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       stream_(std::move(stream)) {
@@ -44,8 +41,7 @@ Relay::~Relay() {
   thread_.join();
 }
 
-void Relay::SetChannel(base::UniqueFd channel) {
-  SetNonBlocking(channel.get());
+void Relay::SetChannel(std::unique_ptr<Channel> channel) {
   const std::lock_guard lock(mutex_);
   channel_ = std::move(channel);
   Wake();
@@ -79,7 +75,7 @@ void Relay::Run() {
       events_.OnFailed(number_, status);
       return;
     }
-    if (!reported_end_ && Settled() && undelivered_.empty()) {
+    if (!reported_end_ && Settled() && channel_took_all_) {
       reported_end_ = true;
       events_.OnEnded(number_);
     }
@@ -87,12 +83,8 @@ void Relay::Run() {
   }
 }
 
-bool Relay::CanReadChannel() const {
-  return channel_.valid() && !channel_read_ended_ && stream_.HasRoom();
-}
-
 bool Relay::CanReadConnection() const {
-  return connection_.valid() && undelivered_.empty() && (channel_.valid() || channel_write_ended_);
+  return connection_.valid() && channel_ != nullptr && channel_took_all_;
 }
 
 bool Relay::Settled() {
@@ -102,19 +94,15 @@ bool Relay::Settled() {
 }
 
 void Relay::Wait(std::unique_lock<std::mutex>& lock) {
-  std::array<pollfd, 3> fds{};
-  fds[0] = {wake_.get(), POLLIN, 0};
-  fds[1] = {-1, 0, 0};
-  fds[2] = {-1, 0, 0};
+  std::array<pollfd, 3> fds{pollfd{wake_.get(), POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}};
   if (CanReadConnection()) fds[1].events |= POLLIN;
   if (connection_.valid() && !stream_.Outgoing().empty()) fds[1].events |= POLLOUT;
-  if (CanReadChannel()) fds[2].events |= POLLIN;
-  if (!undelivered_.empty()) fds[2].events |= POLLOUT;
   // A descriptor with nothing to wait for is left out: poll would report its hang-up for ever.
   if (fds[1].events != 0) fds[1].fd = connection_.get();
-  if (fds[2].events != 0) fds[2].fd = channel_.get();
+  if (channel_ != nullptr) fds[2] = channel_->WaitFor(stream_.HasRoom());
+  const bool at_once = HasRoom() && channel_->HasMore();
   lock.unlock();
-  poll(fds.data(), fds.size(), -1);
+  poll(fds.data(), fds.size(), at_once ? 0 : -1);
   if ((fds[0].revents & POLLIN) != 0) {
     eventfd_t ignored = 0;
     eventfd_read(wake_.get(), &ignored);
@@ -125,26 +113,16 @@ void Relay::Wait(std::unique_lock<std::mutex>& lock) {
 absl::Status Relay::Pump() {
   SEALIFT_RETURN_IF_ERROR(ReadChannel());
   WriteConnection();
-  WriteChannel();
+  if (channel_ != nullptr) channel_took_all_ = channel_->Flush();
   ReadConnection();
   return OpenRecords();
 }
 
 absl::Status Relay::ReadChannel() {
-  if (!CanReadChannel()) return absl::OkStatus();
-  const base::MutableByteSpan buffer = stream_.PayloadBuffer();
-  const ssize_t got = read(channel_.get(), buffer.data(), buffer.size());
-  if (got < 0 && WouldBlock(errno)) return absl::OkStatus();
-  if (got <= 0) {
-    // A reset of the local socket is an end too: what it means is for QEMU at the other side to
-    // say.
-    channel_read_ended_ = true;
-    return stream_.Send(RecordType::kFinal, 0);
-  }
-  const auto size = static_cast<std::size_t>(got);
-  payload_bytes_ += size;
-  return stream_.Send(kind_ == ChannelKind::kBytes ? RecordType::kData : RecordType::kControl,
-                      size);
+  if (!HasRoom()) return absl::OkStatus();
+  SEALIFT_RETURN_IF_ERROR(channel_->Send(stream_));
+  payload_bytes_ = stream_.payload_bytes();
+  return absl::OkStatus();
 }
 
 void Relay::WriteConnection() {
@@ -171,50 +149,18 @@ void Relay::ReadConnection() {
 }
 
 absl::Status Relay::OpenRecords() {
-  while (undelivered_.empty()) {
+  while (channel_took_all_) {
     absl::StatusOr<std::optional<transport::Delivery>> next = stream_.Next();
     if (!next.ok()) {
       Disconnect(base::MessageOf(next.status()));
       return absl::OkStatus();
     }
     if (!next->has_value()) break;
-    const RecordType expected =
-        kind_ == ChannelKind::kBytes ? RecordType::kData : RecordType::kControl;
-    if ((*next)->type != expected && (*next)->type != RecordType::kFinal) {
-      return absl::PermissionDeniedError("the peer sent a record that has no place on this stream");
-    }
-    Deliver(**next);
+    payload_bytes_ = stream_.payload_bytes();
+    SEALIFT_RETURN_IF_ERROR(channel_->Receive(**next));
+    channel_took_all_ = channel_->Flush();
   }
   return absl::OkStatus();
-}
-
-void Relay::Deliver(const transport::Delivery& delivery) {
-  if (delivery.type == RecordType::kFinal) {
-    if (channel_.valid()) shutdown(channel_.get(), SHUT_WR);
-    channel_write_ended_ = true;
-    return;
-  }
-  payload_bytes_ += delivery.payload.size();
-  undelivered_ = delivery.payload;
-  WriteChannel();
-}
-
-void Relay::WriteChannel() {
-  while (!undelivered_.empty()) {
-    if (channel_write_ended_) {
-      undelivered_ = {};
-      return;
-    }
-    const ssize_t sent =
-        send(channel_.get(), undelivered_.data(), undelivered_.size(), MSG_NOSIGNAL);
-    if (sent < 0 && WouldBlock(errno)) return;
-    if (sent < 0) {
-      // QEMU has closed its end. Its own end of file, on the read side, tells the other host.
-      channel_write_ended_ = true;
-      continue;
-    }
-    undelivered_ = undelivered_.subspan(static_cast<std::size_t>(sent));
-  }
 }
 
 void Relay::CloseConnection() {

@@ -1,5 +1,5 @@
-// A relay joins one local channel (a socket of QEMU, or the agent's control channel) with one
-// stream.
+// A relay joins one local channel (a socket of QEMU, the agent's control channel, or guest memory)
+// with one stream.
 //
 // Each relay is one thread that does four things as long as they do not block, then waits in
 // poll(2):
@@ -17,21 +17,17 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
 
 #include "absl/status/status.h"
 #include "base/unique_fd.h"
+#include "mover/channel.h"
 #include "transport/stream.h"
 
 namespace sealift::mover {
-
-// ChannelKind of the local side.
-enum class ChannelKind {
-  kBytes,     // a byte stream: kData records
-  kMessages,  // SOCK_SEQPACKET datagrams: one kControl record each
-};
 
 // RelayEvents is told what happens. Calls come from the relay's thread, under its mutex: they must
 // not call the relay.
@@ -51,14 +47,16 @@ class RelayEvents {
 class Relay {
  public:
   // `events` must outlive the relay.
-  Relay(std::uint16_t number, transport::Stream stream, ChannelKind kind, RelayEvents& events);
+  Relay(std::uint16_t number, transport::Stream stream, RelayEvents& events);
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
   // Stops the thread and closes channel and connection.
   ~Relay();
 
   // SetChannel hands over the local side, once.
-  void SetChannel(base::UniqueFd channel);
+  void SetChannel(std::unique_ptr<Channel> channel);
+  // Wake makes the relay look at its channel again. From any thread.
+  void Wake();
   // StopReceiving drops the current connection, without an event, and returns the next sequence
   // expected from the peer: what a hello says. It stays true until SetConnection.
   [[nodiscard]] std::uint64_t StopReceiving();
@@ -78,18 +76,14 @@ class Relay {
   void WriteConnection();
   void ReadConnection();
   [[nodiscard]] absl::Status OpenRecords();
-  void Deliver(const transport::Delivery& delivery);
-  void WriteChannel();
   void CloseConnection();
   void Disconnect(const std::string& why);
-  void Wake();
-  [[nodiscard]] bool CanReadChannel() const;
+  [[nodiscard]] bool HasRoom() const { return channel_ != nullptr && stream_.HasRoom(); }
   [[nodiscard]] bool CanReadConnection() const;
   // Nothing of this stream is left to send or to receive.
   [[nodiscard]] bool Settled();
 
   const std::uint16_t number_;
-  const ChannelKind kind_;
   RelayEvents& events_;
   const base::UniqueFd wake_;
   std::atomic<std::uint64_t> wire_bytes_{0};
@@ -99,15 +93,11 @@ class Relay {
   // Guarded by mutex_:
   bool stop_ = false;
   transport::Stream stream_;
-  base::UniqueFd channel_;
+  std::unique_ptr<Channel> channel_;
   base::UniqueFd connection_;
   std::uint32_t generation_ = 0;  // of the last connection
-  // Opened payload that the channel has not taken yet; inside stream_'s receive buffer.
-  base::ByteSpan undelivered_;
-  bool channel_read_ended_ = false;  // end of file from the channel: our final record was sent
-  // The peer's final was passed on, or the channel's reader is gone.
-  bool channel_write_ended_ = false;
-  bool settled_ = false;  // as of the last connection's end
+  bool channel_took_all_ = true;  // what was opened is passed on
+  bool settled_ = false;          // as of the last connection's end
   bool reported_end_ = false;
 
   std::thread thread_;

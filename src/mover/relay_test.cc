@@ -87,10 +87,11 @@ class Host {
                transport::Stream::Create(
                    schedule_, {record::AeadBackend::kOpenssl, 1, sending, Protection::kSealed})
                    .value(),
-               kind, listener_) {}
+               listener_),
+        kind_(kind) {}
 
   // Connects the channel; until then nobody takes what arrives.
-  void Open() { relay_.SetChannel(std::move(sockets_.b)); }
+  void Open() { relay_.SetChannel(std::make_unique<SocketChannel>(std::move(sockets_.b), kind_)); }
 
   Relay& relay() { return relay_; }
   Listener& listener() { return listener_; }
@@ -102,6 +103,7 @@ class Host {
   SocketPair sockets_;
   Listener listener_;
   Relay relay_;
+  ChannelKind kind_;
 };
 
 class RelayTest : public ::testing::Test {

@@ -62,8 +62,14 @@ class MoverProcess {
     fds.insert(fds.begin(), channel.b.get());
     const auto sealed =
         keys::HpkeSeal(offer_.public_key, keys::HashSpec(key_is_for), Key().bytes).value();
-    ASSERT_TRUE(Tell(mover::Start{role, spec, sealed}, fds));
+    ASSERT_TRUE(Tell(mover::Start{role, spec, sealed, blocks_}, fds));
   }
+  // Takes says what guest memory the next Start is about.
+  void Takes(std::vector<RamBlock> blocks) { blocks_ = std::move(blocks); }
+  [[nodiscard]] bool Begin(const BeginCopy& begin, const std::vector<int>& fds) const {
+    return Tell(begin, fds);
+  }
+  [[nodiscard]] bool Finish() const { return Tell(FinishCopy{}); }
   void Start(Role role, const keys::MigrationSpec& spec, std::vector<int> fds) {
     Start(role, spec, spec, std::move(fds));
   }
@@ -87,6 +93,18 @@ class MoverProcess {
   [[nodiscard]] std::string WaitFailed() {
     static_cast<void>(Wait([this] { return !failure_.empty(); }));
     return failure_;
+  }
+  // A direct copy has come to `phase`.
+  [[nodiscard]] bool WaitCopy(CopyPhase phase) {
+    return Wait([&] { return copy_.phase >= phase; });
+  }
+  // It has come to round `round`.
+  [[nodiscard]] bool WaitRound(std::uint32_t round) {
+    return Wait([&] { return copy_.round >= round; });
+  }
+  [[nodiscard]] CopyState copy() {
+    const std::lock_guard lock(mutex_);
+    return copy_;
   }
   // It has asked for connection `generation` of a stream.
   [[nodiscard]] bool WaitAsked(std::uint16_t stream, std::uint32_t generation) {
@@ -163,6 +181,7 @@ class MoverProcess {
     if (const auto* failed = std::get_if<Failed>(&message)) failure_ = failed->reason;
     if (std::holds_alternative<Established>(message)) established_ = true;
     if (std::holds_alternative<Ended>(message)) ended_ = true;
+    if (const auto* copy = std::get_if<CopyState>(&message)) copy_ = *copy;
     if (std::holds_alternative<Counters>(message)) ++counters_seen_;
   }
   template <typename Condition>
@@ -177,6 +196,7 @@ class MoverProcess {
   base::UniqueFd control_;
   base::UniqueFd peer_;
   Offer offer_;
+  std::vector<RamBlock> blocks_;
   std::atomic<std::uint16_t> port_{0};
 
   std::mutex mutex_;
@@ -184,6 +204,7 @@ class MoverProcess {
   // Guarded by mutex_:
   bool established_ = false;
   bool ended_ = false;
+  CopyState copy_{};
   int counters_seen_ = 0;
   std::string failure_;
   std::map<std::uint16_t, std::uint32_t> asked_;  // last generation by stream

@@ -10,6 +10,7 @@
 #include <functional>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -46,6 +47,7 @@ class Proxy {
   Proxy(const Proxy&) = delete;
   Proxy& operator=(const Proxy&) = delete;
   ~Proxy() {
+    Release();
     eventfd_write(stop_.get(), 1);
     acceptor_.join();
     for (Link& link : links_) link.Shut();
@@ -59,6 +61,18 @@ class Proxy {
   [[nodiscard]] std::size_t connections() {
     const std::lock_guard lock(mutex_);
     return links_.size();
+  }
+  // Stall holds back what connection `number` carries to the destination until Release; false when
+  // there was nothing to hold back for kPatience.
+  [[nodiscard]] bool Stall(std::size_t number) {
+    std::unique_lock lock(mutex_);
+    stalled_ = number;
+    return ended_.wait_for(lock, kPatience, [this] { return holding_; });
+  }
+  void Release() {
+    const std::lock_guard lock(mutex_);
+    stalled_.reset();
+    ended_.notify_all();
   }
   // Waits until no connection is left; false after kPatience.
   [[nodiscard]] bool WaitIdle() {
@@ -112,6 +126,7 @@ class Proxy {
       auto bytes = base::MutableByteSpan(buffer).first(static_cast<std::size_t>(got));
       const Piece piece{number, way, offset, bytes};
       offset += bytes.size();
+      if (way == Way::kToDestination) HoldBack(number);
       if (Ask(piece) == Verdict::kCut) {
         bytes = bytes.first(bytes.size() / 2);
         open = false;
@@ -122,6 +137,14 @@ class Proxy {
     const std::lock_guard lock(mutex_);
     --pumping_;
     ended_.notify_all();
+  }
+  void HoldBack(std::size_t number) {
+    std::unique_lock lock(mutex_);
+    while (stalled_ == number) {
+      holding_ = true;
+      ended_.notify_all();
+      ended_.wait(lock);
+    }
   }
   Verdict Ask(const Piece& piece) {
     if (!tap_) return Verdict::kPass;
@@ -141,6 +164,8 @@ class Proxy {
   // Guarded by mutex_:
   std::list<Link> links_;
   int pumping_ = 0;
+  std::optional<std::size_t> stalled_;
+  bool holding_ = false;
 
   std::thread acceptor_;
 };

@@ -92,4 +92,12 @@ absl::StatusOr<DiskBackend> ProbeDisk(const base::SystemUser& user, const hyperv
   return DiskBackend{driver, direct ? HostCache::kBypassed : HostCache::kUsed};
 }
 
+absl::Status DropPageCache(const base::SystemUser& user, const hypervisor::Disk& disk) {
+  const Opened opened = OpenAs(user, disk.path, O_RDONLY);
+  if (!opened.fd.valid()) return Explain(user, "disk", disk.path, Access::kRead, opened.error);
+  const int error = posix_fadvise(opened.fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  return error == 0 ? absl::OkStatus()
+                    : base::ErrnoStatus("drop the page cache of " + disk.path, error);
+}
+
 }  // namespace sealift::qemu

@@ -23,4 +23,9 @@ enum class Access { kRead, kReadWrite };
 [[nodiscard]] absl::StatusOr<DiskBackend> ProbeDisk(const base::SystemUser& user,
                                                     const hypervisor::Disk& disk);
 
+// DropPageCache opens a disk as `user` would, and drops what the host's page cache holds of it and
+// has written back. Errors as CheckAccess().
+[[nodiscard]] absl::Status DropPageCache(const base::SystemUser& user,
+                                         const hypervisor::Disk& disk);
+
 }  // namespace sealift::qemu

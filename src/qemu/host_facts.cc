@@ -60,7 +60,8 @@ bool HasMemfdSecret() {
 
 bool HasWriteProtectAsync() {
   constexpr std::uint64_t kWpAsync = 1U << 15;  // UFFD_FEATURE_WP_ASYNC, Linux 6.7
-  const base::UniqueFd fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC)));
+  const base::UniqueFd fd(
+      static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY)));
   if (!fd.valid()) return false;
   uffdio_api api{};
   api.api = UFFD_API;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -12,6 +13,8 @@ using hypervisor::MigrationState;
 using hypervisor::OutgoingProgress;
 using hypervisor::RunState;
 using nlohmann::json;
+
+constexpr const char* kIgnoreShared = "x-ignore-shared";
 
 OutgoingProgress ReadProgress(const json& reply) {
   OutgoingProgress progress;
@@ -66,15 +69,28 @@ absl::StatusOr<OutgoingProgress> ParseProgress(const json& reply) {
   }
 }
 
-json MigrationCapabilities(const hypervisor::MigrationParameters& parameters) {
+bool HasIgnoreShared(const json& capabilities) {
+  if (!capabilities.is_array()) return false;
+  return std::ranges::any_of(capabilities, [](const json& entry) {
+    return entry.is_object() && entry.contains("capability") &&
+           entry["capability"] == kIgnoreShared;
+  });
+}
+
+json MigrationCapabilities(const hypervisor::MigrationParameters& parameters,
+                           bool has_ignore_shared) {
   const auto capability = [](const char* name, bool state) {
     return json{{"capability", name}, {"state", state}};
   };
-  return {{"capabilities",
-           json::array({capability("events", true), capability("return-path", true),
-                        capability("pause-before-switchover", true),
-                        capability("late-block-activate", true), capability("validate-uuid", true),
-                        capability("multifd", parameters.multifd_channels > 0)})}};
+  json capabilities = json::array(
+      {capability("events", true), capability("return-path", true),
+       capability("pause-before-switchover", true), capability("late-block-activate", true),
+       capability("validate-uuid", true), capability("auto-converge", parameters.auto_converge),
+       capability("multifd", parameters.multifd_channels > 0)});
+  if (has_ignore_shared) {
+    capabilities.push_back(capability(kIgnoreShared, parameters.ignore_shared));
+  }
+  return {{"capabilities", std::move(capabilities)}};
 }
 
 json MigrationParametersJson(const hypervisor::MigrationParameters& parameters) {

@@ -25,9 +25,15 @@ namespace sealift::qemu {
 [[nodiscard]] absl::StatusOr<hypervisor::OutgoingProgress> ParseProgress(
     const nlohmann::json& reply);
 
+// HasIgnoreShared looks for x-ignore-shared in a reply to query-migrate-capabilities. QEMU may drop
+// what begins with "x-" at any time.
+[[nodiscard]] bool HasIgnoreShared(const nlohmann::json& capabilities);
+
 // Arguments of migrate-set-capabilities and migrate-set-parameters for the safe set of switch-over.
+// x-ignore-shared is set one way or the other in a QEMU that has it: what an earlier migration has
+// left on would make the next one lose all memory.
 [[nodiscard]] nlohmann::json MigrationCapabilities(
-    const hypervisor::MigrationParameters& parameters);
+    const hypervisor::MigrationParameters& parameters, bool has_ignore_shared);
 [[nodiscard]] nlohmann::json MigrationParametersJson(
     const hypervisor::MigrationParameters& parameters);
 

@@ -74,7 +74,7 @@ TEST(MigrationJson, RefusesAReplyOfTheWrongShape) {
 
 TEST(MigrationJson, SetsTheSafeCapabilities) {
   const auto state_of = [](unsigned channels, const std::string& name) {
-    const auto arguments = MigrationCapabilities({.multifd_channels = channels});
+    const auto arguments = MigrationCapabilities({.multifd_channels = channels}, true);
     for (const auto& capability : arguments.at("capabilities")) {
       if (capability.at("capability") == name) return capability.at("state").get<bool>();
     }
@@ -86,6 +86,29 @@ TEST(MigrationJson, SetsTheSafeCapabilities) {
   }
   EXPECT_FALSE(state_of(0, "multifd"));
   EXPECT_TRUE(state_of(0, "return-path"));
+  EXPECT_FALSE(state_of(0, "auto-converge"));
+}
+
+TEST(MigrationJson, SetsWhatAnEarlierMigrationMayHaveLeftOn) {
+  const auto text = [](bool on, bool known) {
+    return MigrationCapabilities({.ignore_shared = on, .auto_converge = on}, known).dump();
+  };
+  EXPECT_NE(text(false, true).find(R"({"capability":"x-ignore-shared","state":false})"),
+            std::string::npos);
+  EXPECT_NE(text(true, true).find(R"({"capability":"x-ignore-shared","state":true})"),
+            std::string::npos);
+  EXPECT_NE(text(false, true).find(R"({"capability":"auto-converge","state":false})"),
+            std::string::npos);
+  EXPECT_NE(text(true, true).find(R"({"capability":"auto-converge","state":true})"),
+            std::string::npos);
+  EXPECT_EQ(text(false, false).find("x-ignore-shared"), std::string::npos);
+}
+
+TEST(MigrationJson, LooksForIgnoreShared) {
+  EXPECT_TRUE(HasIgnoreShared(nlohmann::json::parse(
+      R"([{"state": false, "capability": "xbzrle"}, {"state": true, "capability": "x-ignore-shared"}])")));
+  EXPECT_FALSE(HasIgnoreShared(nlohmann::json::parse(R"([{"capability": "xbzrle"}, 7, {}])")));
+  EXPECT_FALSE(HasIgnoreShared(nullptr));
 }
 
 TEST(MigrationJson, SetsTheParameters) {

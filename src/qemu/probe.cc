@@ -14,7 +14,9 @@
 #include "base/process.h"
 #include "base/status.h"
 #include "hypervisor/definition_syntax.h"
+#include "qemu/direct_support.h"
 #include "qemu/file_access.h"
+#include "qemu/migration_json.h"
 #include "qemu/qemu_command.h"
 #include "qemu/qmp_client.h"
 
@@ -77,10 +79,13 @@ struct QemuFacts {
   json machines;
   json cpu_definitions;
   json cpu_expansion;
+  bool ignore_shared = false;
 };
 
 absl::StatusOr<QemuFacts> AskQemu(QmpClient& qmp, Accelerator accelerator) {
   QemuFacts facts{qmp.version(), {}, {}, {}};
+  SEALIFT_ASSIGN_OR_RETURN(const json capabilities, qmp.Execute("query-migrate-capabilities"));
+  facts.ignore_shared = HasIgnoreShared(capabilities);
   SEALIFT_ASSIGN_OR_RETURN(facts.machines, qmp.Execute("query-machines"));
   SEALIFT_ASSIGN_OR_RETURN(facts.cpu_definitions, qmp.Execute("query-cpu-definitions"));
   const char* model = accelerator == Accelerator::kKvm ? "host" : "max";
@@ -145,6 +150,8 @@ absl::Status FillFromQemu(const QemuFacts& facts, HostCapabilities& host) {
   }
   host.host_cpu_digest =
       CpuModelDigest(AcceleratorText(host.accelerator), facts.cpu_expansion.dump());
+  host.direct_reason =
+      DirectReason({host.kernel_version, host.kernel_features, facts.version, facts.ignore_shared});
   return absl::OkStatus();
 }
 
@@ -164,6 +171,7 @@ absl::StatusOr<HostCapabilities> ProbeHost(const ProbeOptions& options) {
   host.accelerator_reason = std::move(choice.reason);
   host.kernel_version = KernelVersion();
   host.kernel_features = KernelFeatures();
+  host.memory_advice = ReadMemoryAdvice();
   absl::StatusOr<QemuFacts> facts = InterviewQemu(options, host.accelerator);
   if (!facts.ok()) {
     return base::Annotate(facts.status(),

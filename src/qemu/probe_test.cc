@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/status.h"
@@ -25,6 +26,10 @@ ProbeOptions Options() {
 
 CpuFacts CpuWith(const std::string& flag) { return {"x", {flag}}; }
 
+bool HasFeature(const hypervisor::HostCapabilities& host, const std::string& feature) {
+  return std::ranges::find(host.kernel_features, feature) != host.kernel_features.end();
+}
+
 TEST(Probe, DescribesThisHost) {
   const auto start = std::chrono::steady_clock::now();
   const absl::StatusOr<hypervisor::HostCapabilities> host = ProbeHost(Options());
@@ -38,6 +43,10 @@ TEST(Probe, DescribesThisHost) {
   EXPECT_THAT(host->accelerator_reason, Not(IsEmpty()));
   EXPECT_EQ(host->host_cpu_digest.size(), 16U);
   EXPECT_GE(host->cpus, 1U);
+  EXPECT_EQ(host->direct_reason.empty(), host->qemu_version.starts_with("7.2.") &&
+                                             HasFeature(*host, "userfaultfd-wp-async") &&
+                                             HasFeature(*host, "pagemap-scan"))
+      << host->direct_reason;
   EXPECT_LT(took, seconds(20));  // generous: sanitizers and a busy machine
   EXPECT_EQ(ProbeHost(Options())->host_cpu_digest, host->host_cpu_digest);
 }

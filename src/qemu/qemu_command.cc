@@ -5,12 +5,14 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
+#include "qemu/guest_memory.h"
 
 namespace sealift::qemu {
 namespace {
 
 using hypervisor::Accelerator;
 using hypervisor::Disk;
+using hypervisor::MemoryBacking;
 using hypervisor::Nic;
 using hypervisor::NicType;
 using hypervisor::StartMode;
@@ -41,9 +43,23 @@ std::string AcceleratorArgument(Accelerator accelerator) {
   return accelerator == Accelerator::kKvm ? "kvm" : "tcg,thread=multi";
 }
 
-// The one place that says what guest RAM is made of.
-Arguments MemoryArguments(const VmDefinition& vm) {
-  return {"-m", fmt::format("{}M", vm.memory_bytes >> 20)};
+// The one place that says what guest RAM is made of. The RAM of a memory file gets the name that
+// QEMU gives to private RAM, in every version of a machine type, and addresses that fit huge pages.
+Arguments MemoryArguments(const CommandInput& input) {
+  const VmDefinition& vm = input.definition;
+  const std::string size = fmt::format("{}M", vm.memory_bytes >> 20);
+  if (vm.backing == MemoryBacking::kPrivate) return {"-m", size};
+  SEALIFT_CHECK(input.memory_fd >= 0);
+  const bool reserved = hypervisor::HugePageBytes(vm.huge_pages) != 0;
+  return {"-m", size, "-object",
+          fmt::format("memory-backend-file,id={},size={},mem-path=/proc/self/fd/{},share=on,{}"
+                      "x-use-canonical-path-for-ramblock-id=off",
+                      kGuestRam, size, input.memory_fd, reserved ? "" : "align=2M,")};
+}
+
+std::string MachineArgument(const VmDefinition& vm) {
+  if (vm.backing == MemoryBacking::kPrivate) return vm.machine;
+  return fmt::format("{},memory-backend={}", vm.machine, kGuestRam);
 }
 
 Arguments MachineArguments(const CommandInput& input) {
@@ -56,7 +72,7 @@ Arguments MachineArguments(const CommandInput& input) {
       "-nodefaults",
       "-no-user-config",
       "-machine",
-      vm.machine,
+      MachineArgument(vm),
       "-accel",
       AcceleratorArgument(input.accelerator),
       // enforce: a CPU that lacks a feature of the model must not pretend to have it, or a
@@ -66,7 +82,7 @@ Arguments MachineArguments(const CommandInput& input) {
       "-smp",
       fmt::format("{0},sockets=1,cores={0},threads=1", vm.cpus),
   };
-  Add(arguments, MemoryArguments(vm));
+  Add(arguments, MemoryArguments(input));
   return arguments;
 }
 
@@ -79,21 +95,17 @@ Arguments BootArguments(const VmDefinition& vm) {
   return arguments;
 }
 
+json Cache(const DiskBackend& backend) {
+  return {{"direct", backend.cache == HostCache::kBypassed}};
+}
+
 json BlockNode(const Disk& disk, const DiskBackend& backend, std::size_t position) {
-  const json cache = {{"direct", backend.cache == HostCache::kBypassed}};
-  const json file = {
-      {"driver", backend.driver == DiskDriver::kFile ? "file" : "host_device"},
-      {"filename", disk.path},
-      {"aio", "threads"},
-      {"discard", "unmap"},
-      {"cache", cache},
-  };
   return {{"driver", std::string(hypervisor::DiskFormatName(disk.format))},
-          {"node-name", fmt::format("disk{}", position)},
+          {"node-name", DiskNodeName(position)},
           {"read-only", disk.read_only},
           {"discard", "unmap"},
-          {"cache", cache},
-          {"file", file}};
+          {"cache", Cache(backend)},
+          {"file", DiskFileNode(disk, backend, position)}};
 }
 
 Arguments DiskArguments(const CommandInput& input) {
@@ -151,6 +163,20 @@ Arguments ControlArguments(const CommandInput& input) {
 }
 
 }  // namespace
+
+std::string DiskNodeName(std::size_t position) { return fmt::format("disk{}", position); }
+
+std::string DiskFileNodeName(std::size_t position) { return fmt::format("disk{}-file", position); }
+
+json DiskFileNode(const Disk& disk, const DiskBackend& backend, std::size_t position) {
+  return {{"driver", backend.driver == DiskDriver::kFile ? "file" : "host_device"},
+          {"node-name", DiskFileNodeName(position)},
+          {"filename", disk.path},
+          {"read-only", disk.read_only},
+          {"aio", "threads"},
+          {"discard", "unmap"},
+          {"cache", Cache(backend)}};
+}
 
 std::vector<std::string> SandboxArguments() {
   return {"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"};

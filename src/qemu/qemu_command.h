@@ -2,6 +2,8 @@
 // (devices and their addresses) depends on the definition only.
 #pragma once
 
+#include <cstddef>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -14,7 +16,8 @@ enum class DiskDriver { kFile, kHostDevice };  // a file, a block device
 
 // HostCache says whether disk data goes through the host's page cache. A migration over a shared
 // disk needs kBypassed (O_DIRECT): the other host must see what was written. kUsed is for file
-// systems without O_DIRECT, which no two hosts share.
+// systems without O_DIRECT, which no two hosts share, and for the time in which writes to guest
+// memory are tracked (disk_cache.h).
 enum class HostCache { kBypassed, kUsed };
 
 struct DiskBackend {
@@ -31,6 +34,7 @@ struct CommandInput {
   int qmp_fd = -1;                                                      // listening socket
   int console_fd = -1;                                                  // listening socket
   std::string console_log{};
+  int memory_fd = -1;                // the memory file of a VM with shared memory
   std::vector<DiskBackend> disks{};  // one for each disk of the definition
   std::vector<int> tap_fds{};        // one for each NIC of the definition; -1 for a user NIC
 };
@@ -38,6 +42,13 @@ struct CommandInput {
 // QemuArguments gives the arguments without the program's name. The VM always starts stopped (-S):
 // the caller says `cont` once it hears events.
 [[nodiscard]] std::vector<std::string> QemuArguments(const CommandInput& input);
+
+// The names of the block nodes of a disk: the image format, which the device uses, and the file
+// below it. DiskFileNode describes the latter as blockdev-reopen wants it, which is in full.
+[[nodiscard]] std::string DiskNodeName(std::size_t position);
+[[nodiscard]] std::string DiskFileNodeName(std::size_t position);
+[[nodiscard]] nlohmann::json DiskFileNode(const hypervisor::Disk& disk, const DiskBackend& backend,
+                                          std::size_t position);
 
 // SandboxArguments confine QEMU by seccomp; used for probes too.
 [[nodiscard]] std::vector<std::string> SandboxArguments();

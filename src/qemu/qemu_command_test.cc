@@ -35,6 +35,7 @@ CommandInput Input(const VmDefinition& vm) {
   input.qmp_fd = 7;
   input.console_fd = 8;
   input.console_log = "/run/a,b/console.log";
+  input.memory_fd = 9;
   input.disks.resize(vm.disks.size());
   input.tap_fds.resize(vm.nics.size(), -1);
   return input;
@@ -55,7 +56,7 @@ TEST(QemuCommand, DescribesTheMachine) {
   const auto arguments = QemuArguments(Input(vm));
   EXPECT_THAT(ValuesOf(arguments, "-name"), ElementsAre("guest=web-1,debug-threads=on"));
   EXPECT_THAT(ValuesOf(arguments, "-uuid"), ElementsAre(vm.uuid));
-  EXPECT_THAT(ValuesOf(arguments, "-machine"), ElementsAre("pc-q35-7.2"));
+  EXPECT_THAT(ValuesOf(arguments, "-machine"), ElementsAre("pc-q35-7.2,memory-backend=pc.ram"));
   EXPECT_THAT(ValuesOf(arguments, "-accel"), ElementsAre("tcg,thread=multi"));
   EXPECT_THAT(ValuesOf(arguments, "-cpu"), ElementsAre("Westmere,enforce"));
   EXPECT_THAT(ValuesOf(arguments, "-smp"), ElementsAre("3,sockets=1,cores=3,threads=1"));
@@ -67,6 +68,71 @@ TEST(QemuCommand, DescribesTheMachine) {
   EXPECT_THAT(arguments, Contains("-nodefaults"));
   EXPECT_THAT(arguments, Contains("-no-user-config"));
   EXPECT_THAT(ValuesOf(arguments, "-kernel"), IsEmpty());
+}
+
+TEST(QemuCommand, PutsGuestMemoryIntoTheFileItInherits) {
+  VmDefinition vm = Definition();
+  EXPECT_THAT(ValuesOf(QemuArguments(Input(vm)), "-object"),
+              ElementsAre("memory-backend-file,id=pc.ram,size=1536M,mem-path=/proc/self/fd/9,"
+                          "share=on,align=2M,x-use-canonical-path-for-ramblock-id=off"));
+  vm.huge_pages = hypervisor::HugePages::k2M;  // which have an alignment of their own
+  EXPECT_THAT(ValuesOf(QemuArguments(Input(vm)), "-object"),
+              ElementsAre(::testing::Not(::testing::HasSubstr("align="))));
+}
+
+TEST(QemuCommand, LeavesPrivateMemoryToQemu) {
+  VmDefinition vm = Definition();
+  vm.backing = hypervisor::MemoryBacking::kPrivate;
+  CommandInput input = Input(vm);
+  input.memory_fd = -1;
+  EXPECT_THAT(ValuesOf(QemuArguments(input), "-object"), IsEmpty());
+  EXPECT_THAT(ValuesOf(QemuArguments(input), "-machine"), ElementsAre("pc-q35-7.2"));
+  EXPECT_THAT(ValuesOf(QemuArguments(input), "-m"), ElementsAre("1536M"));
+}
+
+// How each device writes to guest memory. The direct engine sees a write only if it goes through
+// QEMU's page tables. Whoever adds a device says here how it writes; vhost, vhost-user, balloons,
+// virtio-mem and passed-through devices write past QEMU or take pages away, and need more than a
+// line.
+constexpr std::string_view kWaysOfWriting[][2] = {
+    {"virtio-blk-pci", "QEMU's pread() from the page cache while tracked (disk_cache.h)"},
+    {"virtio-net-pci", "QEMU's read() from a tap without vhost, or its own user network"},
+    {"isa-serial", "the CPU, through port I/O"},
+    {"pvpanic", "nothing"},
+};
+
+TEST(QemuCommand, HasNoDeviceWhoseWritesWereNotThoughtAbout) {
+  VmDefinition vm = Definition();
+  vm.disks.resize(2);
+  vm.nics = {{NicType::kBridge, "br0", "", {}}, {NicType::kUser, "", "", {}}};
+  vm.firmware = vm.kernel = vm.initrd = "/f";
+  for (const char* machine : {"pc-q35-7.2", "pc-i440fx-7.2"}) {
+    vm.machine = machine;
+    CommandInput input = Input(vm);
+    input.tap_fds = {9, -1};
+    const auto arguments = QemuArguments(input);
+    for (const std::string& device : ValuesOf(arguments, "-device")) {
+      const std::string model = device.substr(0, device.find(','));
+      EXPECT_TRUE(std::ranges::any_of(kWaysOfWriting, [&](auto& way) { return way[0] == model; }))
+          << device;
+      EXPECT_THAT(device, Not(::testing::HasSubstr("iothread")));  // of which nothing was tried
+    }
+    for (const std::string& netdev : ValuesOf(arguments, "-netdev")) {
+      EXPECT_THAT(netdev,
+                  ::testing::AnyOf(::testing::StartsWith("tap,"), ::testing::StartsWith("user,")));
+      EXPECT_THAT(netdev, Not(::testing::HasSubstr("vhost")));
+    }
+    for (const std::string& node : ValuesOf(arguments, "-blockdev")) {
+      EXPECT_EQ(nlohmann::json::parse(node).at("file").at("aio"), "threads");
+    }
+    // Nothing that brings a device by another word.
+    for (const std::string& argument : arguments) {
+      EXPECT_THAT(argument, Not(::testing::MatchesRegex(
+                                "-(net|nic|drive|hda|cdrom|vga|usb|usbdevice|virtfs|fsdev|soundhw|"
+                                "audio|global|device.*vfio.*)")));
+    }
+    EXPECT_THAT(arguments, Contains("-nodefaults"));
+  }
 }
 
 TEST(QemuCommand, ServesQmpAndConsoleOnDescriptors) {
@@ -124,6 +190,7 @@ TEST(QemuCommand, OpensDisksPastTheHostCache) {
   EXPECT_EQ(first.at("file").at("filename"), "/a, \"b\".qcow2");
   EXPECT_EQ(first.at("file").at("cache").at("direct"), true);
   EXPECT_EQ(first.at("file").at("aio"), "threads");
+  EXPECT_EQ(first.at("file").at("node-name"), "disk0-file");
   const auto second = nlohmann::json::parse(nodes[1]);
   EXPECT_EQ(second.at("driver"), "raw");
   EXPECT_EQ(second.at("read-only"), true);

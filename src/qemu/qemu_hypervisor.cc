@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <utility>
 
 #include "base/check.h"
@@ -13,6 +14,7 @@
 #include "base/socket.h"
 #include "base/status.h"
 #include "qemu/file_access.h"
+#include "qemu/guest_memory.h"
 #include "qemu/host_facts.h"
 #include "qemu/probe.h"
 #include "qemu/qemu_vm.h"
@@ -23,6 +25,7 @@ namespace {
 
 using hypervisor::Accelerator;
 using hypervisor::Disk;
+using hypervisor::MemoryBacking;
 using hypervisor::Nic;
 using hypervisor::NicType;
 using hypervisor::StartMode;
@@ -54,6 +57,13 @@ absl::StatusOr<std::vector<base::UniqueFd>> OpenTaps(const VmDefinition& definit
                              OpenTap(nic.bridge, hypervisor::EffectiveMac(definition, i)));
   }
   return taps;
+}
+
+// Invalid for a VM with private memory.
+absl::StatusOr<base::UniqueFd> OpenMemory(const VmDefinition& definition,
+                                          const base::SystemUser& user) {
+  if (definition.backing == MemoryBacking::kPrivate) return base::UniqueFd();
+  return MakeGuestMemory(definition, user);
 }
 
 std::vector<int> Numbers(const std::vector<base::UniqueFd>& fds) {
@@ -106,6 +116,7 @@ absl::Status QemuHypervisor::CheckDefinition(const VmDefinition& definition) con
   }
   SEALIFT_RETURN_IF_ERROR(FolderOf(definition).CheckLength());
   SEALIFT_RETURN_IF_ERROR(CheckCpuAndMachine(definition));
+  SEALIFT_RETURN_IF_ERROR(CheckHugePages(definition));
   return CheckFiles(definition);
 }
 
@@ -155,6 +166,7 @@ absl::StatusOr<base::Process> QemuHypervisor::Launch(const VmDefinition& definit
                            base::ListenUnix(folder.Qmp(), SOCK_STREAM, 0600));
   SEALIFT_ASSIGN_OR_RETURN(const base::UniqueFd console,
                            base::ListenUnix(folder.Console(), SOCK_STREAM, 0600));
+  SEALIFT_ASSIGN_OR_RETURN(const base::UniqueFd memory, OpenMemory(definition, user_));
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<base::UniqueFd> taps, OpenTaps(definition));
   CommandInput input{.definition = definition,
                      .mode = mode,
@@ -162,11 +174,17 @@ absl::StatusOr<base::Process> QemuHypervisor::Launch(const VmDefinition& definit
                      .qmp_fd = qmp.get(),
                      .console_fd = console.get(),
                      .console_log = folder.ConsoleLog(),
+                     .memory_fd = memory.get(),
                      .disks = {},
                      .tap_fds = Numbers(taps)};
   SEALIFT_ASSIGN_OR_RETURN(input.disks, ProbeDisks(user_, definition.disks));
-  base::SpawnRequest request{
-      options_.qemu_binary, QemuArguments(input), user_, {qmp.get(), console.get()}, log.get()};
+  base::SpawnRequest request{.binary = options_.qemu_binary,
+                             .arguments = QemuArguments(input),
+                             .user = user_,
+                             .inherited_fds = {qmp.get(), console.get()},
+                             .log_fd = log.get(),
+                             .huge_pages = definition.huge_pages != hypervisor::HugePages::kOff};
+  if (memory.valid()) request.inherited_fds.push_back(memory.get());
   for (const int tap : input.tap_fds) {
     if (tap >= 0) request.inherited_fds.push_back(tap);
   }
@@ -190,7 +208,8 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
   if (!process.ok()) {
     return base::Annotate(process.status(), fmt::format("start VM {}", definition.name));
   }
-  const std::shared_ptr<QemuVm> vm = QemuVm::Connect(folder, definition, *std::move(process));
+  const std::shared_ptr<QemuVm> vm =
+      QemuVm::Connect(folder, definition, user_, *std::move(process));
   absl::Status ready = vm->CheckConnected();
   if (ready.ok() && mode == StartMode::kBoot) ready = vm->Continue();
   if (ready.ok()) return vm;
@@ -210,7 +229,11 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Adopt(const VmDefinition& de
         fmt::format("process {} on this host runs another VM named {}, with uuid {} instead of {}",
                     record.process.pid, definition.name, record.definition.uuid, definition.uuid));
   }
-  return QemuVm::Connect(folder, std::move(record.definition), std::move(process));
+  SEALIFT_RETURN_IF_ERROR(process.Send(SIGCONT));  // it may be suspended, and would not answer
+  std::shared_ptr<QemuVm> vm =
+      QemuVm::Connect(folder, std::move(record.definition), user_, std::move(process));
+  vm->Repair();
+  return vm;
 }
 
 }  // namespace sealift::qemu

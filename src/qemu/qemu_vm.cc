@@ -10,11 +10,16 @@
 #include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
+#include "qemu/disk_cache.h"
+#include "qemu/file_access.h"
+#include "qemu/guest_memory.h"
 #include "qemu/migration_json.h"
+#include "qemu/write_tracking.h"
 
 namespace sealift::qemu {
 namespace {
 
+using hypervisor::MemoryBlock;
 using hypervisor::MigrationParameters;
 using hypervisor::MigrationState;
 using hypervisor::OutgoingProgress;
@@ -39,16 +44,18 @@ bool IsOver(MigrationState state) {
 }  // namespace
 
 std::shared_ptr<QemuVm> QemuVm::Connect(RunFolder folder, hypervisor::VmDefinition definition,
-                                        base::Process process) {
+                                        base::SystemUser user, base::Process process) {
   std::shared_ptr<QemuVm> vm(
-      new QemuVm(std::move(folder), std::move(definition), std::move(process)));
+      new QemuVm(std::move(folder), std::move(definition), std::move(user), std::move(process)));
   vm->ConnectQmp();
   return vm;
 }
 
-QemuVm::QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::Process process)
+QemuVm::QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::SystemUser user,
+               base::Process process)
     : folder_(std::move(folder)),
       definition_(std::move(definition)),
+      user_(std::move(user)),
       process_(std::make_shared<const base::Process>(std::move(process))),
       monitor_(process_, folder_.ConsoleLog()),
       qmp_(absl::UnavailableError("not connected")) {}
@@ -173,8 +180,65 @@ void QemuVm::OnExit(std::function<void(hypervisor::Exit)> callback) {
   monitor_.OnExit(std::move(callback));
 }
 
+absl::StatusOr<std::vector<MemoryBlock>> QemuVm::SharedMemory() {
+  auto blocks = FindGuestMemory(*process_);
+  if (!absl::IsNotFound(blocks.status())) {
+    return blocks.ok() ? std::move(blocks)
+                       : base::Annotate(blocks.status(), fmt::format("VM {}", definition_.name));
+  }
+  if (process_->WaitGone(base::Duration::zero())) return Ended();
+  return absl::FailedPreconditionError(fmt::format(
+      "VM {} runs with private memory, which nobody but QEMU can copy: shut it down and "
+      "start it again with 'memory: {{backing: shared}}'",
+      definition_.name));
+}
+
+QmpCall QemuVm::Caller() {
+  return [this](std::string_view command, json arguments) {
+    return Execute(command, std::move(arguments));
+  };
+}
+
+absl::StatusOr<hypervisor::WriteTracking> QemuVm::BeginTracking() {
+  SEALIFT_ASSIGN_OR_RETURN(const std::vector<MemoryBlock> blocks, SharedMemory());
+  SEALIFT_RETURN_IF_ERROR(UsePageCache(definition_, Caller(), [this](const hypervisor::Disk& disk) {
+    return DropPageCache(user_, disk);
+  }));
+  // After the disks: a transfer past the page cache that had begun before is over now.
+  absl::StatusOr<hypervisor::WriteTracking> tracking = TrackWrites(*process_, blocks);
+  if (tracking.ok()) return tracking;
+  absl::Status status = base::Annotate(tracking.status(), fmt::format("VM {}", definition_.name));
+  if (const absl::Status undone = EndTracking(); !undone.ok()) {
+    spdlog::error("{}", base::MessageOf(undone));
+  }
+  return status;
+}
+
+absl::Status QemuVm::EndTracking() { return BypassPageCache(definition_, Caller()); }
+
+absl::Status QemuVm::Suspend() { return process_->Send(SIGSTOP); }
+
+absl::Status QemuVm::Resume() { return process_->Send(SIGCONT); }
+
+void QemuVm::Repair() {
+  const absl::StatusOr<RunState> state = State();
+  // Neither of these has its disks open for use.
+  if (!state.ok() || *state == RunState::kMigrated || *state == RunState::kIncoming) return;
+  if (const absl::Status status = EndTracking(); !status.ok()) {
+    spdlog::error("{}", base::MessageOf(status));
+  }
+}
+
 absl::Status QemuVm::SetUpMigration(const MigrationParameters& parameters) {
-  SEALIFT_RETURN_IF_ERROR(Run("migrate-set-capabilities", MigrationCapabilities(parameters)));
+  SEALIFT_ASSIGN_OR_RETURN(const json known, Execute("query-migrate-capabilities"));
+  if (parameters.ignore_shared && !HasIgnoreShared(known)) {
+    return absl::FailedPreconditionError(
+        fmt::format("VM {}: its QEMU has no migration capability x-ignore-shared: use the stream "
+                    "engine",
+                    definition_.name));
+  }
+  SEALIFT_RETURN_IF_ERROR(
+      Run("migrate-set-capabilities", MigrationCapabilities(parameters, HasIgnoreShared(known))));
   return Run("migrate-set-parameters", MigrationParametersJson(parameters));
 }
 

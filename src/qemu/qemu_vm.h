@@ -3,11 +3,14 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/process.h"
+#include "base/system_user.h"
 #include "hypervisor/hypervisor.h"
+#include "qemu/disk_cache.h"
 #include "qemu/qmp_client.h"
 #include "qemu/run_folder.h"
 #include "qemu/vm_monitor.h"
@@ -18,13 +21,19 @@ class QemuVm final : public hypervisor::Vm {
  public:
   // Connect takes over a running process. It succeeds also when QMP is silent: State() says so
   // then, and Quit() still ends the process.
+  // The process runs as `user`.
   [[nodiscard]] static std::shared_ptr<QemuVm> Connect(RunFolder folder,
                                                        hypervisor::VmDefinition definition,
+                                                       base::SystemUser user,
                                                        base::Process process);
 
   // CheckConnected says whether QEMU answered when we connected, else why not, with the end of its
   // log.
   [[nodiscard]] absl::Status CheckConnected() const;
+
+  // Repair ends tracking that an agent which is no more has begun. What goes wrong is logged: the
+  // guest runs on, only through the host's page cache.
+  void Repair();
 
   [[nodiscard]] const hypervisor::VmDefinition& definition() const override { return definition_; }
   [[nodiscard]] int pid() const override { return process_->id().pid; }
@@ -38,6 +47,12 @@ class QemuVm final : public hypervisor::Vm {
   [[nodiscard]] absl::StatusOr<base::UniqueFd> OpenConsole() override;
   void OnExit(std::function<void(hypervisor::Exit)> callback) override;
 
+  [[nodiscard]] absl::StatusOr<std::vector<hypervisor::MemoryBlock>> SharedMemory() override;
+  [[nodiscard]] absl::StatusOr<hypervisor::WriteTracking> BeginTracking() override;
+  [[nodiscard]] absl::Status EndTracking() override;
+  [[nodiscard]] absl::Status Suspend() override;
+  [[nodiscard]] absl::Status Resume() override;
+
   [[nodiscard]] absl::Status StartOutgoing(
       const std::string& path, const hypervisor::MigrationParameters& parameters) override;
   [[nodiscard]] absl::StatusOr<hypervisor::OutgoingProgress> Outgoing() override;
@@ -50,7 +65,8 @@ class QemuVm final : public hypervisor::Vm {
   [[nodiscard]] absl::Status WaitIncoming(base::Duration timeout) override;
 
  private:
-  QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::Process process);
+  QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::SystemUser user,
+         base::Process process);
   void ConnectQmp();
   // Execute is QMP with the VM's name in front of an error, and the end of the log if the process
   // has ended.
@@ -63,10 +79,12 @@ class QemuVm final : public hypervisor::Vm {
   absl::Status SetUpMigration(const hypervisor::MigrationParameters& parameters);
   absl::Status AwaitRunning();
   bool AskToQuit();
+  QmpCall Caller();
   absl::Status Ended() const;
 
   const RunFolder folder_;
   const hypervisor::VmDefinition definition_;
+  const base::SystemUser user_;
   const std::shared_ptr<const base::Process> process_;
   VmMonitor monitor_;
   absl::StatusOr<std::unique_ptr<QmpClient>> qmp_;  // after monitor_, which its reader calls

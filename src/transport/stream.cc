@@ -16,10 +16,10 @@ using base::MutableByteSpan;
 using record::RecordType;
 using record::Verdict;
 
-constexpr std::size_t kSealedSize =
-    record::kHeaderSize + record::kPreferredPayload + record::kTagSize;
-static_assert(kReceiveBufferSize >=
-              2 * (record::kHeaderSize + record::kMaxPayload + record::kTagSize));
+constexpr std::size_t SealedSize(std::size_t payload) {
+  return record::kHeaderSize + payload + record::kTagSize;
+}
+static_assert(kReceiveBufferSize >= 2 * SealedSize(record::kMaxPayload));
 
 absl::Status BadConnection(const char* why) { return absl::PermissionDeniedError(why); }
 
@@ -44,7 +44,7 @@ Stream::Stream(const keys::KeySchedule& schedule, const StreamOptions& options,
       options_(options),
       sealer_(std::move(sealer)),
       opener_(std::move(opener)),
-      payload_buffer_(kSealedSize),
+      payload_buffer_(SealedSize(options.payload_size)),
       receive_buffer_(kReceiveBufferSize) {}
 
 absl::Status Stream::Attach(std::uint32_t generation, std::uint64_t peer_next_expected) {
@@ -81,20 +81,24 @@ void Stream::Detach() {
 bool Stream::HasRoom() const { return !final_sent_ && retained_.size() < kMaxRetainedRecords; }
 
 MutableByteSpan Stream::PayloadBuffer() {
-  return MutableByteSpan(payload_buffer_).subspan(record::kHeaderSize, record::kPreferredPayload);
+  return MutableByteSpan(payload_buffer_).subspan(record::kHeaderSize, options_.payload_size);
 }
 
 absl::Status Stream::Send(RecordType type, std::size_t size) {
-  SEALIFT_CHECK(size <= record::kPreferredPayload);
-  SEALIFT_ASSIGN_OR_RETURN(const std::size_t sealed,
-                           sealer_.Seal(type, PayloadBuffer().first(size), payload_buffer_));
+  return SendFrom(type, PayloadBuffer().first(size));
+}
+
+absl::Status Stream::SendFrom(RecordType type, ByteSpan payload) {
+  SEALIFT_CHECK(payload.size() <= options_.payload_size);
+  SEALIFT_ASSIGN_OR_RETURN(const std::size_t sealed, sealer_.Seal(type, payload, payload_buffer_));
+  payload_bytes_ += payload.size();
   retained_.push_back({std::exchange(payload_buffer_, TakeBuffer()), sealed});
   final_sent_ = type == RecordType::kFinal;
   return absl::OkStatus();
 }
 
 Bytes Stream::TakeBuffer() {
-  if (spare_buffers_.empty()) return Bytes(kSealedSize);
+  if (spare_buffers_.empty()) return Bytes(SealedSize(options_.payload_size));
   Bytes buffer = std::move(spare_buffers_.back());
   spare_buffers_.pop_back();
   return buffer;
@@ -191,6 +195,7 @@ absl::StatusOr<std::optional<Delivery>> Stream::Next() {
       unacknowledged_records_ = 0;
       acknowledgement_due_ = true;
     }
+    payload_bytes_ += opened.payload.size();
     return Delivery{opened.type, opened.payload};
   }
 }

@@ -30,8 +30,8 @@ namespace sealift::transport {
 // ---- Dictated by the protocol ----
 
 // Records kept for resending at most, per stream and direction; the sender waits at the limit. Each
-// takes a buffer of kPreferredPayload, 4 MiB in all: small, so that QEMU's own bandwidth estimate,
-// which counts bytes into its local socket, stays true.
+// takes a buffer of payload_size. With kPreferredPayload that is 4 MiB in all: small, so that
+// QEMU's own bandwidth estimate, which counts bytes into its local socket, stays true.
 inline constexpr std::size_t kMaxRetainedRecords = 64;
 // Received data records after which an acknowledgement is due, whatever their size: a sender at its
 // limit waits for it. Control and final records are acknowledged at once.
@@ -47,7 +47,8 @@ struct StreamOptions {
   std::uint16_t stream = 0;
   keys::Direction sending = keys::Direction::kToDestination;
   keys::Protection protection = keys::Protection::kSealed;
-  record::Sequencing sequencing = {};  // the protocol's; a test may rekey sooner
+  std::size_t payload_size = record::kPreferredPayload;  // of PayloadBuffer
+  record::Sequencing sequencing = {};                    // the protocol's; a test may rekey sooner
 };
 
 // Delivery is one record for the owner. `payload` is valid until the next ReceiveBuffer(), also
@@ -76,10 +77,13 @@ class Stream {
 
   // HasRoom says that another record may be sent.
   [[nodiscard]] bool HasRoom() const;
-  // PayloadBuffer is where the owner puts the payload of the next record: kPreferredPayload bytes.
+  // PayloadBuffer is where the owner puts the payload of the next record: payload_size bytes.
   [[nodiscard]] base::MutableByteSpan PayloadBuffer();
   // Send seals the first `size` bytes of PayloadBuffer() as one record. An error is for ever.
   [[nodiscard]] absl::Status Send(record::RecordType type, std::size_t size);
+  // SendFrom is Send with a payload of at most payload_size bytes that stays where it is. It may
+  // change while it is read: each byte is read once.
+  [[nodiscard]] absl::Status SendFrom(record::RecordType type, base::ByteSpan payload);
   // Outgoing is what to write to the socket next; empty when there is nothing to write or no
   // connection. An acknowledgement is sealed only here, so at most one ever waits.
   [[nodiscard]] base::ByteSpan Outgoing();
@@ -101,6 +105,8 @@ class Stream {
   [[nodiscard]] std::uint64_t next_expected() const { return opener_.next_sequence(); }
   // Our final record was sent, and the peer has acknowledged everything.
   [[nodiscard]] bool send_ended() const { return final_sent_ && retained_.empty(); }
+  // Payload sealed and opened so far, in bytes.
+  [[nodiscard]] std::uint64_t payload_bytes() const { return payload_bytes_; }
   // The peer's final record was delivered.
   [[nodiscard]] bool receive_ended() const { return opener_.ended(); }
 
@@ -134,6 +140,7 @@ class Stream {
   base::Bytes payload_buffer_;
   std::vector<base::Bytes> spare_buffers_;
   bool final_sent_ = false;
+  std::uint64_t payload_bytes_ = 0;
 
   base::Bytes receive_buffer_;
   std::size_t receive_begin_ = 0;

@@ -21,6 +21,7 @@ struct Options {
   uint8_t canary[kCanaryBytes];
   bool journal;
   bool quiet;
+  bool readback;
   bool has_ip;
   struct in_addr ip;
   struct in_addr netmask;
@@ -83,6 +84,15 @@ uint64_t BadPages(void);
 void StartJournal(void);
 // JournalRecords is the number of the last record that reached the disk.
 uint64_t JournalRecords(void);
+
+// --- readback.c: reads of /dev/vda ---
+
+// StartReadback starts the threads that read the disk and check its content. A read that fails is
+// fatal.
+void StartReadback(void);
+// ReadsBack and BadReads count reads, and those that brought something else than the disk holds.
+uint64_t ReadsBack(void);
+uint64_t BadReads(void);
 
 // --- network.c: eth0 and its TCP servers ---
 

@@ -40,11 +40,12 @@ static struct Options ReadOptions(void) {
 static void PrintStatus(const char* word, uint64_t number) {
   const int64_t mono_ms = MonotonicNs() / 1000000;
   Say("%s %llu mono=%lld.%03lld dirty=%llu verified=%llu bad=%llu journal=%llu loops=%llu "
-      "gap_ms=%lld",
+      "gap_ms=%lld readback=%llu badreads=%llu",
       word, (unsigned long long)number, (long long)mono_ms / 1000, (long long)mono_ms % 1000,
       (unsigned long long)PagesRewritten(), (unsigned long long)VerifiedPasses(),
       (unsigned long long)BadPages(), (unsigned long long)JournalRecords(),
-      (unsigned long long)PulseLoops(), (long long)PulseGapMs());
+      (unsigned long long)PulseLoops(), (long long)PulseGapMs(), (unsigned long long)ReadsBack(),
+      (unsigned long long)BadReads());
 }
 
 static void PrintVerdict(void) {
@@ -106,7 +107,9 @@ int main(void) {
   StartPulse();
   if (options.has_ip) StartNetwork(&options);
   if (options.beacon_port != 0) StartBeacon(&options);
+  if (options.journal && options.readback) Fatal("guest.journal writes what guest.readback reads");
   if (options.journal) StartJournal();
+  if (options.readback) StartReadback();
   FillMemory(&options);
   Say("READY fill=%llu", (unsigned long long)options.fill_mib);
   StartThread(ReadCommands, NULL);  // not before: "verify" is about filled memory

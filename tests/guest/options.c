@@ -65,6 +65,8 @@ static void ParseOption(const char* name, char* value, struct Options* options) 
     options->journal = ParseNumber(name, value) != 0;
   } else if (strcmp(name, "guest.quiet") == 0) {
     options->quiet = ParseNumber(name, value) != 0;
+  } else if (strcmp(name, "guest.readback") == 0) {
+    options->readback = ParseNumber(name, value) != 0;
   } else if (strcmp(name, "guest.ip") == 0) {
     ParseAddress(value, options);
   } else if (strcmp(name, "guest.beacon") == 0) {

@@ -57,6 +57,20 @@ class ServiceFiles(unittest.TestCase):
         for private in ("PrivateTmp", "PrivateDevices", "PrivateMounts", "ProtectSystem", "ProtectHome"):
             self.assertNotIn(private, agent)
 
+    def test_systemd_accepts_the_settings_of_a_host(self):
+        run = subprocess.run(["systemd-tmpfiles", "--create", "--dry-run", PACKAGING / "sealift.tmpfiles"],
+                             text=True, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+        if "unrecognized option" in run.stderr:  # before systemd 256: read it as if into an empty root
+            with tempfile.TemporaryDirectory() as root:
+                run = subprocess.run(["systemd-tmpfiles", "--create", f"--root={root}",
+                                      PACKAGING / "sealift.tmpfiles"], text=True, check=False,
+                                     stdin=subprocess.DEVNULL, capture_output=True)
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+
+    def test_guest_memory_may_have_huge_pages(self):
+        self.assertRegex((PACKAGING / "sealift.tmpfiles").read_text(),
+                         r"(?m)^w /sys/kernel/mm/transparent_hugepage/shmem_enabled - - - - advise$")
+
     def test_the_controller_runs_as_the_user_that_sysusers_makes(self):
         user = read_service("sealift-controllerd.service")["User"]
         self.assertRegex((PACKAGING / "sealift.sysusers").read_text(), rf"(?m)^u {user} ")

@@ -1,0 +1,185 @@
+#include "migration/source_engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/status.h"
+#include "migration/throttle.h"
+
+namespace sealift::migration {
+namespace {
+
+using hypervisor::MigrationParameters;
+using hypervisor::MigrationState;
+
+// The guest as the hypervisor itself sends it: all of it, or what is left when others move its RAM.
+class StreamEngine final : public SourceEngine {
+ public:
+  StreamEngine(std::string path, const MigrationParameters& parameters, hypervisor::Vm& vm,
+               MoverLink& mover, const base::Clock& clock)
+      : path_(std::move(path)), parameters_(parameters), vm_(vm), mover_(mover), clock_(clock) {}
+
+  absl::Status Begin() override { return vm_.StartOutgoing(path_, parameters_); }
+
+  absl::StatusOr<bool> Copy(base::Duration timeout) override {
+    SEALIFT_ASSIGN_OR_RETURN(state_, vm_.WaitOutgoing(state_, timeout));
+    if (state_ == MigrationState::kPreSwitchover) return true;
+    if (state_ == MigrationState::kSetup || state_ == MigrationState::kActive) return false;
+    return Failed();
+  }
+
+  absl::Status Finish(base::Duration deadline) override {
+    SEALIFT_RETURN_IF_ERROR(vm_.ContinueSwitchover());
+    while (state_ != MigrationState::kCompleted) {
+      const base::Duration left = deadline - clock_.SinceBoot();
+      if (left <= base::Duration::zero()) {
+        return absl::DeadlineExceededError("the guest's state was not sent within 3 s");
+      }
+      SEALIFT_RETURN_IF_ERROR(mover_.Health());
+      SEALIFT_ASSIGN_OR_RETURN(
+          state_, vm_.WaitOutgoing(state_, std::min<base::Duration>(left, kLookEvery)));
+      if (state_ == MigrationState::kFailed || state_ == MigrationState::kCancelled) {
+        return absl::AbortedError("the hypervisor could not hand over the guest's state");
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  void Release() override {}
+  absl::Status Undo() override { return absl::OkStatus(); }
+
+  void Describe(Snapshot& snapshot) override {
+    const absl::StatusOr<hypervisor::OutgoingProgress> progress = vm_.Outgoing();
+    if (!progress.ok() || progress->ram_total_bytes == 0) return;
+    snapshot.ram_total_bytes = progress->ram_total_bytes;
+    snapshot.ram_transferred_bytes = progress->ram_transferred_bytes;
+    snapshot.ram_remaining_bytes = progress->ram_remaining_bytes;
+    snapshot.dirty_bytes_per_second = progress->dirty_bytes_per_second;
+    snapshot.iterations = progress->iterations;
+  }
+
+ private:
+  [[nodiscard]] absl::Status Failed() {
+    const absl::StatusOr<hypervisor::OutgoingProgress> progress = vm_.Outgoing();
+    return absl::AbortedError(
+        fmt::format("the hypervisor ended the migration: {}{}", MigrationStateName(state_),
+                    progress.ok() && !progress->error.empty() ? ": " + progress->error : ""));
+  }
+
+  const std::string path_;
+  const MigrationParameters parameters_;
+  hypervisor::Vm& vm_;
+  MoverLink& mover_;
+  const base::Clock& clock_;
+  MigrationState state_ = MigrationState::kSetup;
+};
+
+MigrationParameters WithoutMemory(MigrationParameters parameters) {
+  parameters.multifd_channels = 0;
+  parameters.ignore_shared = true;
+  parameters.auto_converge = false;
+  return parameters;
+}
+
+// Guest RAM as the mover reads it, in rounds; then the hypervisor sends what is no RAM.
+//
+//   Begin: track writes ─▶ rounds ─▶ converged ─▶ hypervisor stops the guest ─▶ Finish: last round,
+//   confirmed by the destination ─▶ device state
+class DirectEngine final : public SourceEngine {
+ public:
+  DirectEngine(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
+               const base::Clock& clock)
+      : rest_(options.channel_path, WithoutMemory(options.parameters), vm, mover, clock),
+        downtime_limit_(options.parameters.downtime_limit),
+        on_no_convergence_(options.on_no_convergence),
+        vm_(vm),
+        mover_(mover),
+        clock_(clock),
+        throttle_(vm) {}
+
+  absl::Status Begin() override {
+    SEALIFT_ASSIGN_OR_RETURN(const std::vector<hypervisor::MemoryBlock> memory, vm_.SharedMemory());
+    SEALIFT_ASSIGN_OR_RETURN(const hypervisor::WriteTracking tracking, vm_.BeginTracking());
+    return mover_.BeginCopy(memory, tracking, downtime_limit_);
+  }
+
+  absl::StatusOr<bool> Copy(base::Duration timeout) override {
+    if (progress_.phase != CopyProgress::Phase::kCopying) return rest_.Copy(timeout);
+    const std::uint32_t stalls = progress_.stalls;
+    progress_ = mover_.WaitCopy(progress_, timeout);
+    if (progress_.phase != CopyProgress::Phase::kCopying) {
+      throttle_.Release();
+      SEALIFT_RETURN_IF_ERROR(rest_.Begin());
+    } else if (progress_.stalls != stalls) {
+      SEALIFT_RETURN_IF_ERROR(OnStall());
+    }
+    return false;
+  }
+
+  absl::Status Finish(base::Duration deadline) override {
+    SEALIFT_RETURN_IF_ERROR(mover_.FinishCopy());
+    while (progress_.phase != CopyProgress::Phase::kFinished) {
+      const base::Duration left = deadline - clock_.SinceBoot();
+      if (left <= base::Duration::zero()) {
+        return absl::DeadlineExceededError("the rest of the guest's memory was not sent in 3 s");
+      }
+      SEALIFT_RETURN_IF_ERROR(mover_.Health());
+      progress_ = mover_.WaitCopy(progress_, std::min<base::Duration>(left, kLookEvery));
+    }
+    return rest_.Finish(deadline);
+  }
+
+  void Release() override { throttle_.Release(); }
+  absl::Status Undo() override { return vm_.EndTracking(); }
+
+  void Describe(Snapshot& snapshot) override {
+    snapshot.ram_total_bytes = progress_.total_bytes;
+    snapshot.ram_transferred_bytes = progress_.copied_bytes;
+    snapshot.ram_remaining_bytes = progress_.remaining_bytes;
+    snapshot.dirty_bytes_per_second = progress_.dirty_bytes_per_second;
+    snapshot.iterations = progress_.round;
+    const int percent = throttle_.percent();
+    snapshot.detail = percent == 0 ? "" : fmt::format("the guest is slowed down by {} %", percent);
+  }
+
+ private:
+  absl::Status OnStall() {
+    if (on_no_convergence_ == NoConvergence::kFail) {
+      return absl::AbortedError(fmt::format(
+          "the guest writes {} MB/s, faster than its memory can be copied: try again when it is "
+          "less busy, or with --on-no-convergence throttle",
+          progress_.dirty_bytes_per_second / 1'000'000));
+    }
+    throttle_.Raise();
+    return absl::OkStatus();
+  }
+
+  StreamEngine rest_;
+  const std::chrono::milliseconds downtime_limit_;
+  const NoConvergence on_no_convergence_;
+  hypervisor::Vm& vm_;
+  MoverLink& mover_;
+  const base::Clock& clock_;
+  CopyProgress progress_;
+  Throttle throttle_;
+};
+
+MigrationParameters ForStream(const SourceOptions& options) {
+  MigrationParameters parameters = options.parameters;
+  parameters.auto_converge = options.on_no_convergence == NoConvergence::kThrottle;
+  return parameters;
+}
+
+}  // namespace
+
+std::unique_ptr<SourceEngine> MakeSourceEngine(const SourceOptions& options, hypervisor::Vm& vm,
+                                               MoverLink& mover, const base::Clock& clock) {
+  if (options.engine == EngineName::kDirect) {
+    return std::make_unique<DirectEngine>(options, vm, mover, clock);
+  }
+  return std::make_unique<StreamEngine>(options.channel_path, ForStream(options), vm, mover, clock);
+}
+
+}  // namespace sealift::migration

@@ -1,0 +1,96 @@
+#include "qemu/disk_cache.h"
+
+#include <fmt/format.h>
+
+#include <map>
+
+#include "base/status.h"
+#include "qemu/qemu_command.h"
+
+namespace sealift::qemu {
+namespace {
+
+using hypervisor::Disk;
+using hypervisor::VmDefinition;
+using nlohmann::json;
+
+// How QEMU has opened one of its block nodes now.
+struct OpenNode {
+  std::string driver;
+  bool bypasses = false;
+};
+using OpenNodes = std::map<std::string, OpenNode>;
+
+OpenNodes ReadNodes(const json& reply) {
+  OpenNodes nodes;
+  for (const json& node : reply) {
+    nodes[node.at("node-name").get<std::string>()] = {node.at("drv").get<std::string>(),
+                                                      node.at("cache").at("direct").get<bool>()};
+  }
+  return nodes;
+}
+
+absl::StatusOr<OpenNodes> QueryNodes(const QmpCall& qmp) {
+  SEALIFT_ASSIGN_OR_RETURN(const json reply, qmp("query-named-block-nodes", {{"flat", true}}));
+  try {
+    return ReadNodes(reply);
+  } catch (const json::exception& error) {
+    return absl::InternalError(fmt::format(
+        "QEMU's answer to query-named-block-nodes is not understood: {}", error.what()));
+  }
+}
+
+absl::Status Reopen(const Disk& disk, std::size_t position, const OpenNode& file, HostCache cache,
+                    const QmpCall& qmp) {
+  const DiskBackend backend{
+      file.driver == "host_device" ? DiskDriver::kHostDevice : DiskDriver::kFile, cache};
+  const json node = DiskFileNode(disk, backend, position);
+  return qmp("blockdev-reopen", {{"options", json::array({node})}}).status();
+}
+
+// The file node of each disk whose cache mode is `now`, of those that were started with O_DIRECT:
+// the node above it still says so.
+absl::StatusOr<std::map<std::size_t, OpenNode>> FilesThatAre(HostCache now,
+                                                             const VmDefinition& definition,
+                                                             const QmpCall& qmp) {
+  std::map<std::size_t, OpenNode> files;
+  if (definition.disks.empty()) return files;
+  SEALIFT_ASSIGN_OR_RETURN(const OpenNodes nodes, QueryNodes(qmp));
+  for (std::size_t i = 0; i < definition.disks.size(); ++i) {
+    const auto disk = nodes.find(DiskNodeName(i));
+    const auto file = nodes.find(DiskFileNodeName(i));
+    if (disk == nodes.end() || file == nodes.end() || !disk->second.bypasses) continue;
+    if (file->second.bypasses == (now == HostCache::kBypassed)) files.emplace(i, file->second);
+  }
+  return files;
+}
+
+}  // namespace
+
+absl::Status UsePageCache(const VmDefinition& definition, const QmpCall& qmp,
+                          const std::function<absl::Status(const Disk&)>& forget) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto files, FilesThatAre(HostCache::kBypassed, definition, qmp));
+  for (const auto& [position, file] : files) {
+    const Disk& disk = definition.disks[position];
+    absl::Status status = forget(disk);
+    if (status.ok()) status = Reopen(disk, position, file, HostCache::kUsed, qmp);
+    if (status.ok()) continue;
+    status.Update(BypassPageCache(definition, qmp));
+    return base::Annotate(
+        status, fmt::format("disk {} cannot go through the host's page cache", disk.path));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BypassPageCache(const VmDefinition& definition, const QmpCall& qmp) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto files, FilesThatAre(HostCache::kUsed, definition, qmp));
+  absl::Status first;
+  for (const auto& [position, file] : files) {
+    const Disk& disk = definition.disks[position];
+    first.Update(base::Annotate(Reopen(disk, position, file, HostCache::kBypassed, qmp),
+                                fmt::format("disk {} stays in the host's page cache", disk.path)));
+  }
+  return first;
+}
+
+}  // namespace sealift::qemu

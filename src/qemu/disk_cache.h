@@ -1,0 +1,36 @@
+// The host's page cache under the disks of a running QEMU.
+//
+// A disk that is opened past it (O_DIRECT) writes what a guest reads straight into guest memory,
+// which shows in no page table: a page that was scanned in the meantime would be taken for
+// unwritten. Through the page cache the data is copied by the CPU. So disks go through it for as
+// long as writes are tracked.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hypervisor/vm_definition.h"
+
+namespace sealift::qemu {
+
+// QmpCall runs a QMP command, as QmpClient::Execute() does.
+using QmpCall =
+    std::function<absl::StatusOr<nlohmann::json>(std::string_view command, nlohmann::json)>;
+
+// UsePageCache reopens every disk that goes past the page cache. `forget` runs before each: it
+// drops what the page cache holds of that file, because another host may have written it since.
+// After an error all disks are as before; it names the disk.
+[[nodiscard]] absl::Status UsePageCache(
+    const hypervisor::VmDefinition& definition, const QmpCall& qmp,
+    const std::function<absl::Status(const hypervisor::Disk&)>& forget);
+
+// BypassPageCache gives back its cache mode to every disk that UsePageCache() has reopened, also in
+// the time of an earlier agent. It goes on after an error and returns the first.
+[[nodiscard]] absl::Status BypassPageCache(const hypervisor::VmDefinition& definition,
+                                           const QmpCall& qmp);
+
+}  // namespace sealift::qemu
