@@ -52,7 +52,7 @@ class QemuGuest:
         self._shape = shape
         self._number = number
         self._vm = None
-        self._tap = None
+        self._tap = f"bench{number}"  # on both hosts, for as long as this guest
         self.host = "a"
         self.beacons, self._beacon_options = lab.listen(number)
 
@@ -61,7 +61,9 @@ class QemuGuest:
         return self._vm.process.pid
 
     def boot(self):
-        self._vm, self._tap = self._start(self.host)
+        for host in self._lab.hosts:
+            _make_tap(self._lab.place(host), self._tap)
+        self._vm = self._start(self.host)
         self._vm.console.wait_line("READY", _BOOT_SECONDS)
 
     def verdict(self):
@@ -70,7 +72,9 @@ class QemuGuest:
     def close(self):
         self.beacons.close()
         if self._vm:
-            self._end(self._vm, self._tap, self.host)
+            _end(self._vm)
+        for host in self._lab.hosts:
+            _remove_tap(self._lab.place(host), self._tap)
 
     @contextlib.contextmanager
     def prepared(self, case):
@@ -83,7 +87,7 @@ class QemuGuest:
 
     def _move(self, route, channels, target):
         commanded_at = time.time()
-        vm, tap = self._start(target, incoming=True)
+        vm = self._start(target, incoming=True)
         try:
             _prepare(vm.qmp, route, "server", channels)
             vm.qmp.command("migrate-incoming", uri=route.listen)
@@ -92,35 +96,33 @@ class QemuGuest:
             _wait_for_completion(self._vm.qmp, self._lab.move_seconds)
             _wait_for_completion(vm.qmp, _LOADING_SECONDS)
         except BaseException:
-            self._end(vm, tap, target)
+            _end(vm)
             raise
         info = harness.wait_for(lambda: _figures(self._vm.qmp), 5, "QEMU's figures")
         self._vm.qmp.command("quit")
         self._vm.process.wait(30)
-        self._end(self._vm, self._tap, self.host)
-        self._vm, self._tap, self.host = vm, tap, target
+        _end(self._vm)
+        self._vm, self.host = vm, target
         if route.objects:
             vm.qmp.command("object-del", id="tls")
         return Moved(commanded_at, info["downtime"], info["ram"]["dirty-sync-count"])
 
     def _start(self, host, incoming=False):
-        """Starts a Vm on that host; returns it and the name of its tap there."""
-        tap = f"bench{self._number}"
-        _make_tap(self._lab.place(host), tap)
+        """Starts a Vm on that host."""
         qmp, qemu_qmp = socket.socketpair()
         console, qemu_console = socket.socketpair()
         with qemu_qmp, qemu_console:
-            argv = self._argv(tap, qemu_qmp.fileno(), qemu_console.fileno())
+            argv = self._argv(qemu_qmp.fileno(), qemu_console.fileno())
             argv += ["-incoming", "defer"] if incoming else []
             process = self._lab.start(f"qemu{self._number}-{host}", self._lab.place(host).command(argv),
                                       pass_fds=[qemu_qmp.fileno(), qemu_console.fileno()])
-        return Vm(process, Qmp(qmp), Console(console)), tap
+        return Vm(process, Qmp(qmp), Console(console))
 
-    def _argv(self, tap, qmp_fd, console_fd):
+    def _argv(self, qmp_fd, console_fd):
         folder = self._lab.cluster.dir
         name = f"bench{self._number}"
         return ["qemu-system-x86_64", "-name", f"guest={name},debug-threads=on", "-nodefaults", "-no-user-config",
-                "-machine", "pc-q35-7.2", "-accel", _accelerator(self._lab), "-cpu", f"{CPU},enforce",
+                "-machine", "pc-q35-7.2", "-accel", self._lab.accelerator, "-cpu", f"{CPU},enforce",
                 "-smp", "1,sockets=1,cores=1,threads=1", "-m", f"{self._shape.memory_mib}M",
                 "-kernel", folder / "vmlinuz", "-initrd", folder / "initrd.gz",
                 "-append", f"console=ttyS0 quiet {_guest_options(self._shape)} {self._beacon_options}",
@@ -128,14 +130,14 @@ class QemuGuest:
                 "-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control",
                 "-chardev", f"socket,id=console,fd={console_fd}",
                 "-device", "isa-serial,id=serial0,chardev=console", "-device", "pvpanic,id=panic0",
-                "-netdev", f"tap,id=net0,ifname={tap},script=no,downscript=no",
+                "-netdev", f"tap,id=net0,ifname={self._tap},script=no,downscript=no",
                 "-device", f"virtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:be:00:{self._number:02x},"
                            "bus=pcie.0,addr=0x2,romfile=", "-msg", "timestamp=on"]
 
-    def _end(self, vm, tap, host):
-        vm.process.kill()
-        vm.close()
-        self._lab.place(host).run("ip", "link", "delete", tap)
+
+def _end(vm):
+    vm.process.kill()
+    vm.close()
 
 
 def _prepare(qmp, route, endpoint, channels):
@@ -177,14 +179,12 @@ def _make_tap(place, name):
     place.run("ip", "link", "set", name, "address", f"fe:be:00:00:00:{int(name[5:]):02x}", "master", "br0", "up")
 
 
+def _remove_tap(place, name):
+    subprocess.run(place.command(["ip", "link", "delete", name]), capture_output=True, check=False)
+
+
 def _guest_options(shape):
     return f"guest.fill={shape.fill_mib} guest.dirty={shape.dirty_mb_s} guest.quiet=1"
-
-
-def _accelerator(lab):
-    """What `accel: auto` of sealift's VMs chooses here."""
-    chosen = lab.cluster.json("host", "show", "a")["capabilities"]["accelerator"]
-    return "kvm" if chosen == "kvm" else "tcg,thread=multi"
 
 
 class SealiftGuest:
@@ -219,8 +219,7 @@ class SealiftGuest:
             for migration in self._cluster.json("migration", "list"):
                 if migration["vm"] == self._name and "ended" not in migration:
                     self._try("migration", "cancel", migration["id"])
-            harness.wait_for(lambda: self._try("vm", "stop", self._name, "--force"), 30, f"{self._name} to stop")
-            self._try("vm", "delete", "-y", self._name)
+            harness.wait_for(self._deleted, 60, f"VM {self._name} to be deleted")
 
     @contextlib.contextmanager
     def prepared(self, case):
@@ -245,6 +244,10 @@ class SealiftGuest:
         self.host = target
         progress = migration["progress"]
         return Moved(commanded_at, progress["downtime_ms"], progress["iterations"])
+
+    def _deleted(self):
+        self._try("vm", "stop", self._name, "--force")  # fails where it does not run any more
+        return self._try("vm", "delete", "-y", self._name)
 
     def _try(self, *argv):
         return subprocess.run(self._cluster.command(*argv), capture_output=True, check=False).returncode == 0

@@ -50,6 +50,9 @@ class Lab:
         self.network = self.cluster.network
         if not self.network.isolated:
             raise RuntimeError("this machine allows no network namespaces: nothing here can be measured")
+        # What `accel: auto` of sealift's VMs chooses here.
+        chosen = self.cluster.json("host", "show", "a")["capabilities"]["accelerator"]
+        self.accelerator = "kvm" if chosen == "kvm" else "tcg,thread=multi"
         self.move_seconds = _MOVE_SECONDS  # a migration that takes longer has failed
 
     def at_once(self, calls):
