@@ -201,7 +201,8 @@ class SealiftGuest:
 
     @property
     def pid(self):
-        pid, = processes("qemu-system-x86_64", f"guest={self._name},")
+        # Named by its console's log: for a moment the QEMU of the other host may still be there.
+        pid, = processes("qemu-system-x86_64", self._cluster.dir / self.host / "run/vms" / self._name)
         return pid
 
     def boot(self):

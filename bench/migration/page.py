@@ -30,7 +30,7 @@ def update(files):
     tables = {}
     for report in reports:
         if "machine" in report and report["results"]:
-            tables["machine"] = _machine(report["machine"])
+            tables["machine"] = _machine(report["machine"], report["results"])
         if report["results"]:
             tables |= _comparison(report["results"])
         if report.get("curves"):
@@ -60,11 +60,12 @@ def _markdown(heads, rows):
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, numbers, *rows))
 
 
-def _machine(machine):
+def _machine(machine, entries):
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return (f"{machine['cpu']}, {machine['cpus']} cores, {machine['memory_mib']} MiB; Linux {machine['kernel']}; QEMU "
             f"{machine['qemu']}, {machine['accelerator']}; AEAD {machine['aead_backend']}; `shmem_enabled` "
-            f"{machine['shmem_enabled']}; sealift {machine['sealift']}. {versions}.")
+            f"{machine['shmem_enabled']}; sealift {machine['sealift']}. {versions}. Cores busy with something else, "
+            f"medians: at most {max(entry['foreign_cores'] for entry in entries):.1f}.")
 
 
 def _label(entry):
