@@ -10,6 +10,7 @@ import re
 import model
 import results
 import svg
+from meter import NOISE_CORES
 
 _DOCS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs"
 _PAGE = _DOCS / "performance.md"
@@ -62,10 +63,14 @@ def _markdown(heads, rows):
 
 def _machine(machine, entries):
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    return (f"{machine['cpu']}, {machine['cpus']} cores, {machine['memory_mib']} MiB; Linux {machine['kernel']}; QEMU "
-            f"{machine['qemu']}, {machine['accelerator']}; AEAD {machine['aead_backend']}; `shmem_enabled` "
-            f"{machine['shmem_enabled']}; sealift {machine['sealift']}. {versions}. Cores busy with something else, "
-            f"medians: at most {max(entry['foreign_cores'] for entry in entries):.1f}.")
+    foreign = max(entry["foreign_cores"] for entry in entries)
+    warning = ""
+    if foreign > NOISE_CORES:
+        warning = "**The machine was busy with something else: these figures only show that the harness works.** "
+    return (f"{warning}{machine['cpu']}, {machine['cpus']} cores, {machine['memory_mib']} MiB; Linux "
+            f"{machine['kernel']}; QEMU {machine['qemu']}, {machine['accelerator']}; AEAD {machine['aead_backend']}; "
+            f"`shmem_enabled` {machine['shmem_enabled']}; sealift {machine['sealift']}. {versions}. Cores busy with "
+            f"something else, medians: at most {foreign:.1f}.")
 
 
 def _label(entry):
@@ -73,11 +78,11 @@ def _label(entry):
 
 
 def _comparison(entries):
-    heads = ["case", "ch.", "MiB", "MB/s", "seconds", "GB/s (least-most)", "CPU-s/GB (least-most)",
-             "downtime ms (least-most)", "by QEMU", "work lost", "rounds"]
+    heads = ["case", "ch.", "MiB", "MB/s", "seconds", "GB/s (least to most)", "CPU-s/GB (least to most)",
+             "downtime ms (least to most)", "by QEMU", "work lost", "rounds"]
     rows = []
     for entry in entries:
-        ranges = [f"{entry[key]:{form}} ({entry['spread'][key][0]:{form}}-{entry['spread'][key][3]:{form}})"
+        ranges = [f"{entry[key]:{form}} ({entry['spread'][key][0]:{form}} to {entry['spread'][key][3]:{form}})"
                   for key, form in (("gb_per_s", ".2f"), ("cpu_s_per_gb", ".2f"), ("downtime_ms", ".0f"))]
         rows.append([entry["case"], str(entry["channels"]), str(entry["guest_mib"]), str(entry["dirty_mb_s"]),
                      f"{entry['seconds']:.2f}", *ranges, f"{entry['downtime_qemu_ms']:.0f}",

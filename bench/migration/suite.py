@@ -6,13 +6,12 @@ import sys
 import cases as cases_module
 from guests import MoveFailed, QemuGuest, SealiftGuest
 from measure import measure
-from meter import populated_bytes
+from meter import NOISE_CORES, populated_bytes
 from qmp import QmpError
 
 _FIRST_UNDISTURBED_SECONDS = 1.5
 _LEAST_UNDISTURBED_SECONDS = 1.0
 _MOST_FAILURES = 2
-_NOISE_CORES = 0.2
 _FAILURES = (MoveFailed, QmpError, RuntimeError, AssertionError, OSError, subprocess.SubprocessError)
 
 
@@ -93,7 +92,7 @@ class Suite:
 
 
 def _noise(sample):
-    if sample.foreign_cores < _NOISE_CORES:
+    if sample.foreign_cores < NOISE_CORES:
         return ""
     return f"  (NOISY: {sample.foreign_cores:.1f} cores were busy with something else)"
 
