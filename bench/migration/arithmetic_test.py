@@ -39,7 +39,7 @@ class SwitchOver(unittest.TestCase):
 
     def test_a_guest_that_ran_twice_is_an_error(self):
         during = beacons("a", 100.0, 100, 1000) + beacons("b", 100.25, 50, 1099)
-        with self.assertRaisesRegex(RuntimeError, "both hosts"):
+        with self.assertRaisesRegex(cases.NotIntact, "both hosts"):
             judge(self.UNDISTURBED, during, "a", "b")
 
     def test_a_guest_that_never_arrived_is_an_error(self):

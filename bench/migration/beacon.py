@@ -6,6 +6,8 @@ import dataclasses
 import socket
 import struct
 
+from cases import NotIntact
+
 _LISTEN = """
 import socket, sys
 taps = [socket.socket(socket.AF_PACKET, socket.SOCK_RAW) for _ in sys.argv[1:]]
@@ -124,7 +126,7 @@ def judge(undisturbed, during, source, destination):
     if not before or not after:
         raise RuntimeError(f"beacons of the guest: {len(before)} from {source}, {len(after)} from {destination}")
     if before[-1].sequence >= after[0].sequence:
-        raise RuntimeError("the guest ran on both hosts at once")
+        raise NotIntact("the guest ran on both hosts at once")
     gap = usual_gap(undisturbed)
     moved = before + after[:1]
     rate = loops_per_second(undisturbed)

@@ -11,6 +11,10 @@ _QUICK_CHANNELS = {"qemu-stunnel": (1,)}
 _USUAL_CHANNELS = (1, 2)
 
 
+class NotIntact(Exception):
+    """A migration has damaged or doubled its guest."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Shape:
     """A guest: so many MiB are filled with patterns, so many MB a second are rewritten."""

@@ -13,6 +13,7 @@ import subprocess
 import time
 
 import harness
+from cases import NotIntact
 from cluster import processes
 from guest import CPU, Console, Vm
 from qmp import Qmp
@@ -41,7 +42,7 @@ def check_verdict(console):
     verdict = console.ask("verify", "verify .*", 300).group()
     bad = console.status(60)["bad"]
     if not verdict.startswith("verify ok") or bad:
-        raise MoveFailed(f"the guest is not intact: {verdict}, {bad:.0f} bad pages")
+        raise NotIntact(f"the guest is not intact: {verdict}, {bad:.0f} bad pages")
 
 
 class QemuGuest:

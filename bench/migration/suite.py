@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import cases as cases_module
+from cases import NotIntact
 from guests import MoveFailed, QemuGuest, SealiftGuest
 from measure import measure
 from meter import NOISE_CORES, populated_bytes
@@ -12,7 +13,7 @@ from qmp import QmpError
 _FIRST_UNDISTURBED_SECONDS = 1.5
 _LEAST_UNDISTURBED_SECONDS = 1.0
 _MOST_FAILURES = 2
-_FAILURES = (MoveFailed, QmpError, RuntimeError, AssertionError, OSError, subprocess.SubprocessError)
+_FAILURES = (NotIntact, MoveFailed, QmpError, RuntimeError, AssertionError, OSError, subprocess.SubprocessError)
 
 
 def say(text):
@@ -21,8 +22,8 @@ def say(text):
 
 class Suite:
     """`together` guests are moved in each of `cases`, for each of `shapes`. Collects {(case, shape): [Sample]} and what
-    went wrong: a case whose guest was once not intact, or whose migration failed, has an error; its figures are of the
-    moves that went well. After two errors it is not tried again."""
+    went wrong. A case whose guest was once not intact has an error and no samples; one of which a migration failed has an
+    error and the samples of those that did not. After two errors it is not tried again."""
 
     def __init__(self, lab, cases, shapes, together=1, undisturbed_seconds=5.0):
         self._lab = lab
@@ -32,6 +33,7 @@ class Suite:
         self._together = together
         self._most_undisturbed_seconds = undisturbed_seconds
         self.errors = []
+        self._spoilt = set()  # (case, shape) whose guest was not intact
 
     def run(self, rounds):
         for number in range(rounds):
@@ -42,15 +44,24 @@ class Suite:
                                      f"round {number + 1}/{rounds}")
 
     def _run_family(self, cases, shape, label):
-        """The same guests are moved in every way of QEMU, or of sealift, in turn."""
+        """The same guests are moved in every way of QEMU, or of sealift, in turn; new ones after an error."""
         guests, gb = [], 0.0
         try:
             for case in cases:
-                if self._failures(case, shape) >= _MOST_FAILURES:
+                if (case, shape) in self._spoilt or self._failures(case, shape) >= _MOST_FAILURES:
                     continue
-                if not guests:
-                    guests, gb = self._boot(case, shape)
-                if not self._measure(guests, case, shape, gb, label):
+                what = f"{label}  {case.name}, {case.channels} ch., {shape.fill_mib} MiB, {shape.dirty_mb_s} MB/s"
+                try:
+                    if not guests:
+                        guests, gb = self._boot(case, shape)
+                    self._measure(guests, case, shape, gb, what)
+                except _FAILURES as error:
+                    say(f"{what}: FAILED: {error}")
+                    self.errors.append({"case": case.name, "channels": case.channels, "guest_mib": shape.fill_mib,
+                                        "dirty_mb_s": shape.dirty_mb_s, "error": str(error)})
+                    if isinstance(error, NotIntact):
+                        self._spoilt.add((case, shape))
+                        self.samples[case, shape].clear()
                     _close(guests)
                     guests = []
         finally:
@@ -72,23 +83,14 @@ class Suite:
             raise
         return guests, sum(populated_bytes(guest.pid, shape.memory_mib) for guest in guests) / 1e9
 
-    def _measure(self, guests, case, shape, gb, label):
-        """Whether it went well."""
+    def _measure(self, guests, case, shape, gb, what):
         earlier = self.samples[case, shape]
         seconds = earlier[-1].seconds if earlier else _FIRST_UNDISTURBED_SECONDS
         seconds = min(max(seconds, _LEAST_UNDISTURBED_SECONDS), self._most_undisturbed_seconds)
-        what = f"{label}  {case.name}, {case.channels} ch., {shape.fill_mib} MiB, {shape.dirty_mb_s} MB/s"
-        try:
-            sample = measure(self._lab, guests, case, gb, seconds)
-        except _FAILURES as error:
-            say(f"{what}: FAILED: {error}")
-            self.errors.append({"case": case.name, "channels": case.channels, "guest_mib": shape.fill_mib,
-                                "dirty_mb_s": shape.dirty_mb_s, "error": str(error)})
-            return False
+        sample = measure(self._lab, guests, case, gb, seconds)
         earlier.append(sample)
         say(f"{what}: {sample.gb_per_s:.2f} GB/s, {sample.cpu_s_per_gb:.2f} CPU-s/GB, "
             f"downtime {sample.downtime_ms:.0f} ms{_noise(sample)}")
-        return True
 
 
 def _noise(sample):
