@@ -22,8 +22,8 @@ def say(text):
 
 class Suite:
     """`together` guests are moved in each of `cases`, for each of `shapes`. Collects {(case, shape): [Sample]} and what
-    went wrong. A case whose guest was once not intact has an error and no samples; one of which a migration failed has an
-    error and the samples of those that did not. After two errors it is not tried again."""
+    went wrong. A case whose guest was once not intact has an error and no samples; one of which a migration failed has
+    an error and the samples of those that did not. After two errors it is not tried again."""
 
     def __init__(self, lab, cases, shapes, together=1, undisturbed_seconds=5.0):
         self._lab = lab
