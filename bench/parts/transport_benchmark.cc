@@ -26,6 +26,7 @@
 #include "base/unique_fd.h"
 #include "keys/key_schedule.h"
 #include "keys/testing.h"
+#include "mover/channel.h"
 #include "mover/relay.h"
 #include "record/aead.h"
 #include "transport/stream.h"
@@ -204,13 +205,16 @@ struct RelayConnection {
       : streams(protection),
         in(UnixPair()),
         out(UnixPair()),
-        source(1, std::move(streams.source), mover::ChannelKind::kBytes, events),
-        destination(1, std::move(streams.destination), mover::ChannelKind::kBytes, events) {
+        source(1, std::move(streams.source), events),
+        destination(1, std::move(streams.destination), events) {
     Pair wire = TcpPair();
-    source.SetChannel(std::move(in.b));
-    destination.SetChannel(std::move(out.b));
+    source.SetChannel(Channel(std::move(in.b)));
+    destination.SetChannel(Channel(std::move(out.b)));
     SEALIFT_CHECK(source.SetConnection(std::move(wire.a), 1, 0).ok());
     SEALIFT_CHECK(destination.SetConnection(std::move(wire.b), 1, 0).ok());
+  }
+  static std::unique_ptr<mover::Channel> Channel(UniqueFd socket) {
+    return std::make_unique<mover::SocketChannel>(std::move(socket), mover::ChannelKind::kBytes);
   }
   void Send(ByteSpan memory) { SendMemory(in.a.get(), memory); }
   void Receive(MutableByteSpan memory) { ReceiveMemory(out.a.get(), memory); }
