@@ -4,6 +4,7 @@
 import mmap
 import re
 import socket
+import struct
 
 import guest
 import harness
@@ -129,6 +130,17 @@ class Devices(GuestTestCase):
         machine.qmp.command("system_powerdown")
         machine.console.wait_line("acpi power button: powering off", 20)
         self.assert_powers_off(machine)
+
+    def test_beacons_count_on(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.settimeout(BOOT_SECONDS)
+            self.boot(f"guest.ip=10.0.2.15/24 guest.beacon=10.0.2.2:{listener.getsockname()[1]}", forwards={})
+            beacons = [struct.unpack("<QQQ", listener.recv(64)) for _ in range(100)]
+        numbers, loops, times = zip(*beacons)
+        self.assertEqual(list(numbers), list(range(numbers[0], numbers[0] + 100)))
+        self.assertGreater(loops[-1], loops[0])
+        self.assertGreaterEqual(times[-1] - times[0], 99 * 1_000_000)  # 2 ms each; a late one is followed at once
 
     def test_a_misspelt_option_ends_the_guest_with_a_message(self):
         machine = guest.start(self, "vm", "guest.fil=1")

@@ -193,9 +193,11 @@ def kill_children():
     running on purpose, a QEMU for one, is among them."""
     while children := _children(os.getpid()):
         for child in children:
-            os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # another thread waited for it
+                os.kill(child, signal.SIGKILL)
         for child in children:
-            os.waitpid(child, 0)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
 
 
 _folders = set()

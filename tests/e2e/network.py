@@ -50,10 +50,10 @@ class Namespaces:
 
     def cut(self, host):
         """Takes the host off the switch."""
-        self.switch.run("ip", "link", "set", self._port(self.hosts[host]), "down")
+        self.switch.run("ip", "link", "set", self.port(self.hosts[host]), "down")
 
     def mend(self, host):
-        self.switch.run("ip", "link", "set", self._port(self.hosts[host]), "up")
+        self.switch.run("ip", "link", "set", self.port(self.hosts[host]), "up")
 
     @staticmethod
     def slow_down(place, megabits):
@@ -76,7 +76,7 @@ class Namespaces:
         return place
 
     def _join(self, place, number):
-        port = self._port(place)
+        port = self.port(place)
         self.switch.run("ip", "link", "add", port, "type", "veth", "peer", "name", "uplink",
                         "netns", str(place.pid))
         place.run("ip", "link", "add", "br0", "type", "bridge")
@@ -85,7 +85,8 @@ class Namespaces:
         self.switch.run("ip", "link", "set", port, "master", "br0", "up")
 
     @staticmethod
-    def _port(place):
+    def port(place):
+        """The port of the switch that leads there."""
         return "to-" + place.address.rsplit(".", 1)[1]
 
     @staticmethod

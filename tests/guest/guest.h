@@ -20,10 +20,13 @@ struct Options {
   bool has_canary;
   uint8_t canary[kCanaryBytes];
   bool journal;
+  bool quiet;
   bool readback;
   bool has_ip;
   struct in_addr ip;
   struct in_addr netmask;
+  uint16_t beacon_port;  // 0: no beacon
+  struct in_addr beacon;
 };
 
 // ParseOptions reads the words that begin with "guest." out of `cmdline`, which it takes apart.
@@ -65,7 +68,7 @@ struct Verdict {
 };
 
 // FillMemory allocates and writes the pages, then starts the threads that keep rewriting them at
-// the rate asked for and keep checking them. Call once.
+// the rate asked for and, unless quiet, keep checking them. Call once.
 void FillMemory(const struct Options* options);
 // VerifyMemory checks every page now.
 struct Verdict VerifyMemory(void);
@@ -96,6 +99,11 @@ uint64_t BadReads(void);
 // StartNetwork gives eth0 its address and starts the echo server (port 7) and the counter server
 // (port 7777: a growing number on a line of its own every 50 ms).
 void StartNetwork(const struct Options* options);
+
+// --- beacon.c: a sign of life for whoever measures time outside ---
+
+// StartBeacon sends a datagram every 2 ms to the address asked for. Call after StartNetwork.
+void StartBeacon(const struct Options* options);
 
 // --- pulse.c: what the guest itself notices ---
 

@@ -106,6 +106,7 @@ int main(void) {
   WatchPowerButton();
   StartPulse();
   if (options.has_ip) StartNetwork(&options);
+  if (options.beacon_port != 0) StartBeacon(&options);
   if (options.journal && options.readback) Fatal("guest.journal writes what guest.readback reads");
   if (options.journal) StartJournal();
   if (options.readback) StartReadback();

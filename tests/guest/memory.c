@@ -193,7 +193,7 @@ void FillMemory(const struct Options* options) {
   SetCanary(options);
   AllocatePages(options->fill_mib);
   for (size_t page = 0; page < page_count; ++page) WritePage(page, 1);
-  StartThread(KeepVerifying, NULL);
+  if (!options->quiet) StartThread(KeepVerifying, NULL);
   dirty_bytes_per_second = options->dirty_mb_per_second * 1000000;
   if (dirty_bytes_per_second > 0) StartThread(KeepRewriting, NULL);
 }

@@ -40,6 +40,20 @@ static void ParseAddress(char* text, struct Options* options) {
   options->has_ip = true;
 }
 
+static void ParseBeacon(char* text, struct Options* options) {
+  const char* port_text = "";
+  char* colon = strchr(text, ':');
+  if (colon != NULL) {
+    *colon = '\0';
+    port_text = colon + 1;
+  }
+  const uint64_t port = ParseNumber("the port of guest.beacon", port_text);
+  if (inet_pton(AF_INET, text, &options->beacon) != 1 || port < 1 || port > UINT16_MAX) {
+    Fatal("guest.beacon=%s:%s is not an IPv4 address with a port", text, port_text);
+  }
+  options->beacon_port = (uint16_t)port;
+}
+
 static void ParseOption(const char* name, char* value, struct Options* options) {
   if (strcmp(name, "guest.fill") == 0) {
     options->fill_mib = ParseNumber(name, value);
@@ -49,10 +63,14 @@ static void ParseOption(const char* name, char* value, struct Options* options) 
     ParseCanary(value, options);
   } else if (strcmp(name, "guest.journal") == 0) {
     options->journal = ParseNumber(name, value) != 0;
+  } else if (strcmp(name, "guest.quiet") == 0) {
+    options->quiet = ParseNumber(name, value) != 0;
   } else if (strcmp(name, "guest.readback") == 0) {
     options->readback = ParseNumber(name, value) != 0;
   } else if (strcmp(name, "guest.ip") == 0) {
     ParseAddress(value, options);
+  } else if (strcmp(name, "guest.beacon") == 0) {
+    ParseBeacon(value, options);
   } else {
     Fatal("unknown option %s on the kernel command line", name);
   }

@@ -1,0 +1,122 @@
+"""Brings docs/performance.md up to date from the JSON of earlier runs: tables between markers, and plots beside it.
+
+A marker is `<!-- NAME -->`; what follows, up to `<!-- end -->`, is replaced. What the files do not have stays as it is.
+"""
+
+import json
+import pathlib
+import re
+
+import model
+import results
+import svg
+from meter import NOISE_CORES
+
+_DOCS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs"
+_PAGE = _DOCS / "performance.md"
+_PLOTS = _DOCS / "performance"
+
+_CURVES = {  # name: (title, unit of x, figure, unit of the figure)
+    "size": ("A larger guest", "MiB filled", "seconds", "seconds"),
+    "dirty": ("A guest that writes", "MB/s written", "seconds", "seconds"),
+    "connections": ("More connections", "connections that carry RAM", "gb_per_s", "GB/s"),
+    "together": ("Several guests at once, 256 MiB each", "migrations at once", "gb_per_s", "GB/s, all together"),
+    "link": ("A limited link, 512 MiB", "Mb/s", "seconds", "seconds"),
+}
+
+
+def update(files):
+    """Rewrites page and plots from these JSON files."""
+    reports = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    tables = {}
+    for report in reports:
+        if "machine" in report and report["results"]:
+            tables["machine"] = _machine(report["machine"], report["results"])
+        if report["results"]:
+            tables |= _comparison(report["results"])
+        if report.get("curves"):
+            tables |= _curves(report["curves"])
+        if report.get("parts"):
+            tables["parts"] = _parts(report["parts"])
+    text = _PAGE.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        text = _replace(text, name, table)
+    _PAGE.write_text(text, encoding="utf-8")
+
+
+def _replace(text, name, table):
+    marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not marked.search(text):
+        raise ValueError(f"{_PAGE} has no place for '{name}'")
+    return marked.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text)
+
+
+def _draw(name, picture):
+    _PLOTS.mkdir(exist_ok=True)
+    (_PLOTS / f"{name}.svg").write_text(picture, encoding="utf-8")
+
+
+def _markdown(heads, rows):
+    numbers = ["---"] + ["--:"] * (len(heads) - 1)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, numbers, *rows))
+
+
+def _machine(machine, entries):
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    foreign = max(entry["foreign_cores"] for entry in entries)
+    warning = ""
+    if foreign > NOISE_CORES:
+        warning = "**The machine was busy with something else: these figures only show that the harness works.** "
+    return (f"{warning}{machine['cpu']}, {machine['cpus']} cores, {machine['memory_mib']} MiB; Linux "
+            f"{machine['kernel']}; QEMU {machine['qemu']}, {machine['accelerator']}; AEAD {machine['aead_backend']}; "
+            f"`shmem_enabled` {machine['shmem_enabled']}; sealift {machine['sealift']}. {versions}. Cores busy with "
+            f"something else, medians: at most {foreign:.1f}.")
+
+
+def _label(entry):
+    return f"{entry['case']}, {entry['channels']} ch."
+
+
+def _comparison(entries):
+    heads = ["case", "ch.", "MiB", "MB/s", "seconds", "GB/s (least to most)", "CPU-s/GB (least to most)",
+             "downtime ms (least to most)", "by QEMU", "work lost", "rounds"]
+    rows = []
+    for entry in entries:
+        ranges = [f"{entry[key]:{form}} ({entry['spread'][key][0]:{form}} to {entry['spread'][key][3]:{form}})"
+                  for key, form in (("gb_per_s", ".2f"), ("cpu_s_per_gb", ".2f"), ("downtime_ms", ".0f"))]
+        rows.append([entry["case"], str(entry["channels"]), str(entry["guest_mib"]), str(entry["dirty_mb_s"]),
+                     f"{entry['seconds']:.2f}", *ranges, f"{entry['downtime_qemu_ms']:.0f}",
+                     f"{entry['guest_work_lost']:.0%}", str(entry["rounds"])])
+    shape = min((entry["dirty_mb_s"], -entry["guest_mib"]) for entry in entries)
+    shown = [entry for entry in entries if (entry["dirty_mb_s"], -entry["guest_mib"]) == shape]
+    what = f"{-shape[1]} MiB, {shape[0]} MB/s written"
+    for key, title, unit in (("gb_per_s", "Speed", "GB/s"), ("cpu_s_per_gb", "Processor time, both hosts", "CPU-s/GB"),
+                             ("downtime_ms", "Downtime seen from outside", "ms")):
+        _draw(key, svg.bars(f"{title}, {what}", unit, [
+            (_label(entry), entry[key], entry["spread"][key][0], entry["spread"][key][3], entry["case"])
+            for entry in shown]))
+    return {"comparison": _markdown(heads, rows), "model": _markdown(list(model.HEADS), model.rows(shown))}
+
+
+def _curves(entries):
+    tables = {}
+    for name, (title, x_unit, figure, unit) in _CURVES.items():
+        mine = [entry for entry in entries if entry["curve"] == name]
+        if not mine:
+            continue
+        places = sorted({entry["x"] for entry in mine})
+        series = {}
+        for entry in mine:
+            series.setdefault(entry["case"], []).append((entry["x"], entry[figure]))
+        _draw(name, svg.lines(title, x_unit, unit, series))
+        heads = [f"{unit}, at {x_unit}:"] + [str(x) for x in places]
+        rows = [[case] + [f"{dict(points)[x]:.2f}" if x in dict(points) else "-" for x in places]
+                for case, points in series.items()]
+        tables[f"curve-{name}"] = f"![{title}](performance/{name}.svg)\n\n{_markdown(heads, rows)}"
+    return tables
+
+
+def _parts(parts):
+    rows = [[part["name"]] + [f"{part[key]:.2f}" if key in part else "" for key in ("gb_per_s", "ms", "cpu_s_per_gb")]
+            for part in parts]
+    return _markdown(["part", "GB/s", "ms", "CPU-s/GB"], rows)
