@@ -76,6 +76,9 @@ class StreamEngine final : public SourceEngine {
   MigrationState state_ = MigrationState::kSetup;
 };
 
+// One round may happen to be a busy one.
+constexpr std::uint32_t kStallsToFail = 3;
+
 MigrationParameters WithoutMemory(MigrationParameters parameters) {
   parameters.multifd_channels = 0;
   parameters.ignore_shared = true;
@@ -147,6 +150,7 @@ class DirectEngine final : public SourceEngine {
  private:
   absl::Status OnStall() {
     if (on_no_convergence_ == NoConvergence::kFail) {
+      if (progress_.stalls < kStallsToFail) return absl::OkStatus();
       return absl::AbortedError(fmt::format(
           "the guest writes {} MB/s, faster than its memory can be copied: try again when it is "
           "less busy, or with --on-no-convergence throttle",

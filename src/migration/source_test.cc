@@ -130,7 +130,7 @@ TEST_F(SourceTest, ShowsThePhaseItIsIn) {
 }
 
 TEST_F(SourceTest, GivesTheHypervisorItsSocketAndParameters) {
-  parameters_ = {.multifd_channels = 3, .downtime_limit = milliseconds(70)};
+  options_.parameters = {.multifd_channels = 3, .downtime_limit = milliseconds(70)};
   PeerBecomesReady();
   PeerResumes();
   RunToCompleted();

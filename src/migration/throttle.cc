@@ -9,15 +9,14 @@
 namespace sealift::migration {
 namespace {
 
-constexpr int kStepPercent = 20;
-constexpr int kMaxPercent = 90;
+constexpr int kMaxPercent = 98;  // 63 of 64
 // Long enough that starting and stopping costs nothing, short enough that a guest notices no stop.
 constexpr std::chrono::milliseconds kPeriod{40};
 
 }  // namespace
 
 void Throttle::Raise() {
-  percent_ = std::min(percent_ + kStepPercent, kMaxPercent);
+  percent_ = std::min(percent_ + (100 - percent_) / 2, kMaxPercent);
   const std::lock_guard lock(mutex_);
   wanted_percent_ = percent_;
   if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });

@@ -19,7 +19,7 @@ class Throttle {
   Throttle& operator=(const Throttle&) = delete;
   ~Throttle() { Release(); }
 
-  // Raise slows the guest down by another step, to a tenth of its speed at most.
+  // Raise halves the guest's speed, to a 64th at most.
   void Raise();
   // Release lets it run at full speed; when it returns the process is not stopped.
   void Release();

@@ -56,12 +56,7 @@ void CopyRounds::Judge(std::uint64_t bytes, base::Duration took) {
     phase_ = CopyPhase::kConverged;
     return;
   }
-  const bool shrinks =
-      static_cast<double>(bytes) < kStallShare * static_cast<double>(previous_bytes_);
-  stalled_rounds_ = shrinks ? 0 : stalled_rounds_ + 1;
-  if (stalled_rounds_ < kStallRounds) return;
-  stalled_rounds_ = 0;
-  ++stalls_;
+  if (static_cast<double>(bytes) > kStallShare * static_cast<double>(previous_bytes_)) ++stalls_;
 }
 
 void CopyRounds::Finish(base::Duration now) {

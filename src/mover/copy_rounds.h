@@ -62,7 +62,6 @@ class CopyRounds {
   double bytes_per_second_ = 0;  // of the copy
   std::uint64_t dirty_rate_ = 0;
   std::uint64_t expected_ = 0;
-  int stalled_rounds_ = 0;
   std::uint32_t stalls_ = 0;
 };
 
