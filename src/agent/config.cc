@@ -1,13 +1,18 @@
 #include "agent/config.h"
 
 #include <fmt/format.h>
+#include <sched.h>
 #include <yaml-cpp/yaml.h>
 
 #include <functional>
 #include <map>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "base/status.h"
 
 namespace sealift::agent {
@@ -34,6 +39,38 @@ absl::Status SetPorts(Config& config, const std::string& value) {
   }
   config.migration_first_port = static_cast<std::uint16_t>(first);
   config.migration_last_port = static_cast<std::uint16_t>(last);
+  return absl::OkStatus();
+}
+
+absl::Status SetMoverNice(Config& config, const std::string& value) {
+  constexpr int kLowestPriority = 19;
+  int nice = 0;
+  if (!absl::SimpleAtoi(value, &nice) || nice < 0 || nice > kLowestPriority) {
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is not a number from 0 to {}", value, kLowestPriority));
+  }
+  config.mover_scheduling.nice = nice;
+  return absl::OkStatus();
+}
+
+// A list in the kernel's notation: 0-3,8.
+absl::Status SetMoverCpus(Config& config, const std::string& value) {
+  const auto bad = absl::InvalidArgumentError(
+      fmt::format("'{}' is not a list of processors such as 0-3,8", value));
+  std::vector<int> cpus;
+  const std::vector<std::string> parts = absl::StrSplit(value, ',');
+  for (const std::string& part : parts) {
+    const std::pair<std::string, std::string> ends = absl::StrSplit(part, absl::MaxSplits('-', 1));
+    int first = 0;
+    int last = 0;
+    if (!absl::SimpleAtoi(ends.first, &first) ||
+        !absl::SimpleAtoi(part.find('-') == part.npos ? ends.first : ends.second, &last) ||
+        first < 0 || first > last || last >= CPU_SETSIZE) {
+      return bad;
+    }
+    for (int cpu = first; cpu <= last; ++cpu) cpus.push_back(cpu);
+  }
+  config.mover_scheduling.cpus = std::move(cpus);
   return absl::OkStatus();
 }
 
@@ -83,6 +120,8 @@ const std::map<std::string, Setter>& Setters() {
       {"qemu_user", Text(&Config::qemu_user)},
       {"mover_binary", Text(&Config::mover_binary)},
       {"mover_user", Text(&Config::mover_user)},
+      {"mover_nice", SetMoverNice},
+      {"mover_cpus", SetMoverCpus},
       {"migration_address", Text(&Config::migration_address)},
       {"migration_ports", SetPorts},
       {"crypto", SetCrypto},

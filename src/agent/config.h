@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "keys/openssl_setup.h"
@@ -22,6 +23,14 @@ struct Crypto {
   bool operator==(const Crypto&) const = default;
 };
 
+// Scheduling keeps movers out of the way of guests.
+struct Scheduling {
+  int nice = 0;           // 0 to 19
+  std::vector<int> cpus;  // that they may run on; empty: all
+
+  bool operator==(const Scheduling&) const = default;
+};
+
 struct Config {
   std::string listen = "0.0.0.0:7432";
   std::string state_dir = "/var/lib/sealift/agent";
@@ -31,6 +40,7 @@ struct Config {
   std::string qemu_user = "sealift-qemu";
   std::string mover_binary;  // empty: sealift-mover beside this program or in ../libexec/sealift
   std::string mover_user = "sealift-mover";
+  Scheduling mover_scheduling;
   std::string
       migration_address;  // where movers listen; empty: the address the controller knows us by
   std::uint16_t migration_first_port = 7440;

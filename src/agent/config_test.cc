@@ -25,6 +25,18 @@ TEST(Config, ReadsEveryKindOfKey) {
   EXPECT_EQ(config->crypto, Crypto{.off = true});
 }
 
+TEST(Config, ReadsWhereMoversRun) {
+  const auto config = ParseConfig("mover_nice: 10\nmover_cpus: 0-2,8\n");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->mover_scheduling, (Scheduling{10, {0, 1, 2, 8}}));
+  for (const char* nice : {"-1", "20", "x", "''"}) {
+    EXPECT_FALSE(ParseConfig(std::string("mover_nice: ") + nice).ok()) << nice;
+  }
+  for (const char* cpus : {"x", "3-1", "1-", "-1", "0,,1", "0-1-2", "1024", "''"}) {
+    EXPECT_FALSE(ParseConfig(std::string("mover_cpus: ") + cpus).ok()) << cpus;
+  }
+}
+
 TEST(Config, RefusalsNameLineAndKey) {
   const auto message = [](const std::string& yaml) {
     return base::MessageOf(ParseConfig(yaml).status());

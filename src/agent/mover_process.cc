@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -88,6 +90,28 @@ absl::StatusOr<mover::Offer> ReceiveOffer(int control) {
   return absl::InternalError("it did not offer a key");
 }
 
+// While it has one thread: the others inherit this.
+absl::Status Schedule(const base::Process& process, const Scheduling& scheduling) {
+  const auto pid = process.id().pid;
+  if (setpriority(PRIO_PROCESS, static_cast<id_t>(pid), scheduling.nice) != 0) {
+    return base::ErrnoStatus("lower the priority of a mover", errno);
+  }
+  if (scheduling.cpus.empty()) return absl::OkStatus();
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  for (const int cpu : scheduling.cpus) CPU_SET(cpu, &cpus);
+  if (sched_setaffinity(pid, sizeof cpus, &cpus) != 0) {
+    return base::ErrnoStatus("give a mover the processors of mover_cpus in agent.yaml", errno);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<mover::Offer> SetUp(const base::Process& process, const Scheduling& scheduling,
+                                   int control) {
+  SEALIFT_RETURN_IF_ERROR(Schedule(process, scheduling));
+  return ReceiveOffer(control);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOptions& options) {
@@ -103,7 +127,7 @@ absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOpt
       base::Process process,
       base::Process::Spawn(request, [](const auto& /*id*/) { return absl::OkStatus(); }));
   control.theirs.reset();
-  absl::StatusOr<mover::Offer> offer = ReceiveOffer(control.ours.get());
+  absl::StatusOr<mover::Offer> offer = SetUp(process, options.scheduling, control.ours.get());
   if (!offer.ok()) {
     static_cast<void>(process.Send(SIGKILL));
     static_cast<void>(process.WaitGone(kEndLimit));

@@ -27,6 +27,7 @@ struct MoverOptions {
   std::string binary;
   base::SystemUser user;
   Crypto crypto;
+  Scheduling scheduling{};
 };
 
 // MoverProcess starts a mover, answers what it asks for, and is its link for the state machines.

@@ -199,6 +199,10 @@ std::string HostsAgainstDirect(const MigrationQuestion& q) {
 }
 
 std::string VmAgainstDirect(const MigrationQuestion& q) {
+  if (const std::uint64_t page = hypervisor::HugePageBytes(q.vm.huge_pages); page != 0) {
+    return fmt::format("VM {} has huge pages of {}, which are written and sent as a whole",
+                       q.vm.name, hypervisor::FormatSize(page));
+  }
   if (q.direct) return "";
   return q.direct_reason.empty()
              ? fmt::format("host {} does not say what VM {}'s memory is made of", q.source.name,

@@ -97,6 +97,8 @@ TEST(PlannerTest, SaysWhyItDoesNotTakeTheDirectEngine) {
               q.direct_reason = "VM web1 runs with private memory";
             }),
             "VM web1 runs with private memory");
+  EXPECT_EQ(reason([](auto& q) { q.vm.huge_pages = hypervisor::HugePages::k1G; }),
+            "VM web1 has huge pages of 1GiB, which are written and sent as a whole");
   EXPECT_EQ(reason([](auto& q) { q.direct = false; }),
             "host a does not say what VM web1's memory is made of");
   EXPECT_EQ(reason([](auto& q) { q.engine = v1::ENGINE_STREAM; }), "asked for");

@@ -108,6 +108,9 @@ void Relay::Wait(std::unique_lock<std::mutex>& lock) {
     eventfd_read(wake_.get(), &ignored);
   }
   lock.lock();
+  // An error or a hang-up is found by reading.
+  connection_readable_ = (fds[1].revents & ~POLLOUT) != 0;
+  channel_readable_ = (fds[2].revents & ~POLLOUT) != 0;
 }
 
 absl::Status Relay::Pump() {
@@ -119,7 +122,7 @@ absl::Status Relay::Pump() {
 }
 
 absl::Status Relay::ReadChannel() {
-  if (!HasRoom()) return absl::OkStatus();
+  if (!HasRoom() || !(channel_readable_ || channel_->HasMore())) return absl::OkStatus();
   SEALIFT_RETURN_IF_ERROR(channel_->Send(stream_));
   payload_bytes_ = stream_.payload_bytes();
   return absl::OkStatus();
@@ -138,7 +141,7 @@ void Relay::WriteConnection() {
 }
 
 void Relay::ReadConnection() {
-  if (!CanReadConnection()) return;
+  if (!connection_readable_ || !CanReadConnection()) return;
   const base::MutableByteSpan buffer = stream_.ReceiveBuffer();
   const ssize_t got = recv(connection_.get(), buffer.data(), buffer.size(), 0);
   if (got < 0 && WouldBlock(errno)) return;

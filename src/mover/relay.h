@@ -95,9 +95,11 @@ class Relay {
   transport::Stream stream_;
   std::unique_ptr<Channel> channel_;
   base::UniqueFd connection_;
-  std::uint32_t generation_ = 0;  // of the last connection
-  bool channel_took_all_ = true;  // what was opened is passed on
-  bool settled_ = false;          // as of the last connection's end
+  std::uint32_t generation_ = 0;      // of the last connection
+  bool channel_readable_ = false;     // as of the last wait
+  bool connection_readable_ = false;  // as of the last wait
+  bool channel_took_all_ = true;      // what was opened is passed on
+  bool settled_ = false;              // as of the last connection's end
   bool reported_end_ = false;
 
   std::thread thread_;

@@ -23,17 +23,18 @@ class TestMemory {
  public:
   explicit TestMemory(std::uint64_t pages)
       : TestMemory(pages, base::UniqueFd(memfd_create("test-ram", MFD_CLOEXEC))) {}
-  // In an empty `file`.
+  // In an empty `file`; its address is MAP_FAILED when the host has no such memory.
   TestMemory(std::uint64_t pages, base::UniqueFd file)
       : size_(pages * kPageSize), file_(std::move(file)) {
     EXPECT_EQ(ftruncate(file_.get(), static_cast<off_t>(size_)), 0);
     void* memory = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, file_.get(), 0);
-    EXPECT_NE(memory, MAP_FAILED);
     memory_ = static_cast<std::byte*>(memory);
   }
   TestMemory(const TestMemory&) = delete;
   TestMemory& operator=(const TestMemory&) = delete;
-  ~TestMemory() { munmap(memory_, size_); }
+  ~TestMemory() {
+    if (memory_ != MAP_FAILED) munmap(memory_, size_);
+  }
 
   [[nodiscard]] int file() const { return file_.get(); }
   [[nodiscard]] base::UniqueFd Duplicate() const {
@@ -90,12 +91,13 @@ inline base::UniqueFd HugeFile() {
 // PAGEMAP_SCAN for as long as a duplicate of the userfaultfd is open.
 struct Tracking {
   explicit Tracking(const TestMemory& memory) {
+    constexpr std::uint64_t kHugetlb = 1U << 12;      // UFFD_FEATURE_WP_HUGETLBFS_SHMEM
     constexpr std::uint64_t kUnpopulated = 1U << 13;  // UFFD_FEATURE_WP_UNPOPULATED
     constexpr std::uint64_t kAsync = 1U << 15;        // UFFD_FEATURE_WP_ASYNC
     userfaultfd.reset(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY)));
     uffdio_api api{};
     api.api = UFFD_API;
-    api.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | kUnpopulated | kAsync;
+    api.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | kHugetlb | kUnpopulated | kAsync;
     EXPECT_EQ(ioctl(userfaultfd.get(), UFFDIO_API, &api), 0) << std::strerror(errno);
     uffdio_register area{};
     area.range = {memory.address(), memory.size()};

@@ -20,6 +20,12 @@ absl::Status Lost(int error) {
   return base::ErrnoStatus("find the written pages of the guest", error);
 }
 
+// What the kernel does with a part of a huge page of the host's pool: nothing, and it says so.
+absl::Status Unsplittable() {
+  return absl::FailedPreconditionError(
+      "the guest's memory is of pages that cannot be protected in pieces of 4 KiB");
+}
+
 }  // namespace
 
 PagemapScan WriteScanner::Request(std::uint64_t first, std::uint64_t end) const {
@@ -38,6 +44,7 @@ absl::Status WriteScanner::Begin(std::uint64_t first, std::uint64_t end) const {
   for (std::uint64_t at = first; at < end; at += kPartOfHugePage) {
     PagemapScan scan = Request(at, std::min(at + kPartOfHugePage, end));
     if (ioctl(pagemap_, kPagemapScanCall, &scan) < 0) return Lost(errno);
+    if (scan.walk_end != scan.end) return Unsplittable();
   }
   return absl::OkStatus();
 }
@@ -50,6 +57,7 @@ absl::Status WriteScanner::Scan(std::uint64_t first, std::uint64_t end,
   for (; scan.start < scan.end; scan.start = scan.walk_end) {
     const int found = ioctl(pagemap_, kPagemapScanCall, &scan);
     if (found < 0) return Lost(errno);
+    if (scan.walk_end <= scan.start) return Unsplittable();
     for (const PagemapRegion& region : std::span(regions_).first(static_cast<std::size_t>(found))) {
       written.push_back({block_, (region.start - address_) / kPageSize,
                          static_cast<std::uint32_t>((region.end - region.start) / kPageSize)});

@@ -101,5 +101,18 @@ TEST_F(HugePageTest, WithoutSplittingTheMappingItIsTwoMegabytes) {
   EXPECT_EQ(pages, 512);
 }
 
+// A page of the host's pool is protected whole or not at all: that must not pass for protected.
+TEST(ReservedHugePages, AreAnError) {
+  TestMemory memory(kPages, base::UniqueFd(memfd_create("ram", MFD_CLOEXEC | MFD_HUGETLB)));
+  if (memory.address() == reinterpret_cast<std::uintptr_t>(MAP_FAILED)) {
+    GTEST_SKIP() << "this host has no 8 huge pages free";
+  }
+  const Tracking tracking(memory);
+  WriteScanner scanner(tracking.pagemap.get(), memory.address(), 7);
+  EXPECT_TRUE(absl::IsFailedPrecondition(scanner.Begin(0, kPages)));
+  std::vector<PageRange> written;
+  EXPECT_FALSE(scanner.Scan(1, kPages - 1, written).ok());
+}
+
 }  // namespace
 }  // namespace sealift::mover

@@ -55,12 +55,15 @@ class MoverProcess:
         stage.addCleanup(self._stop_reading)
         self._public_key = bytes.fromhex(self.wait_for("offer")["public_key"])
 
-    def begin(self, role, schedule, descriptors):
+    def begin(self, role, schedule, descriptors, memory=()):
+        """`memory` is the guest memory of a destination that takes pages: memory files."""
         spec = schedule.spec
         sealed_key = hpke.seal(self._public_key, spec.hash(), schedule.key)
         self._send({"type": "start", "role": role, "id": spec.id.hex(), "vm": spec.vm, "source": spec.source,
                     "destination": spec.destination, "protection": spec.protection, "engine": spec.engine,
-                    "streams": spec.streams, "sealed_key": sealed_key.hex()}, descriptors)
+                    "streams": spec.streams, "sealed_key": sealed_key.hex(),
+                    "blocks": [{"size": os.fstat(file.fileno()).st_size, "address": 0} for file in memory]},
+                   [*descriptors, *memory])
 
     def wait_for(self, kind):
         """The next message, which must be of this type. Counters and requests for connections do not count."""
@@ -166,9 +169,9 @@ class _Migration:
     """A mover with one end of each of its local channels: `control` (stream 0, datagrams), and channel(n) of
     stream n. `peer` is the test's own side of the migration."""
 
-    def __init__(self, stage, streams, protection):
-        self.schedule = protocol.KeySchedule(protocol.Spec(os.urandom(16), streams=streams, protection=protection),
-                                             os.urandom(40))
+    def __init__(self, stage, streams, protection, engine=protocol.Engine.STREAM):
+        self.schedule = protocol.KeySchedule(
+            protocol.Spec(os.urandom(16), streams=streams, protection=protection, engine=engine), os.urandom(40))
         self._sockets = []
         self._channels = {}
         stage.addCleanup(self._close)
@@ -200,20 +203,21 @@ class _Migration:
 
 
 class DestinationMover(_Migration):
-    """The mover is the destination, `peer` a PeerSource."""
+    """The mover is the destination, `peer` a PeerSource. With `memory`, memory files of guest RAM, the engine is
+    direct, and only stream 1 has a channel."""
 
-    def __init__(self, stage, streams=1, protection=protocol.Protection.SEALED):
-        super().__init__(stage, streams, protection)
+    def __init__(self, stage, streams=1, protection=protocol.Protection.SEALED, memory=()):
+        super().__init__(stage, streams, protection, protocol.Engine.DIRECT if memory else protocol.Engine.STREAM)
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         listener.setblocking(False)
         self.peer = PeerSource(self.schedule, listener.getsockname())
         stage.addCleanup(self.peer.close)
         self.mover = MoverProcess(stage)
         theirs = []
-        for number in range(1, streams + 1):
+        for number in range(1, 2 if memory else streams + 1):
             self._channels[number], end = self._pair(socket.SOCK_STREAM)
             theirs.append(end)
-        self.mover.begin(DESTINATION, self.schedule, [self._theirs_of_control, listener, *theirs])
+        self.mover.begin(DESTINATION, self.schedule, [self._theirs_of_control, listener, *theirs], memory)
         for end in [listener, self._theirs_of_control, *theirs]:
             end.close()
 

@@ -34,6 +34,11 @@ class Protection(enum.IntEnum):
     PLAIN = 2
 
 
+class Engine(enum.IntEnum):
+    STREAM = 1
+    DIRECT = 2
+
+
 class Purpose(enum.IntEnum):
     RECORDS = 1
     ACKNOWLEDGEMENT = 2
@@ -53,7 +58,7 @@ class Spec:
     source: str = "spiffe://example/host/a"
     destination: str = "spiffe://example/host/b"
     protection: Protection = Protection.SEALED
-    engine: int = 1
+    engine: Engine = Engine.STREAM
     streams: int = 1
 
     def encode(self):
