@@ -161,7 +161,8 @@ class MemoryTest(harness.TestCase):
         migration = self.cluster.json("migration", "show", self.migration)
         domain = re.search(r"(?m)^trust_domain: (\S+)", (self.cluster.dir / "context.yaml").read_text())[1].strip("'\"")
         return protocol.Spec(bytes.fromhex(self.migration), "web1", f"spiffe://{domain}/host/a",
-                             f"spiffe://{domain}/host/b", streams=migration["streams"])
+                             f"spiffe://{domain}/host/b", engine=protocol.Engine[migration["engine"].upper()],
+                             streams=migration["streams"])
 
     def daemons(self):
         return {"controller": self.cluster.controller.pid,
