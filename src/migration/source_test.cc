@@ -305,9 +305,9 @@ TEST_F(DirectTest, AGuestThatWritesTooFastIsSlowedDownUntilItStops) {
   PeerBecomesReady();
   PeerResumes();
   StallUntil(clock_.SinceBoot() + seconds(5));
+  journal_.When("wait for copy", [this] { ASSERT_TRUE(qemu_.WaitForCall("Suspend", kPatience)); });
   journal_.When("vm StartOutgoing", [this] { EXPECT_FALSE(qemu_.suspended()); });
   RunToCompleted();
-  EXPECT_TRUE(qemu_.WaitForCall("Suspend", seconds(0)));
 }
 
 TEST_F(DirectTest, ItsSlowingDownIsShownAndEndsWithACancel) {
