@@ -131,7 +131,9 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
       settings_.migration_address.empty() ? listen_address : settings_.migration_address;
   SEALIFT_ASSIGN_OR_RETURN(auto listener,
                            base::ListenTcp(address, settings_.first_port, settings_.last_port));
-  SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
+  MoverOptions options = settings_.mover;
+  options.huge_pages = definition.huge_pages != hypervisor::HugePages::kOff;
+  SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(options));
   DestinationOffer offer{mover->public_key(), {{address, listener.second}}};
   const MigrationPtr migration = Make(order, MigrationRole::kDestination);
   SEALIFT_RETURN_IF_ERROR(

@@ -122,6 +122,7 @@ absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOpt
       .user = options.user,
       .inherited_fds = {control.theirs.get()},
       .log_fd = STDERR_FILENO,
+      .huge_pages = options.huge_pages,
   };
   SEALIFT_ASSIGN_OR_RETURN(
       base::Process process,

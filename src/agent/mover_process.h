@@ -28,6 +28,7 @@ struct MoverOptions {
   base::SystemUser user;
   Crypto crypto;
   Scheduling scheduling{};
+  bool huge_pages = true;  // for guest memory that it populates
 };
 
 // MoverProcess starts a mover, answers what it asks for, and is its link for the state machines.

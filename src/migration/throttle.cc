@@ -9,7 +9,7 @@
 namespace sealift::migration {
 namespace {
 
-constexpr int kMaxPercent = 98;  // 63 of 64
+constexpr int kMaxPercent = 98;
 // Long enough that starting and stopping costs nothing, short enough that a guest notices no stop.
 constexpr std::chrono::milliseconds kPeriod{40};
 

@@ -19,7 +19,7 @@ class Throttle {
   Throttle& operator=(const Throttle&) = delete;
   ~Throttle() { Release(); }
 
-  // Raise halves the guest's speed, to a 64th at most.
+  // Raise halves the guest's speed, to a fiftieth at most.
   void Raise();
   // Release lets it run at full speed; when it returns the process is not stopped.
   void Release();

@@ -105,9 +105,7 @@ absl::Status PageSource::SendZeroPages(transport::Stream& stream) {
     message.ranges.push_back(zeros_.front());
     zeros_.pop_front();
   }
-  const std::uint64_t pages = PagesIn(message.ranges);
-  sent_.zero_pages += pages;
-  orders_.zero_pages += pages;
+  sent_.zero_pages += PagesIn(message.ranges);
   return SendMessage(stream, message);
 }
 
@@ -145,7 +143,6 @@ absl::Status PageSource::EndRound(transport::Stream& stream) {
 
 absl::Status PageSource::LookAt(const Stripe& stripe) {
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<PageRange> candidates, Candidates(stripe));
-  orders_.scanned_pages += stripe.end - stripe.first;
   for (const PageRange& range : candidates) Sort(range);
   return absl::OkStatus();
 }

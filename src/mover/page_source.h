@@ -17,9 +17,12 @@
 
 namespace sealift::mover {
 
-// ---- Chosen by us ----
+// ---- Dictated by the protocol ----
 
 inline constexpr std::uint64_t kStripePages = 2048;  // 8 MiB
+
+// ---- Chosen by us ----
+
 // Payload of the data records of page streams. Larger records save system calls and
 // acknowledgements, smaller ones stay in the CPU's cache between sealing and sending.
 inline constexpr std::size_t kPagePayload = std::size_t{128} * 1024;
@@ -34,12 +37,9 @@ class CopyEvents {
 
 // CopyOrders are what the sources are to do, and what they have done together.
 struct CopyOrders {
-  std::atomic<std::uint32_t> round{0};  // send all rounds to this one
-  std::atomic<bool> end{false};         // then end the stream
-  // Since the start, in pages; zero pages that the first round leaves out count as nothing.
-  std::atomic<std::uint64_t> data_pages{0};
-  std::atomic<std::uint64_t> zero_pages{0};
-  std::atomic<std::uint64_t> scanned_pages{0};  // passed by the scan, all rounds
+  std::atomic<std::uint32_t> round{0};       // send all rounds to this one
+  std::atomic<bool> end{false};              // then end the stream
+  std::atomic<std::uint64_t> data_pages{0};  // sent since the start
 };
 
 // SourceBlock is one block of guest RAM at the source.

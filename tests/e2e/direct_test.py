@@ -2,6 +2,7 @@
 """The direct engine on real guests: what could be lost, what is left behind, what it cannot do."""
 
 import os
+import pathlib
 import re
 import struct
 
@@ -40,6 +41,11 @@ class DirectTest(harness.TestCase):
                 with open(f"{folder}/fdinfo/{number}", encoding="ascii") as info:
                     return int(re.search(r"flags:\s+(\d+)", info.read()).group(1), 8)
         raise AssertionError(f"{disk} is not open")
+
+    def without_huge_pages(self, program):
+        """Pids of a program's processes that may not have transparent huge pages."""
+        return [pid for pid in processes(program, self.dir)
+                if "THP_enabled:\t0" in pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")]
 
     def progress_when(self, migration, condition, what):
         """Waits until `condition` holds for the migration, and returns it."""
@@ -96,12 +102,14 @@ class DirectTest(harness.TestCase):
         with open(disk, "wb") as image:
             image.truncate(16 << 20)
         disk.chmod(0o666)
-        self.boot("guest.fill=96 guest.dirty=10 guest.journal=1",
+        self.boot("guest.fill=96 guest.dirty=10 guest.journal=1", memory={"size": "256MiB", "hugepages": "off"},
                   disks=[{"path": str(disk), "format": "raw"}]).close()
         migration = self.slow_migration()
         self.progress_when(migration, self.phase_is("copying"), "copying")
         harness.wait_for(lambda: self.tracked_mappings() > 0, 20, "the guest's memory to be tracked")
         self.assertFalse(self.disk_flags(disk) & _O_DIRECT)
+        self.assertEqual(len(self.without_huge_pages("qemu-system-x86_64")), 2)
+        self.assertEqual(len(self.without_huge_pages("sealift-mover")), 1, "of the destination, which populates")
         self.cluster.sealift("migration", "cancel", migration)
         self.progress_when(migration, self.phase_is("cancelled"), "the cancellation")
         self.assertEqual(self.tracked_mappings(), 0)
