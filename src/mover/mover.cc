@@ -77,10 +77,7 @@ absl::Status Mover::Offer() {
 }
 
 absl::Status Mover::Tell(const ControlMessage& message) const {
-  if (!agent_.valid()) return absl::OkStatus();
-  const absl::Status told = base::SendMessage(agent_.get(), EncodeControl(message), {});
-  // Its end of file comes next.
-  return start_ && absl::IsUnavailable(told) ? absl::OkStatus() : told;
+  return base::SendMessage(agent_.get(), EncodeControl(message), {});
 }
 
 absl::Status Mover::Loop() {
@@ -126,13 +123,7 @@ absl::Status Mover::PollOnce() {
 }
 
 absl::Status Mover::OnAgentMessage() {
-  absl::StatusOr<base::Message> received = base::ReceiveMessage(agent_.get());
-  if (start_ && absl::IsUnavailable(received.status())) {
-    spdlog::warn("the agent is gone: carrying on without it");
-    agent_.reset();
-    return absl::OkStatus();
-  }
-  SEALIFT_ASSIGN_OR_RETURN(base::Message message, std::move(received));
+  SEALIFT_ASSIGN_OR_RETURN(base::Message message, base::ReceiveMessage(agent_.get()));
   SEALIFT_ASSIGN_OR_RETURN(const ControlMessage control, DecodeControl(message.bytes));
   if (const auto* start = std::get_if<Start>(&control))
     return OnStart(*start, std::move(message.fds));

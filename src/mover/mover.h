@@ -57,8 +57,8 @@ class Mover final : private RelayEvents, private CopyEvents, private Admission {
         const base::Clock& clock);
   ~Mover() override;
 
-  // Run returns when the migration has ended on this side (OK) or has failed. Once started it does
-  // not need the agent: an agent that restarts must not end what is under way.
+  // Run returns when the migration has ended on this side (OK), has failed, or the agent is gone: an
+  // agent that restarts undoes a copy that was under way.
   [[nodiscard]] absl::Status Run();
 
  private:
@@ -141,8 +141,7 @@ class Mover final : private RelayEvents, private CopyEvents, private Admission {
   void Lose(StreamState& stream);
   // Whether an answer of the agent is the one that a stream waits for.
   [[nodiscard]] bool Awaited(std::uint16_t stream, std::uint32_t generation) const;
-  // Until the end it never waits: RESOURCE_EXHAUSTED when the agent does not read. An agent that is
-  // gone is no error once started.
+  // Until the end it never waits: RESOURCE_EXHAUSTED when the agent does not read.
   [[nodiscard]] absl::Status Tell(const ControlMessage& message) const;
   [[nodiscard]] bool AllEnded() const;
   [[nodiscard]] bool source() const { return start_->role == Role::kSource; }
