@@ -123,6 +123,10 @@ absl::Status Controller::WaitUntilConnected() {
   return Call(&v1::SessionService::Stub::GetInfo, v1::GetInfoRequest()).status();
 }
 
+void Controller::AwaitConnection(std::chrono::milliseconds limit) {
+  channel_->WaitForConnected(std::chrono::system_clock::now() + limit);
+}
+
 absl::Status Controller::RenewCertificate(const pki::Identity& identity) {
   SEALIFT_ASSIGN_OR_RETURN(const std::string key, pki::GeneratePrivateKey());
   v1::RenewCertificateRequest request;

@@ -62,6 +62,10 @@ class Controller {
   // could not be reached, and what to do.
   [[nodiscard]] absl::Status Explain(const grpc::Status& status) const;
 
+  // AwaitConnection makes a lost connection again; it waits no longer than `limit`. Between calls
+  // gRPC hardly looks at its sockets, so that a retry by calls alone may never get through.
+  void AwaitConnection(std::chrono::milliseconds limit);
+
   [[nodiscard]] const std::string& address() const { return address_; }
   [[nodiscard]] const Context& context() const { return context_; }
   [[nodiscard]] std::chrono::seconds timeout() const { return timeout_; }

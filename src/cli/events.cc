@@ -44,6 +44,7 @@ absl::StatusOr<ExitCode> Follow(Session& session, Controller& controller,
     });
     SEALIFT_RETURN_IF_ERROR(lost.Judge(status));
     std::this_thread::sleep_for(LostStream::kPause);
+    controller.AwaitConnection(LostStream::kPause);
   }
 }
 

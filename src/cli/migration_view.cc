@@ -62,6 +62,7 @@ class Follower {
       SEALIFT_RETURN_IF_ERROR(base::Annotate(
           lost_.Judge(status), fmt::format("watching migration {}", migration_.id())));
       interrupt.Sleep(LostStream::kPause);
+      controller_.AwaitConnection(LostStream::kPause);
     }
     line_.Clear();
     return Report();
