@@ -83,7 +83,7 @@ absl::Status PageSink::TakeData(base::ByteSpan bytes) {
     if (announced_.empty()) return OutOfTurn("pages that were not announced");
     base::MutableByteSpan& to = announced_.front();
     const std::size_t size = std::min(to.size(), bytes.size());
-    std::memcpy(to.data(), bytes.data(), size);
+    if (bytes.data() != to.data()) std::memcpy(to.data(), bytes.data(), size);
     bytes = bytes.subspan(size);
     to = to.subspan(size);
     if (to.empty()) announced_.pop_front();

@@ -22,6 +22,10 @@ class PageSink final : public Channel {
 
   [[nodiscard]] absl::Status Send(transport::Stream& stream) override;
   [[nodiscard]] bool HasMore() const override;
+  // The guest does not run before every record is opened; one whose tag is wrong comes again.
+  [[nodiscard]] base::MutableByteSpan Destination() override {
+    return announced_.empty() ? base::MutableByteSpan() : announced_.front();
+  }
   [[nodiscard]] absl::Status Receive(const transport::Delivery& delivery) override;
   [[nodiscard]] bool Flush() override { return true; }
   [[nodiscard]] pollfd WaitFor(bool /*room*/) const override { return {-1, 0, 0}; }

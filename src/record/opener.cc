@@ -1,6 +1,7 @@
 #include "record/opener.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -18,12 +19,12 @@ Opened NeedMore(std::size_t size) {
   return opened;
 }
 
-Opened OpenedRecord(RecordType type, base::ByteSpan record, std::size_t length) {
+Opened OpenedRecord(RecordType type, std::size_t size, base::ByteSpan payload) {
   Opened opened;
   opened.verdict = Verdict::kOpened;
-  opened.size = record.size();
+  opened.size = size;
   opened.type = type;
-  opened.payload = record.subspan(kHeaderSize, length);
+  opened.payload = payload;
   return opened;
 }
 
@@ -65,7 +66,7 @@ RecordOpener::RecordOpener(RecordKey key, std::uint16_t stream, keys::Protection
       rekey_shift_(sequencing.rekey_shift),
       next_sequence_(sequencing.first) {}
 
-Opened RecordOpener::Open(base::MutableByteSpan buffer) {
+Opened RecordOpener::Open(base::MutableByteSpan buffer, base::MutableByteSpan into) {
   if (rejected_) return kRejection;
   if (buffer.empty()) return NeedMore(kHeaderSize);
   if (ended_) return Reject();
@@ -83,11 +84,15 @@ Opened RecordOpener::Open(base::MutableByteSpan buffer) {
   const std::size_t size = kHeaderSize + length + (sealed ? kTagSize : 0);
   if (buffer.size() < size) return NeedMore(size);
   if (!key_.MoveTo(next_sequence_ >> rekey_shift_).ok()) return Reject();
-  if (sealed && !key_.Open(next_sequence_, buffer.first(size))) return Reject();
+  const base::MutableByteSpan received = buffer.subspan(kHeaderSize, length);
+  const bool in_place = type != RecordType::kData || length > into.size();
+  const base::MutableByteSpan payload = in_place ? received : into.first(length);
+  if (sealed && !key_.Open(next_sequence_, buffer.first(size), payload)) return Reject();
+  if (!sealed && !in_place) std::memcpy(payload.data(), received.data(), length);
 
   ++next_sequence_;
   ended_ = type == RecordType::kFinal;
-  return OpenedRecord(type, buffer.first(size), length);
+  return OpenedRecord(type, size, payload);
 }
 
 Opened RecordOpener::Reject() {
@@ -118,14 +123,14 @@ Opened AcknowledgementOpener::Open(base::MutableByteSpan buffer) {
   if (!Matches(buffer, expected)) return Reject();
   if (next_sequence_ == kMaxAcknowledgements) return Reject();
   if (buffer.size() < kSize) return NeedMore(kSize);
-  if (!key_.Open(next_sequence_, buffer.first(kSize))) return Reject();
-  const auto value = base::LoadBig<std::uint64_t>(buffer.subspan(kHeaderSize));
+  const base::MutableByteSpan payload = buffer.subspan(kHeaderSize, kAcknowledgementSize);
+  if (!key_.Open(next_sequence_, buffer.first(kSize), payload)) return Reject();
+  const auto value = base::LoadBig<std::uint64_t>(payload);
   if (value < acknowledged_) return Reject();
 
   ++next_sequence_;
   acknowledged_ = value;
-  Opened opened =
-      OpenedRecord(RecordType::kAcknowledgement, buffer.first(kSize), kAcknowledgementSize);
+  Opened opened = OpenedRecord(RecordType::kAcknowledgement, kSize, payload);
   opened.acknowledged = value;
   return opened;
 }

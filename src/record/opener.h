@@ -25,7 +25,7 @@ struct Opened {
   Verdict verdict = Verdict::kRejected;
   std::size_t size = 0;            // kOpened: bytes taken from the front; kNeedMore: bytes needed
   RecordType type{};               // kOpened
-  base::ByteSpan payload;          // kOpened: plaintext, inside the buffer given
+  base::ByteSpan payload;          // kOpened: plaintext, where Open says
   std::uint64_t acknowledged = 0;  // kOpened, kAcknowledgement: the next sequence the peer expects
 };
 
@@ -45,12 +45,13 @@ class RecordOpener {
   RecordOpener(RecordOpener&&) noexcept = default;
   RecordOpener& operator=(RecordOpener&&) noexcept = default;
 
-  // Open looks at the front of `buffer` and decrypts in place. Guards, in order: state, header
+  // Open looks at the front of `buffer`. It decrypts in place; the payload of a kData record that
+  // fits into `into` instead to the start of that, which must not overlap `buffer`. Guards, in order: state, header
   // complete, type, length, then version, flags, zero fields, stream and sequence at once (at each
   // place in a stream a type and a length leave one valid header), complete record, tag. The
-  // sequence advances only after all of them. On a bad tag the payload in `buffer` is zeroed. An
+  // sequence advances only after all of them. On a bad tag the payload is zeroed where it would be. An
   // empty buffer is never rejected for being after kFinal.
-  [[nodiscard]] Opened Open(base::MutableByteSpan buffer);
+  [[nodiscard]] Opened Open(base::MutableByteSpan buffer, base::MutableByteSpan into = {});
 
   // The sequence number of the next record; everything before it was opened.
   [[nodiscard]] std::uint64_t next_sequence() const { return next_sequence_; }

@@ -58,12 +58,11 @@ void RecordKey::Seal(std::uint64_t sequence, base::ByteSpan payload, base::Mutab
               out.subspan(kHeaderSize + payload.size()));
 }
 
-bool RecordKey::Open(std::uint64_t sequence, base::MutableByteSpan record) {
+bool RecordKey::Open(std::uint64_t sequence, base::ByteSpan record, base::MutableByteSpan payload) {
   SEALIFT_CHECK(aead_ != nullptr && use_ == KeyUse::kOpening);
   const Iv iv = IvOf(sequence);
-  const std::size_t length = record.size() - kHeaderSize - kTagSize;
-  const base::MutableByteSpan payload = record.subspan(kHeaderSize, length);
-  return aead_->Open(iv, record.first(kHeaderSize), payload, record.last(kTagSize), payload);
+  return aead_->Open(iv, record.first(kHeaderSize), record.subspan(kHeaderSize, payload.size()),
+                     record.last(kTagSize), payload);
 }
 
 RecordKey::Iv RecordKey::IvOf(std::uint64_t sequence) const {

@@ -53,9 +53,11 @@ class RecordKey {
   // Seal writes ciphertext and tag behind `header`; `out` is header, payload and tag.
   void Seal(std::uint64_t sequence, base::ByteSpan payload, base::MutableByteSpan out);
 
-  // Open decrypts `record` (header, ciphertext, tag) in place and returns whether the tag is right;
-  // if not, the payload is zeroed.
-  [[nodiscard]] bool Open(std::uint64_t sequence, base::MutableByteSpan record);
+  // Open decrypts `record` (header, ciphertext, tag) into `payload`, which has the size of the
+  // ciphertext and may be just that, and returns whether the tag is right; if not, `payload` is
+  // zeroed.
+  [[nodiscard]] bool Open(std::uint64_t sequence, base::ByteSpan record,
+                          base::MutableByteSpan payload);
 
  private:
   using Iv = std::array<std::byte, kIvSize>;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -44,7 +45,7 @@ absl::StatusOr<std::size_t> Sealer::Seal(RecordType type, base::ByteSpan payload
   if (type == RecordType::kFinal) failure_ = absl::FailedPreconditionError("the stream was ended");
 
   if (flags == kFlagPlain) {
-    if (payload.data() != &out[kHeaderSize]) std::ranges::copy(payload, &out[kHeaderSize]);
+    if (payload.data() != &out[kHeaderSize]) std::memcpy(&out[kHeaderSize], payload.data(), payload.size());
     return kHeaderSize + payload.size();
   }
   const std::size_t size = kHeaderSize + payload.size() + kTagSize;

@@ -165,8 +165,9 @@ void Stream::Received(std::size_t size) {
   SEALIFT_CHECK(receive_end_ <= receive_buffer_.size());
 }
 
-absl::StatusOr<record::Opened> Stream::OpenFront(MutableByteSpan waiting) {
-  if (!record::IsAcknowledgement(waiting)) return opener_.Open(waiting);
+absl::StatusOr<record::Opened> Stream::OpenFront(MutableByteSpan waiting,
+                                                   MutableByteSpan into) {
+  if (!record::IsAcknowledgement(waiting)) return opener_.Open(waiting, into);
   const record::Opened opened = acknowledgement_opener_->Open(waiting);
   if (opened.verdict != Verdict::kOpened) return opened;
   if (opened.acknowledged > next_to_write_) {
@@ -179,14 +180,14 @@ absl::StatusOr<record::Opened> Stream::OpenFront(MutableByteSpan waiting) {
   return opened;
 }
 
-absl::StatusOr<std::optional<Delivery>> Stream::Next() {
+absl::StatusOr<std::optional<Delivery>> Stream::Next(MutableByteSpan into) {
   if (!acknowledgement_opener_) return std::nullopt;
   SEALIFT_RETURN_IF_ERROR(failure_);
   for (;;) {
     const MutableByteSpan waiting =
         MutableByteSpan(receive_buffer_).subspan(receive_begin_, receive_end_ - receive_begin_);
     if (waiting.size() < 2) return std::nullopt;
-    SEALIFT_ASSIGN_OR_RETURN(const record::Opened opened, OpenFront(waiting));
+    SEALIFT_ASSIGN_OR_RETURN(const record::Opened opened, OpenFront(waiting, into));
     if (opened.verdict == Verdict::kRejected) return BadConnection("record rejected");
     if (opened.verdict == Verdict::kNeedMore) return std::nullopt;
     receive_begin_ += opened.size;

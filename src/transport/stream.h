@@ -51,8 +51,8 @@ struct StreamOptions {
   std::size_t payload_size = record::kPreferredPayload;  // of PayloadBuffer
 };
 
-// Delivery is one record for the owner. `payload` is valid until the next ReceiveBuffer(), also
-// when the connection is lost before.
+// Delivery is one record for the owner. `payload` is where Next() was asked to put it, or valid until
+// the next ReceiveBuffer(), also when the connection is lost before.
 struct Delivery {
   record::RecordType type{};
   base::ByteSpan payload;
@@ -95,9 +95,11 @@ class Stream {
   // ReceiveBuffer is where to put bytes of the socket; never empty. Invalidates the last Delivery.
   [[nodiscard]] base::MutableByteSpan ReceiveBuffer();
   void Received(std::size_t size);
-  // Next opens the next complete record; acknowledgements are taken in on the way. Nothing when
-  // bytes are missing. PERMISSION_DENIED means that the connection is to be dropped.
-  [[nodiscard]] absl::StatusOr<std::optional<Delivery>> Next();
+  // Next opens the next complete record; acknowledgements are taken in on the way. The payload of a
+  // data record that fits into `into` is opened to there, else it stays in the receive buffer.
+  // Nothing when bytes are missing. PERMISSION_DENIED means that the connection is to be dropped;
+  // what is in `into` was then perhaps overwritten with zeros.
+  [[nodiscard]] absl::StatusOr<std::optional<Delivery>> Next(base::MutableByteSpan into = {});
 
   // -- Observers
 
@@ -121,7 +123,8 @@ class Stream {
          record::RecordOpener opener);
   [[nodiscard]] base::Bytes TakeBuffer();
   void ReleaseBefore(std::uint64_t sequence);
-  [[nodiscard]] absl::StatusOr<record::Opened> OpenFront(base::MutableByteSpan waiting);
+  [[nodiscard]] absl::StatusOr<record::Opened> OpenFront(base::MutableByteSpan waiting,
+                                                         base::MutableByteSpan into);
   void SealAcknowledgement();
   [[nodiscard]] bool AcknowledgementWaits() const;
   [[nodiscard]] base::ByteSpan UnsentRecord();
