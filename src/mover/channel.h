@@ -19,8 +19,8 @@ class Channel {
   [[nodiscard]] virtual absl::Status Send(transport::Stream& stream) = 0;
   // HasMore says that Send would do something now, without waiting for a descriptor.
   [[nodiscard]] virtual bool HasMore() const = 0;
-  // Destination is where the payload of the next data record is wanted, if it fits. Until Receive is
-  // told of the record, whatever may stand there.
+  // Destination is where the payload of the next data record is wanted, if it fits. Until Receive
+  // is told of the record, whatever may stand there.
   [[nodiscard]] virtual base::MutableByteSpan Destination() { return {}; }
   // Receive takes one record of the peer. Its payload stays valid until Flush() has returned true.
   // An error ends the migration: the record was authentic, and has no place here.

@@ -57,8 +57,8 @@ class Mover final : private RelayEvents, private CopyEvents, private Admission {
         const base::Clock& clock);
   ~Mover() override;
 
-  // Run returns when the migration has ended on this side (OK), has failed, or the agent is gone: an
-  // agent that restarts undoes a copy that was under way.
+  // Run returns when the migration has ended on this side (OK), has failed, or the agent is gone:
+  // an agent that restarts undoes a copy that was under way.
   [[nodiscard]] absl::Status Run();
 
  private:

@@ -53,6 +53,21 @@ TEST_F(PageSinkTest, PutsPagesWhereTheyWereAnnounced) {
   EXPECT_TRUE(Say(RoundMessage{1}).ok());
 }
 
+TEST_F(PageSinkTest, HasPagesOpenedInGuestMemory) {
+  EXPECT_TRUE(sink_.Destination().empty());
+  ASSERT_TRUE(Say(PagesMessage{{{0, 3, 2}, {0, 9, 1}}}).ok());
+  const base::MutableByteSpan first = sink_.Destination();
+  ASSERT_EQ(first.size(), 2 * kPageSize);
+  first.front() = std::byte{1};
+  ASSERT_TRUE(sink_.Receive({RecordType::kData, first.first(kPageSize)}).ok());
+  EXPECT_EQ(FirstByteOf(3), std::byte{1});
+  EXPECT_EQ(sink_.Destination().data(), first.data() + kPageSize);
+  ASSERT_TRUE(Send(2 * kPageSize, std::byte{2}).ok());
+  EXPECT_EQ(FirstByteOf(4), std::byte{2});
+  EXPECT_EQ(FirstByteOf(9), std::byte{2});
+  EXPECT_TRUE(sink_.Destination().empty());
+}
+
 TEST_F(PageSinkTest, RefusesABlockThatDoesNotExist) {
   EXPECT_FALSE(Say(PagesMessage{{{1, 0, 1}}}).ok());
   EXPECT_FALSE(Say(ZeroPagesMessage{{{65535, 0, 1}}}).ok());

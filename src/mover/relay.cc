@@ -153,8 +153,7 @@ void Relay::ReadConnection() {
 
 absl::Status Relay::OpenRecords() {
   while (channel_ != nullptr && channel_took_all_) {
-    absl::StatusOr<std::optional<transport::Delivery>> next =
-        stream_.Next(channel_->Destination());
+    absl::StatusOr<std::optional<transport::Delivery>> next = stream_.Next(channel_->Destination());
     if (!next.ok()) {
       Disconnect(base::MessageOf(next.status()));
       return absl::OkStatus();

@@ -85,7 +85,7 @@ Opened RecordOpener::Open(base::MutableByteSpan buffer, base::MutableByteSpan in
   if (buffer.size() < size) return NeedMore(size);
   if (!key_.MoveTo(next_sequence_ >> rekey_shift_).ok()) return Reject();
   const base::MutableByteSpan received = buffer.subspan(kHeaderSize, length);
-  const bool in_place = type != RecordType::kData || length > into.size();
+  const bool in_place = type != RecordType::kData || into.empty() || length > into.size();
   const base::MutableByteSpan payload = in_place ? received : into.first(length);
   if (sealed && !key_.Open(next_sequence_, buffer.first(size), payload)) return Reject();
   if (!sealed && !in_place) std::memcpy(payload.data(), received.data(), length);

@@ -46,11 +46,11 @@ class RecordOpener {
   RecordOpener& operator=(RecordOpener&&) noexcept = default;
 
   // Open looks at the front of `buffer`. It decrypts in place; the payload of a kData record that
-  // fits into `into` instead to the start of that, which must not overlap `buffer`. Guards, in order: state, header
-  // complete, type, length, then version, flags, zero fields, stream and sequence at once (at each
-  // place in a stream a type and a length leave one valid header), complete record, tag. The
-  // sequence advances only after all of them. On a bad tag the payload is zeroed where it would be. An
-  // empty buffer is never rejected for being after kFinal.
+  // fits into `into` instead to the start of that, which must not overlap `buffer`. Guards, in
+  // order: state, header complete, type, length, then version, flags, zero fields, stream and
+  // sequence at once (at each place in a stream a type and a length leave one valid header),
+  // complete record, tag. The sequence advances only after all of them. On a bad tag the payload is
+  // zeroed where it would be. An empty buffer is never rejected for being after kFinal.
   [[nodiscard]] Opened Open(base::MutableByteSpan buffer, base::MutableByteSpan into = {});
 
   // The sequence number of the next record; everything before it was opened.

@@ -92,6 +92,32 @@ TEST_F(OpenerTest, OpensManyRecordsFromOneBuffer) {
   EXPECT_TRUE(rest.empty());
 }
 
+// Opens `record` with 8 bytes to open it into, and says whether it went there.
+bool GoesElsewhere(RecordOpener& opener, base::Bytes record, std::string_view text) {
+  base::Bytes elsewhere(8, std::byte{0x55});
+  const Opened opened = opener.Open(record, elsewhere);
+  EXPECT_EQ(opened.verdict, Verdict::kOpened);
+  EXPECT_EQ(base::AsText(opened.payload), text);
+  const bool there = opened.payload.data() == elsewhere.data();
+  const std::size_t taken = there ? text.size() : 0;
+  EXPECT_TRUE(std::all_of(elsewhere.begin() + std::ptrdiff_t(taken), elsewhere.end(),
+                          [](std::byte b) { return b == std::byte{0x55}; }));
+  return there;
+}
+
+TEST_F(OpenerTest, OpensDataThatFitsWhereItIsWanted) {
+  EXPECT_TRUE(GoesElsewhere(opener_, first_, "first"));
+  EXPECT_FALSE(GoesElsewhere(opener_, second_, "second")) << "control stays in the buffer";
+  EXPECT_TRUE(GoesElsewhere(opener_, third_, ""));
+  EXPECT_FALSE(
+      GoesElsewhere(opener_, SealRecord(sealer_, RecordType::kData, "too large"), "too large"));
+}
+
+TEST_F(PlainOpenerTest, OpensDataThatFitsWhereItIsWanted) {
+  EXPECT_TRUE(GoesElsewhere(opener_, first_, "first"));
+  EXPECT_FALSE(GoesElsewhere(opener_, second_, "second"));
+}
+
 TEST_F(OpenerTest, OpensTheLargestPayload) {
   const std::string payload(kMaxPayload, 'x');
   const keys::KeySchedule schedule = MakeSchedule();
@@ -190,6 +216,17 @@ TEST_F(OpenerTest, ShowsNothingOfAForgery) {
   EXPECT_TRUE(opened.payload.empty());
   EXPECT_TRUE(std::all_of(damaged.begin() + kHeaderSize, damaged.end() - kTagSize,
                           [](std::byte b) { return b == std::byte{0}; }));
+}
+
+TEST_F(OpenerTest, ShowsNothingOfAForgeryWhereItWasWanted) {
+  base::Bytes damaged = first_;
+  damaged.back() ^= std::byte{1};
+  base::Bytes elsewhere(first_.size(), std::byte{0x55});
+  EXPECT_EQ(opener_.Open(damaged, elsewhere).verdict, Verdict::kRejected);
+  EXPECT_TRUE(std::all_of(elsewhere.begin(), elsewhere.begin() + 5,
+                          [](std::byte b) { return b == std::byte{0}; }));
+  opener_.Reset();
+  EXPECT_TRUE(GoesElsewhere(opener_, first_, "first")) << "the same record, come again";
 }
 
 TEST_F(OpenerTest, RejectsARecordCutShort) {

@@ -165,8 +165,7 @@ void Stream::Received(std::size_t size) {
   SEALIFT_CHECK(receive_end_ <= receive_buffer_.size());
 }
 
-absl::StatusOr<record::Opened> Stream::OpenFront(MutableByteSpan waiting,
-                                                   MutableByteSpan into) {
+absl::StatusOr<record::Opened> Stream::OpenFront(MutableByteSpan waiting, MutableByteSpan into) {
   if (!record::IsAcknowledgement(waiting)) return opener_.Open(waiting, into);
   const record::Opened opened = acknowledgement_opener_->Open(waiting);
   if (opened.verdict != Verdict::kOpened) return opened;

@@ -51,8 +51,8 @@ struct StreamOptions {
   std::size_t payload_size = record::kPreferredPayload;  // of PayloadBuffer
 };
 
-// Delivery is one record for the owner. `payload` is where Next() was asked to put it, or valid until
-// the next ReceiveBuffer(), also when the connection is lost before.
+// Delivery is one record for the owner. `payload` is where Next() was asked to put it, or valid
+// until the next ReceiveBuffer(), also when the connection is lost before.
 struct Delivery {
   record::RecordType type{};
   base::ByteSpan payload;

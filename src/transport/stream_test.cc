@@ -479,6 +479,18 @@ TEST_F(StreamTest, APayloadOutlivesItsConnection) {
   EXPECT_THAT(destination_.arrived(), ElementsAre("next"));
 }
 
+TEST_F(StreamTest, OpensWhereThePayloadIsWanted) {
+  Connect(1);
+  source_.Send("payload");
+  const Bytes wire = source_.TakeAll();
+  std::ranges::copy(wire, destination_.stream().ReceiveBuffer().begin());
+  destination_.stream().Received(wire.size());
+  Bytes wanted(7);
+  const Delivery delivery = destination_.stream().Next(wanted).value().value();
+  EXPECT_EQ(delivery.payload.data(), wanted.data());
+  EXPECT_EQ(base::AsText(wanted), "payload");
+}
+
 TEST_F(StreamTest, ForgetsHalfARecordOfTheOldConnection) {
   Connect(1);
   source_.Send("one");
