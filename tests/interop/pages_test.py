@@ -59,12 +59,17 @@ class PagesTest(cases.TestCase):
         self.migration.peer.pump(lambda: len(self.migration.peer.streams[stream].messages) >= len(expected))
         self.assertEqual(list(self.migration.peer.streams[stream].messages), list(expected), messages)
 
-    def expect_refusal(self):
+    def expect_refusal(self, announced=()):
+        """And nothing but pages (block, number) that were announced rightly was touched."""
         with self.assertRaises((ConnectionError, TimeoutError)):
             self.migration.peer.pump(lambda: False)
         self.migration.mover.wait_for("failed")
-        for file in self.memory:
-            self.assertEqual(os.fstat(file.fileno()).st_blocks, 0, "memory was touched")
+        for block, file in enumerate(self.memory):
+            mine = sum(1 for of, _ in announced if of == block)
+            self.assertLessEqual(os.fstat(file.fileno()).st_blocks, mine * PAGE // 512, "memory was touched")
+            for number in range(os.fstat(file.fileno()).st_size // PAGE):
+                if (block, number) not in announced:
+                    self.assertEqual(self.page(block, number), bytes(PAGE), f"page {number} was touched")
 
     def move(self, protection):
         self.begin(protection=protection)
@@ -113,14 +118,16 @@ class PagesTest(cases.TestCase):
             "the second round first": lambda: self.control(round_end(2)),
             "a confirmation": lambda: self.control(applied(1, 0, 0)),
             "an unknown message": lambda: self.control(b"\x05"),
-            "part of a page": lambda: (self.control(pages((0, 0, 1))), self.data(bytes(PAGE - 1))),
+            "part of a page": lambda: (self.control(pages((0, 0, 1))), self.data(b"\x5a" * (PAGE - 1))),
+            "more than was announced": lambda: (self.control(pages((0, 0, 1))), self.data(b"\x5a" * (2 * PAGE))),
             "a round while pages are due": lambda: (self.control(pages((0, 0, 1))), self.control(round_end(1))),
         }
+        after_an_announcement = ("part of a page", "more than was announced")
         for name, lie in lies.items():
             with self.subTest(name):
                 self.begin()
                 lie()
-                self.expect_refusal()
+                self.expect_refusal(announced=[(0, 0)] if name in after_an_announcement else [])
 
 
 if __name__ == "__main__":
