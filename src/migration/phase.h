@@ -13,6 +13,8 @@
 //             ── error, cancel ───▶ Ended                           ── error, cancel ───▶ Ended
 // clang-format on
 //
+// transitions.inc is the same as a table. docs/state_machine.md says what each one is for.
+//
 // The source decides. Before its commit every doubt is resolved for the source: the guest goes on
 // there. After it the guest is the destination's, whatever happens. The destination decides
 // nothing: once Ready it waits for a decision, however long.
@@ -80,6 +82,10 @@ enum class PhaseName : std::uint8_t {
 
 [[nodiscard]] PhaseName NameOf(const SourcePhase& phase);
 [[nodiscard]] PhaseName NameOf(const DestinationPhase& phase);
+
+// IsTransition says whether one phase may follow the other: whether transitions.inc has the two.
+[[nodiscard]] bool IsTransition(const SourcePhase& from, const SourcePhase& to);
+[[nodiscard]] bool IsTransition(const DestinationPhase& from, const DestinationPhase& to);
 
 // Snapshot of a migration on one host, for whoever watches.
 struct Snapshot {

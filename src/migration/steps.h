@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "absl/status/status.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "hypervisor/hypervisor.h"
 #include "migration/board.h"
@@ -37,11 +38,14 @@ namespace sealift::migration {
 // WriteWithoutFail tries until the step is on disk. For steps without which nothing may go on.
 void WriteWithoutFail(LedgerStep step, Ledger& ledger, Board& board, const base::Clock& clock);
 
-// RunPhases takes one transition after the other, each posted to the board, until a final phase.
+// RunPhases takes one transition after the other, each of transitions.inc and posted to the board,
+// until a final phase.
 template <typename Phase, typename Transition>
 [[nodiscard]] Phase RunPhases(Phase phase, Board& board, Transition transition) {
   while (!IsFinal(NameOf(phase))) {
-    phase = std::visit(transition, std::move(phase));
+    Phase next = std::visit(transition, Phase(phase));
+    SEALIFT_CHECK(IsTransition(phase, next));
+    phase = std::move(next);
     board.Post([&](Snapshot& snapshot) {
       snapshot.phase = NameOf(phase);
       if (const auto* ended = std::get_if<Ended>(&phase)) snapshot.detail = ended->reason;
