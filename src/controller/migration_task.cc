@@ -14,9 +14,9 @@
 namespace sealift::controller {
 namespace {
 
-// A watch is renewed after this long, so that an agent that is connected but stuck is noticed:
-// sooner while the guest stands still.
-constexpr std::chrono::seconds kWatchPeriod{10};
+// A watch is renewed after this long, so that an agent that is connected but stuck is noticed, and
+// a destination that has given up: sooner while the guest stands still.
+constexpr std::chrono::seconds kWatchPeriod{3};
 constexpr std::chrono::seconds kSwitchingWatchPeriod{2};
 // How long the source has after its commit before the controller helps.
 constexpr std::chrono::seconds kCommitPatience{2};
@@ -174,6 +174,7 @@ void MigrationTask::Judge(const absl::Status& watched) {
   const bool period_over = heard_ && absl::IsDeadlineExceeded(watched);
   const bool silent = !watched.ok() && !period_over;
   if (silent) HandleSilence(watched);
+  if (period_over && phase < v1::MIGRATION_PHASE_SWITCHING) EndWithDestination();
   if (record_.phase() != v1::MIGRATION_PHASE_COMMITTED) return;
   if (!committed_since_) committed_since_ = parts_.clock.SinceBoot();
   if (silent || parts_.clock.SinceBoot() - *committed_since_ > kCommitPatience) HelpDestination();
@@ -181,7 +182,24 @@ void MigrationTask::Judge(const absl::Status& watched) {
 
 // The source was never told to start, and nobody has the key any more.
 void MigrationTask::CancelOrphan() {
-  failure_ = start_error_.empty() ? kRestarted : start_error_;
+  CancelAtSource(start_error_.empty() ? kRestarted : start_error_);
+}
+
+// The source would go on trying to reach a mover that is gone.
+void MigrationTask::EndWithDestination() {
+  const HostView view = parts_.agents.Refresh(destination_);
+  if (view.reach != HostReach::kReady) return;
+  const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
+  if (there == nullptr || there->progress().phase() == v1::MIGRATION_PHASE_COMPLETED ||
+      !HasEnded(there->progress().phase())) {
+    return;
+  }
+  CancelAtSource(fmt::format("host {}: {}", destination_, there->progress().detail()));
+}
+
+// It is for the source to say whether that comes in time.
+void MigrationTask::CancelAtSource(const std::string& why) {
+  failure_ = why;
   const auto source = parts_.agents.Connection(source_);
   if (!source.ok()) return;
   const absl::Status cancelled =

@@ -77,6 +77,8 @@ class MigrationTask {
   void Judge(const absl::Status& watched);
   void HandleSilence(const absl::Status& cause);
   void CancelOrphan();
+  void EndWithDestination();
+  void CancelAtSource(const std::string& why);
   void HandleForgotten();
   void AskDestination();
   void HelpDestination();
@@ -101,7 +103,7 @@ class MigrationTask {
   std::optional<v1::AgentMigration> heard_;  // the last view of the source in the present watch
   std::optional<base::Duration> committed_since_;
   std::string start_error_;  // why it may not have been told to
-  std::string failure_;      // why we had the source cancel what it was never told to start
+  std::string failure_;      // why we had the source cancel it
 };
 
 }  // namespace sealift::controller

@@ -291,6 +291,16 @@ TEST_F(MigrationsTest, ADestinationThatDoesNotStartFailsTheMigration) {
   EXPECT_EQ(a_.Called("StartMigration"), 0);
 }
 
+TEST_F(MigrationsTest, ADestinationThatGivesUpEndsIt) {
+  const v1::Migration migration = Copying();
+  b_.SetPhase(v1::MIGRATION_PHASE_FAILED, "the mover process has ended");
+  const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_FAILED);
+  EXPECT_EQ(ended.progress().detail(), "host b: the mover process has ended");
+  EXPECT_GT(a_.Called("CancelMigration"), 0);
+  ExpectNothingLeft();
+  ExpectStayed();
+}
+
 TEST_F(MigrationsTest, AFailureAtTheSourceEndsItThere) {
   const v1::Migration migration = Copying();
   a_.SetPhase(v1::MIGRATION_PHASE_FAILED, "connection lost");
