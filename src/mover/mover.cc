@@ -29,10 +29,21 @@ using std::chrono::steady_clock;
 
 constexpr int kTickMs = 100;
 
-// Records are written whole; a small one, such as an acknowledgement, must not wait for more.
-void SendAtOnce(int connection) {
-  const int on = 1;
-  setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+// A peer that has answered nothing for this long is not there, with data under way or without.
+constexpr int kSilenceSeconds = 5;
+constexpr int kProbeAfterSeconds = 2;
+constexpr int kProbeEverySeconds = 1;
+
+void SetUpConnection(int connection) {
+  const auto set = [connection](int level, int option, int value) {
+    setsockopt(connection, level, option, &value, sizeof value);
+  };
+  // Records are written whole; a small one, such as an acknowledgement, must not wait for more.
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, kProbeAfterSeconds);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, kProbeEverySeconds);
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, kSilenceSeconds * 1000);
 }
 
 }  // namespace
@@ -275,7 +286,7 @@ void Mover::OnNetworkConnected() {
   base::UniqueFd connection(
       accept4(network_listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!connection.valid()) return;
-  SendAtOnce(connection.get());
+  SetUpConnection(connection.get());
   if (handshakes_.size() >= kMaxHandshakes) DropAnyHandshake();
   handshakes_.push_back(Handshake::Accept(std::move(connection)));
 }
@@ -292,7 +303,7 @@ void Mover::DropAnyHandshake() {
 absl::Status Mover::OnConnection(const Connection& message, base::UniqueFd connection) {
   if (!Awaited(message.stream, message.generation)) return absl::OkStatus();
   StreamState& stream = streams_[message.stream];
-  SendAtOnce(connection.get());
+  SetUpConnection(connection.get());
   const transport::HelloOpen open{start_->spec.id, message.stream, message.generation};
   SEALIFT_ASSIGN_OR_RETURN(
       auto hello,

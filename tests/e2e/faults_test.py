@@ -123,6 +123,19 @@ class FaultsTest(harness.TestCase):
         self.wait_for_phase(migration, "completed")
         self.assert_runs_only_on("b")
 
+    def test_a_network_that_is_silent_for_a_while_only_delays(self):
+        if not self.cluster.network.isolated:
+            self.skipTest("one network for all cannot be cut")
+        self.boot()
+        migration = self.start_slow_migration()
+        self.cluster.network.cut("b")
+        # Nobody tells the movers: they have to notice.
+        harness.wait_for(lambda: "connection lost" in self.cluster.agents["a"].output(), 15, "the loss to be noticed")
+        self.cluster.network.mend("b")
+        self.speed_up()
+        self.wait_for_phase(migration, "completed")
+        self.assert_runs_only_on("b")
+
     def test_the_controller_ends_cleanly_while_somebody_watches(self):
         follower = self.start("follower", self.cluster.command("events", "--follow"))
         follower.wait_for_output("host", 20)
