@@ -12,6 +12,7 @@ import harness  # noqa: E402  pylint: disable=wrong-import-position
 import cases  # noqa: E402
 import curves  # noqa: E402
 import page  # noqa: E402
+import profiler  # noqa: E402
 import results  # noqa: E402
 import transport  # noqa: E402
 from guests import knows_engines  # noqa: E402
@@ -39,6 +40,8 @@ def parse(argv):
     parser.add_argument("--curves", metavar="NAME", nargs="*", choices=curves.NAMES,
                         help="instead: over guest size, write rate, connections, migrations at once (together), speed "
                              f"of the link; all, or some of: {', '.join(curves.NAMES)}")
+    parser.add_argument("--profile", action="store_true",
+                        help="have perf look what the processor time is spent for, too")
     parser.add_argument("--transport", action="store_true",
                         help="instead: records, transport and page scans without a guest, beside iperf3")
     parser.add_argument("--page", metavar="FILE", nargs="+", type=pathlib.Path,
@@ -74,10 +77,17 @@ def compare(lab, arguments):
     chosen = possible(cases.chosen(arguments.case, arguments.channels, arguments.quick), lab.cluster)
     shapes = [cases.Shape(mib, dirty) for mib in arguments.guest_mib for dirty in arguments.dirty]
     suite = Suite(lab, chosen, shapes, undisturbed_seconds=1.0 if arguments.quick else 5.0)
+    profile = profiler.Profile(lab) if arguments.profile else None
     suite.run(arguments.rounds)
     entries = results.results(suite)
     print(results.table(entries) if entries else "nothing was measured")
-    return {"results": entries, "errors": suite.errors}
+    report = {"results": entries, "errors": suite.errors}
+    if profile:
+        profile.stop()
+        report["profile"] = profile.entries(suite)
+        print(results.text_table([["CPU-s/GB", "ch.", *profiler.COLUMNS]] + [
+            [entry["case"], str(entry["channels"]), *profiler.cells(entry)] for entry in report["profile"]]))
+    return report
 
 
 def measure(arguments):

@@ -28,6 +28,8 @@ class Sample:
     usual_gap_ms: float
     guest_work_lost: float
     iterations: float
+    begun_at: float  # time.time(), as is the next
+    running_at: float
     foreign_cores: float  # what ran on this machine beside the guests, just before: should be next to nothing
 
     @property
@@ -64,9 +66,10 @@ def measure(lab, guests, case, gb, undisturbed_seconds):
         raise RuntimeError(f"only {wire.bytes} bytes crossed the wire")
     switches = [beacon.judge(before, [each for each in during if each.time >= how.commanded_at], source, destination)
                 for before, during, how in zip(undisturbed, seen, moved)]
+    begun_at = min(how.commanded_at for how in moved)
     running_at = max(switch.running_at for switch in switches)
     return Sample(
-        seconds=running_at - min(how.commanded_at for how in moved),
+        begun_at=begun_at, running_at=running_at, seconds=running_at - begun_at,
         copy_seconds=running_at - wire.copying_since,
         gb=gb, wire_gb=wire.bytes / 1e9, cpu_seconds=cpu_seconds,
         downtime_ms=statistics.median(switch.downtime_ms for switch in switches),

@@ -8,6 +8,7 @@ import pathlib
 import re
 
 import model
+import profiler
 import results
 import svg
 from meter import NOISE_CORES
@@ -30,9 +31,10 @@ def update(files):
     reports = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     tables = {}
     for report in reports:
-        if "machine" in report and report["results"]:
+        if report.get("profile"):
+            tables["profile"] = _profile(report["profile"])
+        elif report["results"]:
             tables["machine"] = _machine(report["machine"], report["results"])
-        if report["results"]:
             tables |= _comparison(report["results"])
         if report.get("curves"):
             tables |= _curves(report["curves"])
@@ -114,6 +116,11 @@ def _curves(entries):
                 for case, points in series.items()]
         tables[f"curve-{name}"] = f"![{title}](performance/{name}.svg)\n\n{_markdown(heads, rows)}"
     return tables
+
+
+def _profile(entries):
+    heads = ["CPU-s/GB", "ch.", *profiler.COLUMNS]
+    return _markdown(heads, [[entry["case"], str(entry["channels"]), *profiler.cells(entry)] for entry in entries])
 
 
 def _parts(parts):
