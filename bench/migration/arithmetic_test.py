@@ -22,7 +22,7 @@ def beacons(host, start, count, first, loops_each=2):
 def sample(**values):
     usual = {"seconds": 2.0, "copy_seconds": 1.5, "gb": 1.0, "wire_gb": 1.1, "cpu_seconds": 3.0, "downtime_ms": 20.0,
              "downtime_reported_ms": 10.0, "longest_silence_ms": 22.0, "usual_gap_ms": 2.0, "guest_work_lost": 0.1,
-             "iterations": 3, "foreign_cores": 0.0}
+             "iterations": 3, "begun_at": 10.0, "running_at": 12.0, "foreign_cores": 0.0}
     return Sample(**{**usual, **values})
 
 

@@ -263,9 +263,11 @@ class SealiftGuest:
 
 
 def migrate_options(cluster, case):
-    """The options of `sealift vm migrate` for a case: one stream carries the device state, the others memory."""
+    """The options of `sealift vm migrate` for a case. One stream carries the device state, the others memory; only the
+    stream engine with one channel has no other."""
     engine = ["--engine", case.engine] if knows_engines(cluster) else []
-    return ["--streams", str(case.channels + 1), *engine]
+    alone = case.engine == "stream" and case.channels == 1
+    return ["--streams", str(1 if alone else case.channels + 1), *engine]
 
 
 def knows_engines(cluster):

@@ -22,9 +22,9 @@ absl::Status CheckOrder(const MigrationOrder& order, const std::string& meant_fo
     return absl::PermissionDeniedError(
         fmt::format("the migration spec names {}, this is {}", meant_for, self));
   }
-  if (order.spec.streams < 2 || order.spec.streams > kMaxStreams) {
+  if (order.spec.streams < 1 || order.spec.streams > kMaxStreams) {
     return absl::InvalidArgumentError(
-        fmt::format("a migration needs 2 to {} data streams", kMaxStreams));
+        fmt::format("a migration needs 1 to {} data streams", kMaxStreams));
   }
   return absl::OkStatus();
 }

@@ -80,10 +80,11 @@ void AddVmMigrateVerb(const Noun& vm, Action& chosen) {
   verb.Text("--to", kHostType, *arguments.request.mutable_to(), "Host to move it to",
             Need::kRequired);
   verb.Whole(
-      "--streams", "N", {2, 32},
+      "--streams", "N", {1, 32},
       [&to = arguments.request](std::uint64_t n) { to.set_streams(static_cast<std::uint32_t>(n)); },
-      "Connections that carry the data: one for the device state, the others for memory "
-      "(default: the controller chooses)");
+      "Connections that carry the data. With the direct engine one is for the device state, the "
+      "others for memory; with the stream engine one is QEMU's main channel, the others its "
+      "multifd channels (default: 3 and 1)");
   verb.Choice(
       "--engine", {"auto", "direct", "stream"}, arguments.engine,
       "How memory is copied: direct (shared memory, the fastest), stream (QEMU's own), or "

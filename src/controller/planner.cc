@@ -46,11 +46,9 @@ std::string AcceleratorOn(const MigrationQuestion& q, const HostFacts& host) {
 }
 
 absl::Status CheckStreams(const MigrationQuestion& q) {
-  if (q.streams == 0 || (q.streams >= kMinStreams && q.streams <= kMaxStreams)) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(fmt::format("{} data streams are out of range: give {} to {}",
-                                                q.streams, kMinStreams, kMaxStreams));
+  if (q.streams <= kMaxStreams) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("{} data streams are too many: give at most {}", q.streams, kMaxStreams));
 }
 
 absl::Status CheckHostsDiffer(const MigrationQuestion& q) {
@@ -187,6 +185,13 @@ EngineWish WishOf(const MigrationQuestion& q) {
   return {};
 }
 
+// As the next two: why what was asked for does not go with the direct engine.
+std::string StreamsAgainstDirect(const MigrationQuestion& q) {
+  if (q.streams == 0 || q.streams >= kMinDirectStreams) return "";
+  return fmt::format("it needs at least {} data streams, and --streams asks for {}",
+                     kMinDirectStreams, q.streams);
+}
+
 // Why the two hosts cannot use the direct engine; empty when they can.
 std::string HostsAgainstDirect(const MigrationQuestion& q) {
   for (const HostFacts* host : {&q.source, &q.destination}) {
@@ -227,7 +232,8 @@ absl::Status CheckHostsForEngine(const MigrationQuestion& q) {
 
 absl::Status ChooseEngine(const MigrationQuestion& q, MigrationPlan& plan) {
   const EngineWish wish = WishOf(q);
-  std::string why = HostsAgainstDirect(q);
+  std::string why = StreamsAgainstDirect(q);
+  if (why.empty()) why = HostsAgainstDirect(q);
   if (why.empty()) why = VmAgainstDirect(q);
   if (wish.engine == v1::ENGINE_DIRECT && !why.empty()) return RefuseDirect(q, wish, why);
   if (wish.engine == v1::ENGINE_STREAM) {

@@ -15,10 +15,10 @@
 
 namespace sealift::controller {
 
-// One stream of QEMU is the main channel, so that two is the least.
-inline constexpr std::uint32_t kMinStreams = 2;
-inline constexpr std::uint32_t kDefaultStreams = 2;
-// The direct engine: the main channel and two that carry pages.
+// QEMU's main channel, which carries all of the guest unless there are more (decision 0005).
+inline constexpr std::uint32_t kDefaultStreams = 1;
+// The direct engine: QEMU's channel, and at least one that carries pages.
+inline constexpr std::uint32_t kMinDirectStreams = 2;
 inline constexpr std::uint32_t kDefaultDirectStreams = 3;
 // Chosen by us: more connections than this do not move a guest faster.
 inline constexpr std::uint32_t kMaxStreams = 32;

@@ -101,6 +101,8 @@ TEST(PlannerTest, SaysWhyItDoesNotTakeTheDirectEngine) {
             "VM web1 has huge pages of 1GiB, which are written and sent as a whole");
   EXPECT_EQ(reason([](auto& q) { q.direct = false; }),
             "host a does not say what VM web1's memory is made of");
+  EXPECT_EQ(reason([](auto& q) { q.streams = kMinDirectStreams - 1; }),
+            "it needs at least 2 data streams, and --streams asks for 1");
   EXPECT_EQ(reason([](auto& q) { q.engine = v1::ENGINE_STREAM; }), "asked for");
   EXPECT_EQ(reason([](auto& q) { q.vm.engine = hypervisor::Engine::kStream; }),
             "wanted by the VM's definition");
@@ -170,12 +172,15 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Refusal{"TooManyStreams",
                 [](auto& q) { q.streams = kMaxStreams + 1; },
-                {"33", "2 to 32"},
+                {"33", "at most 32"},
                 absl::StatusCode::kInvalidArgument},
-        Refusal{"TooFewStreams",
-                [](auto& q) { q.streams = kMinStreams - 1; },
-                {"1 data", "2 to 32"},
-                absl::StatusCode::kInvalidArgument},
+        Refusal{"TooFewStreamsForTheDirectEngine",
+                [](auto& q) {
+                  q = DirectQuestion();
+                  q.engine = v1::ENGINE_DIRECT;
+                  q.streams = kMinDirectStreams - 1;
+                },
+                {"direct", "2 data streams", "--streams asks for 1", "--engine auto"}},
         Refusal{"SameHost", [](auto& q) { q.destination = q.source; }, {"web1", "host a", "--to"}},
         Refusal{"UnderWay",
                 [](auto& q) {

@@ -70,7 +70,7 @@ enum class MigrationState {
 // OutgoingProgress is one look at an outgoing migration (query-migrate).
 struct OutgoingProgress {
   MigrationState state = MigrationState::kNone;
-  std::string error;  // kFailed: what the hypervisor said
+  std::string error;  // kFailed: what the hypervisor said, if anything
   std::uint64_t ram_total_bytes = 0;
   std::uint64_t ram_transferred_bytes = 0;
   std::uint64_t ram_remaining_bytes = 0;
@@ -78,16 +78,9 @@ struct OutgoingProgress {
   std::uint64_t iterations = 0;  // dirty-sync-count
 };
 
-// More multifd channels can cost the VM: when a channel breaks between pre-switchover and
-// completed, a QEMU 7.2 source with two or more of them hangs for ever with its main lock held (its
-// migration thread waits in multifd_send_sync_main() for a sender that has already left), so that
-// the stopped guest can never be resumed. Seen in every second try with 2 channels, never with 0
-// or 1.
-inline constexpr unsigned kSafeMultifdChannels = 1;
-
 // MigrationParameters of one migration, the same on both sides.
 struct MigrationParameters {
-  unsigned multifd_channels = kSafeMultifdChannels;  // besides the main channel
+  unsigned multifd_channels = 0;  // besides the main channel; more can cost the VM: decision 0005
   std::chrono::milliseconds downtime_limit{300};
   bool ignore_shared = false;  // x-ignore-shared: guest RAM in memory files is moved by others
   bool auto_converge = false;  // QEMU slows down a guest that writes faster than it can be moved
