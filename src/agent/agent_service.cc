@@ -167,24 +167,26 @@ absl::StatusOr<base::Bytes> AgentService::Prepare(const v1::PrepareSourceRequest
   if (request.on_no_convergence() == v1::NO_CONVERGENCE_FAIL) {
     order.on_no_convergence = migration::NoConvergence::kFail;
   }
-  std::vector<base::HostPort> addresses;
-  for (const std::string& text : request.data_addresses()) {
-    SEALIFT_ASSIGN_OR_RETURN(base::HostPort address, base::ParseHostPort(text, 0));
-    addresses.push_back(std::move(address));
-  }
-  if (addresses.empty()) return absl::InvalidArgumentError("data_addresses: must not be empty");
-  return parts_.migrations.PrepareSource(order, std::move(addresses));
+  return parts_.migrations.PrepareSource(order);
 }
 
 grpc::Status AgentService::StartMigration(grpc::ServerContext* /*context*/,
                                           const v1::StartAgentMigrationRequest* request,
                                           v1::StartAgentMigrationResponse* /*response*/) {
-  const auto migration = FindMigration(request->id());
-  if (!migration.ok()) return ToGrpc(migration.status());
-  const base::ByteSpan sealed = base::AsBytes(request->sealed_key());
-  const absl::Status status = (*migration)->Start(base::Bytes(sealed.begin(), sealed.end()));
+  const absl::Status status = Start(*request);
   LogRefusal(request->id(), status);
   return ToGrpc(status);
+}
+
+absl::Status AgentService::Start(const v1::StartAgentMigrationRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto migration, FindMigration(request.id()));
+  std::vector<base::HostPort> addresses;
+  for (const std::string& text : request.data_addresses()) {
+    SEALIFT_ASSIGN_OR_RETURN(base::HostPort address, base::ParseHostPort(text, 0));
+    addresses.push_back(std::move(address));
+  }
+  const base::ByteSpan sealed = base::AsBytes(request.sealed_key());
+  return migration->Start(base::Bytes(sealed.begin(), sealed.end()), std::move(addresses));
 }
 
 grpc::Status AgentService::WatchMigration(grpc::ServerContext* context,

@@ -119,48 +119,55 @@ void LiveMigration::PostPhase(PhaseName phase, const std::string& detail) {
 
 // ---- Preparing and starting
 
-void LiveMigration::PrepareSource(const VmKeeper::Loan& loan, std::unique_ptr<MoverProcess> mover,
-                                  std::vector<base::HostPort> destinations) {
+absl::StatusOr<base::Bytes> LiveMigration::PrepareSource(const VmKeeper::Loan& loan,
+                                                         std::unique_ptr<MoverProcess> mover) {
   mover_ = std::move(mover);
   vm_ = loan.vm;
-  destinations_ = std::move(destinations);
-  aead_backend_ = mover_->aead_backend();
   record_.mover = mover_->id();
   record_.definition_yaml = hypervisor::FormatVmDefinition(loan.record.definition);
+  return WaitOffer();
 }
 
-absl::Status LiveMigration::PrepareDestination(const hypervisor::VmDefinition& definition,
-                                               std::unique_ptr<MoverProcess> mover,
-                                               base::UniqueFd network_listener) {
+absl::StatusOr<base::Bytes> LiveMigration::PrepareDestination(
+    const hypervisor::VmDefinition& definition, std::unique_ptr<MoverProcess> mover,
+    base::UniqueFd network_listener) {
   mover_ = std::move(mover);
   network_listener_ = std::move(network_listener);
-  aead_backend_ = mover_->aead_backend();
   record_.mover = mover_->id();
   record_.definition_yaml = hypervisor::FormatVmDefinition(definition);
   // Before the process: a restart must find what to end.
   absl::Status status = WriteStep(LedgerStep::kReceiving);
-  if (status.ok()) {
-    absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm =
-        parts_.hypervisor.Start(definition, StartMode::kIncoming);
-    status = vm.status();
-    if (vm.ok()) vm_ = *std::move(vm);
-  }
-  if (status.ok()) {
-    status = vm_->StartIncoming(parts_.hypervisor.MigrationSocketPath(definition, "in"),
-                                ParametersOf(spec_));
-  }
-  if (!status.ok()) Undo(base::MessageOf(status));
-  return status;
+  if (status.ok()) status = StartIncoming(definition);
+  absl::StatusOr<base::Bytes> public_key = status;
+  if (status.ok()) public_key = WaitOffer();
+  if (!public_key.ok()) Undo(base::MessageOf(public_key.status()));
+  return public_key;
 }
 
-absl::Status LiveMigration::Start(base::Bytes sealed_key) {
+absl::Status LiveMigration::StartIncoming(const hypervisor::VmDefinition& definition) {
+  SEALIFT_ASSIGN_OR_RETURN(vm_, parts_.hypervisor.Start(definition, StartMode::kIncoming));
+  return vm_->StartIncoming(parts_.hypervisor.MigrationSocketPath(definition, "in"),
+                            ParametersOf(spec_));
+}
+
+absl::StatusOr<base::Bytes> LiveMigration::WaitOffer() {
+  SEALIFT_ASSIGN_OR_RETURN(mover::Offer offer, mover_->WaitOffer());
+  aead_backend_ = std::move(offer.aead_backend);
+  return std::move(offer.public_key);
+}
+
+absl::Status LiveMigration::Start(base::Bytes sealed_key,
+                                  std::vector<base::HostPort> destinations) {
   const std::lock_guard lock(start_mutex_);
   if (started_ || Ended()) {
     return absl::FailedPreconditionError(
         fmt::format("migration {} was started or undone already", record_.id));
   }
   const bool source = record_.role == MigrationRole::kSource;
-  SEALIFT_RETURN_IF_ERROR(source ? StartSource(std::move(sealed_key))
+  if (source == destinations.empty()) {
+    return absl::InvalidArgumentError("data_addresses: needed at the source, and only there");
+  }
+  SEALIFT_RETURN_IF_ERROR(source ? StartSource(std::move(sealed_key), std::move(destinations))
                                  : StartDestination(std::move(sealed_key)));
   started_ = true;
   thread_ = std::thread([this, source] {
@@ -173,13 +180,14 @@ absl::Status LiveMigration::Start(base::Bytes sealed_key) {
   return absl::OkStatus();
 }
 
-absl::Status LiveMigration::StartSource(base::Bytes sealed_key) {
+absl::Status LiveMigration::StartSource(base::Bytes sealed_key,
+                                        std::vector<base::HostPort> destinations) {
   // QEMU's user connects; the folder around the socket is closed to all others.
   SEALIFT_ASSIGN_OR_RETURN(
       const base::UniqueFd listener,
       base::ListenUnix(parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out"), SOCK_STREAM,
                        0666));
-  return mover_->StartSource(spec_, std::move(sealed_key), listener, destinations_);
+  return mover_->StartSource(spec_, std::move(sealed_key), listener, std::move(destinations));
 }
 
 absl::Status LiveMigration::StartDestination(base::Bytes sealed_key) {

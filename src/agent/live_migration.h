@@ -50,15 +50,17 @@ class LiveMigration {
   LiveMigration& operator=(const LiveMigration&) = delete;
   ~LiveMigration();
 
-  // PrepareSource takes the loan and a mover.
-  void PrepareSource(const VmKeeper::Loan& loan, std::unique_ptr<MoverProcess> mover,
-                     std::vector<base::HostPort> destinations);
+  // PrepareSource takes the loan and a mover. As the next, it returns the mover's public key.
+  [[nodiscard]] absl::StatusOr<base::Bytes> PrepareSource(const VmKeeper::Loan& loan,
+                                                          std::unique_ptr<MoverProcess> mover);
   // PrepareDestination writes the record, then starts the process that waits for the guest.
-  [[nodiscard]] absl::Status PrepareDestination(const hypervisor::VmDefinition& definition,
-                                                std::unique_ptr<MoverProcess> mover,
-                                                base::UniqueFd network_listener);
-  // Start hands the sealed key to the mover and lets the state machine go. Once.
-  [[nodiscard]] absl::Status Start(base::Bytes sealed_key);
+  [[nodiscard]] absl::StatusOr<base::Bytes> PrepareDestination(
+      const hypervisor::VmDefinition& definition, std::unique_ptr<MoverProcess> mover,
+      base::UniqueFd network_listener);
+  // Start hands the sealed key to the mover and lets the state machine go. Once. A source is given
+  // the addresses where the destination listens, a destination none.
+  [[nodiscard]] absl::Status Start(base::Bytes sealed_key,
+                                   std::vector<base::HostPort> destinations);
   // Cancel undoes what is only prepared, else asks the state machine. It does not wait for it.
   [[nodiscard]] absl::Status Cancel();
   // UndoIfStale undoes a migration that nobody has started for `limit`.
@@ -78,7 +80,10 @@ class LiveMigration {
  private:
   class LedgerFile;
 
-  [[nodiscard]] absl::Status StartSource(base::Bytes sealed_key);
+  [[nodiscard]] absl::StatusOr<base::Bytes> WaitOffer();
+  [[nodiscard]] absl::Status StartIncoming(const hypervisor::VmDefinition& definition);
+  [[nodiscard]] absl::Status StartSource(base::Bytes sealed_key,
+                                         std::vector<base::HostPort> destinations);
   [[nodiscard]] absl::Status StartDestination(base::Bytes sealed_key);
   void Undo(const std::string& why);
   void RunSource(migration::SourcePhase phase);
@@ -108,8 +113,7 @@ class LiveMigration {
   // Of the caller until Start, of the thread afterwards.
   std::unique_ptr<MoverProcess> mover_;
   std::shared_ptr<hypervisor::Vm> vm_;
-  base::UniqueFd network_listener_;           // destination
-  std::vector<base::HostPort> destinations_;  // source
+  base::UniqueFd network_listener_;  // destination
 
   std::thread thread_;  // guarded by start_mutex_
 };

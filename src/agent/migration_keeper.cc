@@ -134,36 +134,33 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
   MoverOptions options = settings_.mover;
   options.huge_pages = definition.huge_pages != hypervisor::HugePages::kOff;
   SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(options));
-  DestinationOffer offer{mover->public_key(), {{address, listener.second}}};
   const MigrationPtr migration = Make(order, MigrationRole::kDestination);
-  SEALIFT_RETURN_IF_ERROR(
+  SEALIFT_ASSIGN_OR_RETURN(
+      base::Bytes public_key,
       migration->PrepareDestination(definition, std::move(mover), std::move(listener.first)));
   SEALIFT_RETURN_IF_ERROR(Add(migration));
-  return offer;
+  return DestinationOffer{std::move(public_key), {{address, listener.second}}};
 }
 
-absl::StatusOr<base::Bytes> MigrationKeeper::PrepareSource(const MigrationOrder& order,
-                                                           std::vector<base::HostPort> addresses) {
+absl::StatusOr<base::Bytes> MigrationKeeper::PrepareSource(const MigrationOrder& order) {
   SEALIFT_RETURN_IF_ERROR(CheckOrder(order, order.spec.source, settings_.self));
   const Claim claim(*this, base::ToHex(order.spec.id));
   SEALIFT_RETURN_IF_ERROR(claim.status());
   const MigrationPtr migration = Make(order, MigrationRole::kSource);
   SEALIFT_ASSIGN_OR_RETURN(const VmKeeper::Loan loan,
                            parts_.vms.Lend(order.spec.vm, migration->id()));
-  absl::StatusOr<base::Bytes> public_key =
-      PrepareLoan(order, loan, migration, std::move(addresses));
+  absl::StatusOr<base::Bytes> public_key = PrepareLoan(order, loan, migration);
   if (!public_key.ok()) parts_.vms.Return(order.spec.vm);
   return public_key;
 }
 
 absl::StatusOr<base::Bytes> MigrationKeeper::PrepareLoan(const MigrationOrder& order,
                                                          const VmKeeper::Loan& loan,
-                                                         const MigrationPtr& migration,
-                                                         std::vector<base::HostPort> addresses) {
+                                                         const MigrationPtr& migration) {
   SEALIFT_RETURN_IF_ERROR(CheckLoan(order, loan));
   SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
-  base::Bytes public_key = mover->public_key();
-  migration->PrepareSource(loan, std::move(mover), std::move(addresses));
+  SEALIFT_ASSIGN_OR_RETURN(base::Bytes public_key,
+                           migration->PrepareSource(loan, std::move(mover)));
   SEALIFT_RETURN_IF_ERROR(Add(migration));
   return public_key;
 }

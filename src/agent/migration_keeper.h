@@ -60,8 +60,7 @@ class MigrationKeeper {
       const MigrationOrder& order, const hypervisor::VmDefinition& definition,
       const std::string& listen_address);
   // Returns the mover's public key.
-  [[nodiscard]] absl::StatusOr<base::Bytes> PrepareSource(const MigrationOrder& order,
-                                                          std::vector<base::HostPort> addresses);
+  [[nodiscard]] absl::StatusOr<base::Bytes> PrepareSource(const MigrationOrder& order);
 
   [[nodiscard]] absl::StatusOr<std::shared_ptr<LiveMigration>> Find(const std::string& id) const;
   [[nodiscard]] std::vector<MigrationView> List() const;
@@ -83,8 +82,7 @@ class MigrationKeeper {
   // The part of PrepareSource that has the VM; on an error the caller gives it back.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareLoan(const MigrationOrder& order,
                                                         const VmKeeper::Loan& loan,
-                                                        const MigrationPtr& migration,
-                                                        std::vector<base::HostPort> addresses);
+                                                        const MigrationPtr& migration);
   [[nodiscard]] absl::Status CheckLoan(const MigrationOrder& order,
                                        const VmKeeper::Loan& loan) const;
   void UndoStale();

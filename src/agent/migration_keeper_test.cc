@@ -50,7 +50,7 @@ class OrderTest : public AgentFixture {
   }
 
   absl::Status Leave(const MigrationOrder& order) {
-    return keeper_.PrepareSource(order, {{"127.0.0.1", 1}}).status();
+    return keeper_.PrepareSource(order).status();
   }
   absl::Status Come(const MigrationOrder& order) {
     return keeper_.PrepareDestination(order, Record(order.spec.vm).definition, "127.0.0.1")

@@ -78,18 +78,6 @@ absl::Status WaitReadable(int fd, base::Duration timeout) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<mover::Offer> ReceiveOffer(int control) {
-  SEALIFT_RETURN_IF_ERROR(WaitReadable(control, kOfferLimit));
-  SEALIFT_ASSIGN_OR_RETURN(const base::Message message, base::ReceiveMessage(control));
-  SEALIFT_ASSIGN_OR_RETURN(const mover::ControlMessage decoded,
-                           mover::DecodeControl(message.bytes));
-  if (const auto* offer = std::get_if<mover::Offer>(&decoded)) return *offer;
-  if (const auto* failed = std::get_if<mover::Failed>(&decoded)) {
-    return absl::UnavailableError(failed->reason);
-  }
-  return absl::InternalError("it did not offer a key");
-}
-
 // While it has one thread: the others inherit this.
 absl::Status Schedule(const base::Process& process, const Scheduling& scheduling) {
   const auto pid = process.id().pid;
@@ -104,12 +92,6 @@ absl::Status Schedule(const base::Process& process, const Scheduling& scheduling
     return base::ErrnoStatus("give a mover the processors of mover_cpus in agent.yaml", errno);
   }
   return absl::OkStatus();
-}
-
-absl::StatusOr<mover::Offer> SetUp(const base::Process& process, const Scheduling& scheduling,
-                                   int control) {
-  SEALIFT_RETURN_IF_ERROR(Schedule(process, scheduling));
-  return ReceiveOffer(control);
 }
 
 }  // namespace
@@ -128,20 +110,25 @@ absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOpt
       base::Process process,
       base::Process::Spawn(request, [](const auto& /*id*/) { return absl::OkStatus(); }));
   control.theirs.reset();
-  absl::StatusOr<mover::Offer> offer = SetUp(process, options.scheduling, control.ours.get());
-  if (!offer.ok()) {
-    static_cast<void>(process.Send(SIGKILL));
-    static_cast<void>(process.WaitGone(kEndLimit));
-    process.Reap();
-    return base::Annotate(offer.status(), fmt::format("start {}", options.binary));
-  }
-  return std::unique_ptr<MoverProcess>(
-      new MoverProcess(std::move(process), std::move(control.ours), *std::move(offer)));
+  const absl::Status scheduled = Schedule(process, options.scheduling);
+  std::unique_ptr<MoverProcess> mover(
+      new MoverProcess(std::move(process), std::move(control.ours), options.binary));
+  SEALIFT_RETURN_IF_ERROR(scheduled);
+  return mover;
 }
 
-MoverProcess::MoverProcess(base::Process process, base::UniqueFd control, mover::Offer offer)
-    : process_(std::move(process)), control_(std::move(control)), offer_(std::move(offer)) {
+MoverProcess::MoverProcess(base::Process process, base::UniqueFd control, std::string binary)
+    : process_(std::move(process)), control_(std::move(control)), binary_(std::move(binary)) {
   reader_ = std::thread([this] { Read(); });
+}
+
+absl::StatusOr<mover::Offer> MoverProcess::WaitOffer() {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, kOfferLimit, [this] { return offer_ || !health_.ok(); });
+  if (offer_) return *offer_;
+  const absl::Status why =
+      health_.ok() ? absl::DeadlineExceededError("it did not offer a key in time") : health_;
+  return base::Annotate(why, fmt::format("start {}", binary_));
 }
 
 MoverProcess::~MoverProcess() {
@@ -221,6 +208,9 @@ absl::Status MoverProcess::Handle(const mover::ControlMessage& message) {
     changed_.notify_all();
   } else if (std::holds_alternative<mover::Established>(message)) {
     established_ = true;
+    changed_.notify_all();
+  } else if (const auto* offer = std::get_if<mover::Offer>(&message)) {
+    offer_ = *offer;
     changed_.notify_all();
   } else {
     return absl::UnavailableError("the mover sent a message that has no place here");

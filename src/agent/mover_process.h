@@ -36,7 +36,7 @@ struct MoverOptions {
 // nothing it says can hurt more than its own migration.
 class MoverProcess final : public migration::MoverLink {
  public:
-  // Spawn returns once the mover has offered its public key.
+  // Spawn does not wait for the new process: that is for WaitOffer.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<MoverProcess>> Spawn(
       const MoverOptions& options);
   MoverProcess(const MoverProcess&) = delete;
@@ -44,9 +44,10 @@ class MoverProcess final : public migration::MoverLink {
   // Gives the mover a moment to end by itself, then kills it.
   ~MoverProcess() override;
 
-  [[nodiscard]] const base::Bytes& public_key() const { return offer_.public_key; }
-  [[nodiscard]] const std::string& aead_backend() const { return offer_.aead_backend; }
   [[nodiscard]] const base::ProcessId& id() const { return process_.id(); }
+  // WaitOffer waits until the mover has tested itself and offers its public key. Once, before it is
+  // started.
+  [[nodiscard]] absl::StatusOr<mover::Offer> WaitOffer();
 
   // StartSource: QEMU connects to `channel_listener`, the mover's connections go to `destination`.
   [[nodiscard]] absl::Status StartSource(const keys::MigrationSpec& spec, base::Bytes sealed_key,
@@ -76,7 +77,7 @@ class MoverProcess final : public migration::MoverLink {
   void Kill() override;
 
  private:
-  MoverProcess(base::Process process, base::UniqueFd control, mover::Offer offer);
+  MoverProcess(base::Process process, base::UniqueFd control, std::string binary);
   [[nodiscard]] absl::Status Start(mover::Start start, std::vector<int> fds);
   void Read();
   // An error ends the mover.
@@ -86,7 +87,7 @@ class MoverProcess final : public migration::MoverLink {
 
   const base::Process process_;
   const base::UniqueFd control_;
-  const mover::Offer offer_;
+  const std::string binary_;
   base::UniqueFd
       peer_;  // our end of the control stream; set by Start, before the threads that use it
 
@@ -94,6 +95,7 @@ class MoverProcess final : public migration::MoverLink {
   std::condition_variable changed_;
   // Guarded by mutex_:
   std::vector<base::HostPort> destination_;
+  std::optional<mover::Offer> offer_;
   bool established_ = false;
   mover::Counters counters_;
   migration::CopyProgress copy_;

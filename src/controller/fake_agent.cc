@@ -279,7 +279,6 @@ grpc::Status FakeAgent::PrepareSource(grpc::ServerContext*, const v1::PrepareSou
                                       v1::PrepareSourceResponse* response) {
   const std::lock_guard lock(mutex_);
   if (const grpc::Status failure = Enter("PrepareSource"); !failure.ok()) return failure;
-  SEALIFT_CHECK(request->data_addresses_size() == 1);
   prepare_source_ = *request;
   epoch_ = request->epoch();
   return Prepare(request->spec(), v1::AGENT_MIGRATION_ROLE_SOURCE,
@@ -293,6 +292,8 @@ grpc::Status FakeAgent::StartMigration(grpc::ServerContext*,
   if (const grpc::Status failure = Enter("StartMigration"); !failure.ok()) return failure;
   v1::AgentMigration* migration = Find(request->id());
   if (migration == nullptr) return Unknown("this migration");
+  SEALIFT_CHECK(request->data_addresses_size() ==
+                (migration->role() == v1::AGENT_MIGRATION_ROLE_SOURCE ? 1 : 0));
   sealed_key_ = request->sealed_key();
   migration->mutable_progress()->set_phase(v1::MIGRATION_PHASE_COPYING);
   ++version_;

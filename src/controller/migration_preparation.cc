@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <future>
 
 #include "base/bytes.h"
 #include "base/socket.h"
@@ -33,17 +34,19 @@ absl::StatusOr<keys::Engine> StoredEngine(const store::MigrationRow& migration) 
   }
 }
 
-absl::StatusOr<SealedKeys> SealFreshKey(keys::RandomSource& random, const keys::MigrationSpec& spec,
-                                        const std::string& source_key,
-                                        const std::string& destination_key) {
+// Sets the two keys of `start`.
+absl::Status SealFreshKey(keys::RandomSource& random, const keys::MigrationSpec& spec,
+                          const std::string& source_key, const std::string& destination_key,
+                          MigrationStart& start) {
   SEALIFT_ASSIGN_OR_RETURN(const keys::MigrationKey key, keys::MigrationKey::Generate(random));
   const keys::SpecHash info = keys::HashSpec(spec);
   SEALIFT_ASSIGN_OR_RETURN(const base::Bytes for_source,
                            keys::HpkeSeal(base::AsBytes(source_key), info, key.bytes));
   SEALIFT_ASSIGN_OR_RETURN(const base::Bytes for_destination,
                            keys::HpkeSeal(base::AsBytes(destination_key), info, key.bytes));
-  return SealedKeys{std::string(base::AsText(for_source)),
-                    std::string(base::AsText(for_destination))};
+  start.key_for_source = base::AsText(for_source);
+  start.key_for_destination = base::AsText(for_destination);
+  return absl::OkStatus();
 }
 
 v1::PrepareDestinationRequest DestinationRequest(const v1::MigrationSpec& spec,
@@ -59,11 +62,9 @@ v1::PrepareDestinationRequest DestinationRequest(const v1::MigrationSpec& spec,
 }
 
 v1::PrepareSourceRequest SourceRequest(const v1::MigrationSpec& spec, const store::VmRow& vm,
-                                       const v1::PrepareDestinationResponse& destination,
                                        v1::NoConvergence on_no_convergence) {
   v1::PrepareSourceRequest request;
   *request.mutable_spec() = spec;
-  *request.mutable_data_addresses() = destination.data_addresses();
   request.set_epoch(vm.epoch);
   request.set_on_no_convergence(on_no_convergence);
   return request;
@@ -92,12 +93,12 @@ absl::StatusOr<keys::MigrationSpec> SpecOf(const store::MigrationRow& migration,
   return spec;
 }
 
-absl::StatusOr<SealedKeys> PrepareMigration(AgentDirectory& agents, keys::RandomSource& random,
-                                            const store::MigrationRow& migration,
-                                            const store::VmRow& vm,
-                                            v1::NoConvergence on_no_convergence,
-                                            const std::string& destination_address,
-                                            const std::string& trust_domain) {
+absl::StatusOr<MigrationStart> PrepareMigration(AgentDirectory& agents, keys::RandomSource& random,
+                                                const store::MigrationRow& migration,
+                                                const store::VmRow& vm,
+                                                v1::NoConvergence on_no_convergence,
+                                                const std::string& destination_address,
+                                                const std::string& trust_domain) {
   SEALIFT_ASSIGN_OR_RETURN(const keys::MigrationSpec spec, SpecOf(migration, trust_domain));
   SEALIFT_RETURN_IF_ERROR(keys::ValidateSpec(spec));
   SEALIFT_ASSIGN_OR_RETURN(const policy::EncryptionMode mode, StoredMode(migration.mode));
@@ -107,16 +108,22 @@ absl::StatusOr<SealedKeys> PrepareMigration(AgentDirectory& agents, keys::Random
   SEALIFT_ASSIGN_OR_RETURN(const auto source, agents.Connection(migration.source));
 
   const v1::MigrationSpec told = ToProto(spec, mode);
-  SEALIFT_ASSIGN_OR_RETURN(
-      const v1::PrepareDestinationResponse at_destination,
-      destination->Call(&AgentConnection::Stub::PrepareDestination,
-                        DestinationRequest(told, vm, address.host), kPrepareDeadline));
-  SEALIFT_ASSIGN_OR_RETURN(
-      const v1::PrepareSourceResponse at_source,
-      source->Call(&AgentConnection::Stub::PrepareSource,
-                   SourceRequest(told, vm, at_destination, on_no_convergence), kPrepareDeadline));
-  return SealFreshKey(random, spec, at_source.mover_public_key(),
-                      at_destination.mover_public_key());
+  auto preparing_destination = std::async(std::launch::async, [&] {
+    return destination->Call(&AgentConnection::Stub::PrepareDestination,
+                             DestinationRequest(told, vm, address.host), kPrepareDeadline);
+  });
+  const auto at_source = source->Call(&AgentConnection::Stub::PrepareSource,
+                                      SourceRequest(told, vm, on_no_convergence), kPrepareDeadline);
+  const auto at_destination = preparing_destination.get();
+  SEALIFT_RETURN_IF_ERROR(at_destination.status());
+  SEALIFT_RETURN_IF_ERROR(at_source.status());
+
+  MigrationStart start;
+  start.data_addresses.assign(at_destination->data_addresses().begin(),
+                              at_destination->data_addresses().end());
+  SEALIFT_RETURN_IF_ERROR(SealFreshKey(random, spec, at_source->mover_public_key(),
+                                       at_destination->mover_public_key(), start));
+  return start;
 }
 
 }  // namespace sealift::controller

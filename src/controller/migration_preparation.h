@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -13,20 +14,21 @@
 
 namespace sealift::controller {
 
-// SealedKeys is the key of one migration as only the two movers can read it.
-struct SealedKeys {
-  std::string for_source;
-  std::string for_destination;
+// What the two hosts are started with. The key can be read by their movers only.
+struct MigrationStart {
+  std::string key_for_source;
+  std::string key_for_destination;
+  std::vector<std::string> data_addresses;  // host:port, where the destination listens
 };
 
 // SpecOf is the spec of a recorded migration. INTERNAL when its row is damaged.
 [[nodiscard]] absl::StatusOr<keys::MigrationSpec> SpecOf(const store::MigrationRow& migration,
                                                          const std::string& trust_domain);
 
-// PrepareMigration makes the destination ready, then the source, then draws a key and seals it to
-// both movers; the key itself is wiped on return. On an error each agent may or may not have
-// prepared: cancel at both.
-[[nodiscard]] absl::StatusOr<SealedKeys> PrepareMigration(
+// PrepareMigration makes both hosts ready, at the same time, then draws a key and seals it to both
+// movers; the key itself is wiped on return. On an error each agent may or may not have prepared,
+// but is doing nothing any more: cancel at both.
+[[nodiscard]] absl::StatusOr<MigrationStart> PrepareMigration(
     AgentDirectory& agents, keys::RandomSource& random, const store::MigrationRow& migration,
     const store::VmRow& vm, v1::NoConvergence on_no_convergence,
     const std::string& destination_address, const std::string& trust_domain);

@@ -115,21 +115,23 @@ void MigrationTask::Resume(const std::stop_token& stop) {
 absl::Status MigrationTask::Start() {
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow destination, parts_.store.GetHost(destination_));
   SEALIFT_ASSIGN_OR_RETURN(
-      const SealedKeys keys,
+      const MigrationStart start,
       PrepareMigration(parts_.agents, parts_.random, record_.View().row, vm_, on_no_convergence_,
                        destination.address, parts_.trust_domain));
   SEALIFT_RETURN_IF_ERROR(record_.Delegate());
-  SEALIFT_RETURN_IF_ERROR(TellStart(destination_, keys.for_destination));
-  SEALIFT_RETURN_IF_ERROR(TellStart(source_, keys.for_source));
+  SEALIFT_RETURN_IF_ERROR(TellStart(destination_, start.key_for_destination, {}));
+  SEALIFT_RETURN_IF_ERROR(TellStart(source_, start.key_for_source, start.data_addresses));
   started_ = Started::kYes;
   return absl::OkStatus();
 }
 
-absl::Status MigrationTask::TellStart(const std::string& host, const std::string& sealed_key) {
+absl::Status MigrationTask::TellStart(const std::string& host, const std::string& sealed_key,
+                                      const std::vector<std::string>& data_addresses) {
   SEALIFT_ASSIGN_OR_RETURN(const auto agent, parts_.agents.Connection(host));
   v1::StartAgentMigrationRequest request;
   request.set_id(wire_id_);
   request.set_sealed_key(sealed_key);
+  request.mutable_data_addresses()->Add(data_addresses.begin(), data_addresses.end());
   return agent->Call(&AgentConnection::Stub::StartMigration, request).status();
 }
 

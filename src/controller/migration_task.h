@@ -71,7 +71,8 @@ class MigrationTask {
   enum class Started { kUnknown, kYes };
 
   [[nodiscard]] absl::Status Start();
-  [[nodiscard]] absl::Status TellStart(const std::string& host, const std::string& sealed_key);
+  [[nodiscard]] absl::Status TellStart(const std::string& host, const std::string& sealed_key,
+                                       const std::vector<std::string>& data_addresses);
   void Follow(const std::stop_token& stop);
   [[nodiscard]] absl::Status WatchSource();
   void Judge(const absl::Status& watched);

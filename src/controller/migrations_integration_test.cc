@@ -282,6 +282,24 @@ TEST_F(MigrationsTest, AFailedPreparationLeavesNothingBehind) {
   EXPECT_EQ(a_.Called("StartMigration"), 0);
 }
 
+TEST_F(MigrationsTest, BothHostsPrepareAtTheSameTime) {
+  b_.Hold();
+  const v1::Migration migration = Started();
+  ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
+  EXPECT_TRUE(a_.WaitFor("PrepareSource"));
+  b_.Release();
+  Await(migration, v1::MIGRATION_PHASE_COPYING);
+}
+
+TEST_F(MigrationsTest, ADestinationThatCannotPrepareFailsTheMigration) {
+  b_.Fail("PrepareDestination", {grpc::StatusCode::INTERNAL, "no QEMU"});
+  const v1::Migration ended = Await(Started(), v1::MIGRATION_PHASE_FAILED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("no QEMU"));
+  ExpectNothingLeft();
+  ExpectStayed();
+  EXPECT_GT(a_.Called("CancelMigration"), 0);
+}
+
 TEST_F(MigrationsTest, ADestinationThatDoesNotStartFailsTheMigration) {
   b_.Fail("StartMigration", {grpc::StatusCode::PERMISSION_DENIED, "the key does not open"});
   const v1::Migration ended = Await(Started(), v1::MIGRATION_PHASE_FAILED);
