@@ -135,19 +135,19 @@ absl::StatusOr<base::Bytes> LiveMigration::PrepareDestination(
   network_listener_ = std::move(network_listener);
   record_.mover = mover_->id();
   record_.definition_yaml = hypervisor::FormatVmDefinition(definition);
-  // Before the process: a restart must find what to end.
-  absl::Status status = WriteStep(LedgerStep::kReceiving);
-  if (status.ok()) status = StartIncoming(definition);
-  absl::StatusOr<base::Bytes> public_key = status;
-  if (status.ok()) public_key = WaitOffer();
+  absl::StatusOr<base::Bytes> public_key = StartIncoming(definition);
   if (!public_key.ok()) Undo(base::MessageOf(public_key.status()));
   return public_key;
 }
 
-absl::Status LiveMigration::StartIncoming(const hypervisor::VmDefinition& definition) {
+absl::StatusOr<base::Bytes> LiveMigration::StartIncoming(
+    const hypervisor::VmDefinition& definition) {
+  // Before the process: a restart must find what to end.
+  SEALIFT_RETURN_IF_ERROR(WriteStep(LedgerStep::kReceiving));
   SEALIFT_ASSIGN_OR_RETURN(vm_, parts_.hypervisor.Start(definition, StartMode::kIncoming));
-  return vm_->StartIncoming(parts_.hypervisor.MigrationSocketPath(definition, "in"),
-                            ParametersOf(spec_));
+  SEALIFT_RETURN_IF_ERROR(vm_->StartIncoming(
+      parts_.hypervisor.MigrationSocketPath(definition, "in"), ParametersOf(spec_)));
+  return WaitOffer();
 }
 
 absl::StatusOr<base::Bytes> LiveMigration::WaitOffer() {

@@ -81,7 +81,9 @@ class LiveMigration {
   class LedgerFile;
 
   [[nodiscard]] absl::StatusOr<base::Bytes> WaitOffer();
-  [[nodiscard]] absl::Status StartIncoming(const hypervisor::VmDefinition& definition);
+  // The part of PrepareDestination that Undo undoes.
+  [[nodiscard]] absl::StatusOr<base::Bytes> StartIncoming(
+      const hypervisor::VmDefinition& definition);
   [[nodiscard]] absl::Status StartSource(base::Bytes sealed_key,
                                          std::vector<base::HostPort> destinations);
   [[nodiscard]] absl::Status StartDestination(base::Bytes sealed_key);
