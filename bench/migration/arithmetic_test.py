@@ -6,7 +6,8 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tests" / "e2e"))
-import cases  # noqa: E402  pylint: disable=wrong-import-position
+import cancel  # noqa: E402  pylint: disable=wrong-import-position
+import cases  # noqa: E402
 import model  # noqa: E402
 import results  # noqa: E402
 import svg  # noqa: E402
@@ -45,6 +46,20 @@ class SwitchOver(unittest.TestCase):
     def test_a_guest_that_never_arrived_is_an_error(self):
         with self.assertRaisesRegex(RuntimeError, "0 from b"):
             judge(self.UNDISTURBED, beacons("a", 100.0, 100, 1000), "a", "b")
+
+
+class Cancellation(unittest.TestCase):
+    UNDISTURBED = beacons("a", 90.0, 500, 1)
+
+    def test_the_guest_is_back_with_the_first_window_at_full_speed(self):
+        slow = beacons("a", 100.0, 100, 1000, loops_each=1)  # until 100.2
+        fast = [Beacon(100.2 + 0.002 * i, "a", 1100 + i, slow[-1].loops + 2 * i) for i in range(500)]
+        self.assertAlmostEqual(cancel.back_at_full_speed(self.UNDISTURBED, slow + fast, 100.05), 0.15, delta=0.01)
+
+    def test_a_guest_that_stays_slow_is_an_error(self):
+        slow = beacons("a", 100.0, 500, 1000, loops_each=1)
+        with self.assertRaisesRegex(RuntimeError, "not back at full speed"):
+            cancel.back_at_full_speed(self.UNDISTURBED, slow, 100.0)
 
 
 class Figures(unittest.TestCase):

@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tests" / "e2e"))
 import harness  # noqa: E402  pylint: disable=wrong-import-position
+import cancel  # noqa: E402
 import cases  # noqa: E402
 import curves  # noqa: E402
 import page  # noqa: E402
@@ -42,6 +43,8 @@ def parse(argv):
                              f"of the link; all, or some of: {', '.join(curves.NAMES)}")
     parser.add_argument("--profile", action="store_true",
                         help="have perf look what the processor time is spent for, too")
+    parser.add_argument("--cancel", action="store_true",
+                        help="instead: how soon a guest is back at full speed after a cancellation")
     parser.add_argument("--transport", action="store_true",
                         help="instead: records, transport and page scans without a guest, beside iperf3")
     parser.add_argument("--page", metavar="FILE", nargs="+", type=pathlib.Path,
@@ -95,11 +98,17 @@ def measure(arguments):
         stage = harness.Stage()
         try:
             lab = Lab(stage)
-            report = (compare if arguments.curves is None else curves.draw)(lab, arguments)
+            report = _measurement(arguments)(lab, arguments)
             report["machine"] = results.machine(lab.cluster, shmem)
             return report
         finally:
             stage.close()
+
+
+def _measurement(arguments):
+    if arguments.cancel:
+        return cancel.measure
+    return compare if arguments.curves is None else curves.draw
 
 
 def run(arguments):

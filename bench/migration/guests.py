@@ -192,10 +192,10 @@ class SealiftGuest:
     """A guest of the real installation, moved with the real command."""
 
     def __init__(self, lab, shape, number=0):
+        self.name = f"bench{number}"
         self._lab = lab
         self._cluster = lab.cluster
         self._shape = shape
-        self._name = f"bench{number}"
         self._booted = False
         self.host = "a"
         self.beacons, self._beacon_options = lab.listen(number)
@@ -203,12 +203,12 @@ class SealiftGuest:
     @property
     def pid(self):
         # Named by its console's log: for a moment the QEMU of the other host may still be there.
-        pid, = processes("qemu-system-x86_64", self._cluster.dir / self.host / "run/vms" / self._name)
+        pid, = processes("qemu-system-x86_64", self._cluster.dir / self.host / "run/vms" / self.name)
         return pid
 
     def boot(self):
         self._booted = True
-        self._cluster.create_vm(self._name, self.host, append=f"{_guest_options(self._shape)} {self._beacon_options}",
+        self._cluster.create_vm(self.name, self.host, append=f"{_guest_options(self._shape)} {self._beacon_options}",
                                 memory=f"{self._shape.memory_mib}MiB", nics=[{"bridge": "br0"}])
         self._with_console(lambda console: console.wait_line("READY", _BOOT_SECONDS))
 
@@ -219,15 +219,15 @@ class SealiftGuest:
         self.beacons.close()
         if self._booted:
             for migration in self._cluster.json("migration", "list"):
-                if migration["vm"] == self._name and "ended" not in migration:
+                if migration["vm"] == self.name and "ended" not in migration:
                     self._try("migration", "cancel", migration["id"])
-            harness.wait_for(self._deleted, 60, f"VM {self._name} to be deleted")
+            harness.wait_for(self._deleted, 60, f"VM {self.name} to be deleted")
 
     @contextlib.contextmanager
     def prepared(self, case):
-        self._cluster.sealift("vm", "set", self._name, "--encryption", case.encryption)
+        self._cluster.sealift("vm", "set", self.name, "--encryption", case.encryption)
         target = self._lab.other(self.host)
-        argv = self._cluster.command("vm", "migrate", self._name, "--to", target, "-o", "json",
+        argv = self._cluster.command("vm", "migrate", self.name, "--to", target, "-o", "json",
                                      *migrate_options(self._cluster, case))
         yield functools.partial(self._move, case, argv, target)
 
@@ -248,14 +248,14 @@ class SealiftGuest:
         return Moved(commanded_at, progress["downtime_ms"], progress["iterations"])
 
     def _deleted(self):
-        self._try("vm", "stop", self._name, "--force")  # fails where it does not run any more
-        return self._try("vm", "delete", "-y", self._name)
+        self._try("vm", "stop", self.name, "--force")  # fails where it does not run any more
+        return self._try("vm", "delete", "-y", self.name)
 
     def _try(self, *argv):
         return subprocess.run(self._cluster.command(*argv), capture_output=True, check=False).returncode == 0
 
     def _with_console(self, use):
-        console = self._cluster.console(self._name)
+        console = self._cluster.console(self.name)
         try:
             use(console)
         finally:

@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 
+import cancel
 import model
 import profiler
 import results
@@ -38,6 +39,8 @@ def update(files):
             tables |= _comparison(report["results"])
         if report.get("curves"):
             tables |= _curves(report["curves"])
+        if report.get("cancel"):
+            tables["cancel"] = _markdown(cancel.HEADS, map(cancel.cells, report["cancel"]))
         if report.get("parts"):
             tables["parts"] = _parts(report["parts"])
     text = _PAGE.read_text(encoding="utf-8")

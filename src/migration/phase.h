@@ -32,7 +32,7 @@ namespace sealift::migration {
 // ---- Chosen by us ----
 
 // From the start of the movers to all streams proved.
-inline constexpr std::chrono::seconds kEstablishLimit{30};
+inline constexpr std::chrono::seconds kEstablishLimit{35};
 // From the guest's stop to the written commit; a switch-over that takes longer is rolled back.
 inline constexpr std::chrono::seconds kSwitchoverLimit{3};
 // How long a guest that is to run, and does not, is tried again. After it a destination leaves the
