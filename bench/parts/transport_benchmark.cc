@@ -2,7 +2,9 @@
 // interface, one pair of threads for each.
 //
 //   BM_Sockets   send(2) and recv(2) alone: what there is to lose
-//   BM_Streams   transport::Stream at both ends: sealing, acknowledging, opening
+//   BM_Streams   transport::Stream at both ends, as page streams use it: sealed from where the
+//   memory
+//                is, opened to where it goes, acknowledged
 //   BM_Relays    mover::Relay at both ends, fed and drained through unix sockets as QEMU does
 #include <arpa/inet.h>
 #include <benchmark/benchmark.h>
@@ -27,6 +29,7 @@
 #include "keys/key_schedule.h"
 #include "keys/testing.h"
 #include "mover/channel.h"
+#include "mover/page_source.h"
 #include "mover/relay.h"
 #include "record/aead.h"
 #include "transport/stream.h"
@@ -124,7 +127,11 @@ struct StreamPair {
         destination(Make(destination_schedule, Direction::kToSource, protection)) {}
 
   static Stream Make(const keys::KeySchedule& schedule, Direction sending, Protection protection) {
-    return Stream::Create(schedule, {record::BestBackend().value(), 1, sending, protection})
+    return Stream::Create(schedule, {.backend = record::BestBackend().value(),
+                                     .stream = 1,
+                                     .sending = sending,
+                                     .protection = protection,
+                                     .payload_size = mover::kPagePayload})
         .value();
   }
 
@@ -141,33 +148,38 @@ void WriteOutgoing(Stream& stream, int fd) {
   }
 }
 
-// Takes in what has arrived; `deliver` gets the payloads.
-void ReadIncoming(Stream& stream, int fd, int flags, const std::function<void(ByteSpan)>& deliver) {
+// Takes in what has arrived. The payload of each record goes to what `place` returns; `placed` is
+// told how long it was.
+void ReadIncoming(Stream& stream, int fd, int flags, const std::function<MutableByteSpan()>& place,
+                  const std::function<void(std::size_t)>& placed) {
   stream.Received(ReceiveSome(fd, stream.ReceiveBuffer(), flags));
   for (;;) {
-    const auto delivery = stream.Next().value();
+    const auto delivery = stream.Next(place()).value();
     if (!delivery.has_value()) return;
-    deliver(delivery->payload);
+    placed(delivery->payload.size());
   }
 }
 
 void SendStream(Stream& stream, int fd, ByteSpan memory) {
-  for (std::size_t at = 0; at < kTransfer; at += kPiece) {
-    while (!stream.HasRoom()) ReadIncoming(stream, fd, 0, [](ByteSpan) {});
-    std::ranges::copy(memory.subspan(at % memory.size(), kPiece), stream.PayloadBuffer().begin());
-    SEALIFT_CHECK(stream.Send(RecordType::kData, kPiece).ok());
+  const auto read_acknowledgements = [&](int flags) {
+    ReadIncoming(
+        stream, fd, flags, [] { return MutableByteSpan(); }, [](std::size_t) {});
+  };
+  for (std::size_t at = 0; at < kTransfer; at += mover::kPagePayload) {
+    while (!stream.HasRoom()) read_acknowledgements(0);
+    const ByteSpan pages = memory.subspan(at % memory.size(), mover::kPagePayload);
+    SEALIFT_CHECK(stream.SendFrom(RecordType::kData, pages).ok());
     WriteOutgoing(stream, fd);
     // Early, as a relay does: records kept for resending cost cache.
-    ReadIncoming(stream, fd, MSG_DONTWAIT, [](ByteSpan) {});
+    read_acknowledgements(MSG_DONTWAIT);
   }
 }
 
 void ReceiveStream(Stream& stream, int fd, MutableByteSpan memory) {
   for (std::size_t at = 0; at < kTransfer;) {
-    ReadIncoming(stream, fd, 0, [&](ByteSpan payload) {
-      std::ranges::copy(payload, memory.subspan(at % memory.size()).begin());
-      at += payload.size();
-    });
+    ReadIncoming(
+        stream, fd, 0, [&] { return memory.subspan(at % memory.size()); },
+        [&](std::size_t size) { at += size; });
     WriteOutgoing(stream, fd);
   }
 }
