@@ -229,11 +229,12 @@ grpc::Status AgentService::TellDecision(grpc::ServerContext* /*context*/,
 }
 
 grpc::Status AgentService::ForgetMigration(grpc::ServerContext* /*context*/,
-                                           const v1::AgentMigrationRequest* request,
+                                           const v1::ForgetMigrationRequest* request,
                                            v1::ForgetMigrationResponse* /*response*/) {
   const absl::StatusOr<std::string> id = MigrationIdText(request->id());
   if (!id.ok()) return ToGrpc(id.status());
-  const absl::Status status = parts_.migrations.Forget(*id);
+  const absl::Status status =
+      parts_.migrations.Forget(*id, request->completed() ? GuestMoved::kYes : GuestMoved::kUnknown);
   // Forgetting twice is harmless.
   return ToGrpc(absl::IsNotFound(status) ? absl::OkStatus() : status);
 }

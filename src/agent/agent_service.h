@@ -57,7 +57,7 @@ class AgentService final : public v1::AgentService::Service {
   grpc::Status TellDecision(grpc::ServerContext* context, const v1::TellDecisionRequest* request,
                             v1::AgentMigration* response) override;
   grpc::Status ForgetMigration(grpc::ServerContext* context,
-                               const v1::AgentMigrationRequest* request,
+                               const v1::ForgetMigrationRequest* request,
                                v1::ForgetMigrationResponse* response) override;
 
   grpc::Status MakeCertificateRequest(grpc::ServerContext* context,

@@ -198,10 +198,12 @@ absl::Status MigrationKeeper::Tell(const std::string& id, migration::Decision de
   return absl::OkStatus();
 }
 
-absl::Status MigrationKeeper::Forget(const std::string& id) {
+absl::Status MigrationKeeper::Forget(const std::string& id, GuestMoved moved) {
   SEALIFT_ASSIGN_OR_RETURN(const MigrationPtr migration, Find(id));
   const PhaseName phase = migration->board()->Look().phase;
-  if (phase == PhaseName::kCommitted && migration->role() == MigrationRole::kSource) {
+  const bool committed_source =
+      phase == PhaseName::kCommitted && migration->role() == MigrationRole::kSource;
+  if (committed_source && moved == GuestMoved::kYes) {
     migration->Tell(migration::Decision::kCommit);
   } else if (!migration::IsFinal(phase)) {
     return absl::FailedPreconditionError(fmt::format("migration {} has not ended", id));

@@ -45,6 +45,9 @@ struct DestinationOffer {
   std::vector<base::HostPort> addresses;
 };
 
+// What the controller knows of the guest when it has a migration forgotten.
+enum class GuestMoved { kUnknown, kYes };
+
 // MigrationKeeper is thread-safe.
 class MigrationKeeper {
  public:
@@ -66,9 +69,9 @@ class MigrationKeeper {
   [[nodiscard]] std::vector<MigrationView> List() const;
   // Tell hands the source's decision to a destination that waits for it.
   [[nodiscard]] absl::Status Tell(const std::string& id, migration::Decision decision);
-  // Forget drops the record of a migration that has ended. To a committed source it also says that
-  // the guest runs at the destination.
-  [[nodiscard]] absl::Status Forget(const std::string& id);
+  // Forget drops the record of a migration that has ended. A committed source ends by it, and only
+  // if the guest is known to run at the destination.
+  [[nodiscard]] absl::Status Forget(const std::string& id, GuestMoved moved);
 
  private:
   using MigrationPtr = std::shared_ptr<LiveMigration>;

@@ -49,9 +49,7 @@ class OrderTest : public AgentFixture {
     return order;
   }
 
-  absl::Status Leave(const MigrationOrder& order) {
-    return keeper_.PrepareSource(order).status();
-  }
+  absl::Status Leave(const MigrationOrder& order) { return keeper_.PrepareSource(order).status(); }
   absl::Status Come(const MigrationOrder& order) {
     return keeper_.PrepareDestination(order, Record(order.spec.vm).definition, "127.0.0.1")
         .status();
@@ -125,6 +123,28 @@ TEST_F(OrderTest, ARequiredVmDoesNotComeInTheClear) {
   ExpectRefused(Come(order), absl::StatusCode::kPermissionDenied);
   order.mode = EncryptionMode::kOpportunistic;
   ExpectAccepted(Come(order));
+}
+
+TEST_F(OrderTest, ACommittedSourceIsForgottenOnlyWhenItsGuestIsKnownToHaveMoved) {
+  const auto vm = hypervisor_.Find("web1");
+  ASSERT_TRUE(vm->StartOutgoing("/x", {}).ok());
+  vm->SetOutgoing(hypervisor::MigrationState::kCompleted);
+  MigrationRecord record;
+  record.id = "0011";
+  record.vm = "web1";
+  record.role = MigrationRole::kSource;
+  record.step = migration::LedgerStep::kCommitted;
+  record.epoch = 3;
+  record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
+  ASSERT_TRUE(log_.Put(record).ok());
+  ASSERT_TRUE(keeper_.Recover().ok());
+  EXPECT_EQ(keeper_.Forget("0011", GuestMoved::kUnknown).code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(vms_.Has("web1"));
+  EXPECT_NE(*vm->State(), hypervisor::RunState::kGone);
+  EXPECT_TRUE(keeper_.Forget("0011", GuestMoved::kYes).ok());
+  EXPECT_FALSE(vms_.Has("web1"));
+  EXPECT_EQ(*vm->State(), hypervisor::RunState::kGone);
 }
 
 TEST_F(OrderTest, AMigrationThatIsKnownIsNotPreparedAgain) {

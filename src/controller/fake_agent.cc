@@ -364,7 +364,7 @@ grpc::Status FakeAgent::TellDecision(grpc::ServerContext*, const v1::TellDecisio
 }
 
 grpc::Status FakeAgent::ForgetMigration(grpc::ServerContext*,
-                                        const v1::AgentMigrationRequest* request,
+                                        const v1::ForgetMigrationRequest* request,
                                         v1::ForgetMigrationResponse*) {
   const std::lock_guard lock(mutex_);
   if (const grpc::Status failure = Enter("ForgetMigration"); !failure.ok()) return failure;

@@ -88,7 +88,7 @@ class FakeAgent final : public v1::AgentService::Service {
                                v1::AgentMigration* response) override;
   grpc::Status TellDecision(grpc::ServerContext*, const v1::TellDecisionRequest* request,
                             v1::AgentMigration* response) override;
-  grpc::Status ForgetMigration(grpc::ServerContext*, const v1::AgentMigrationRequest* request,
+  grpc::Status ForgetMigration(grpc::ServerContext*, const v1::ForgetMigrationRequest* request,
                                v1::ForgetMigrationResponse*) override;
   grpc::Status MakeCertificateRequest(grpc::ServerContext*,
                                       const v1::MakeCertificateRequestRequest*,

@@ -79,8 +79,11 @@ void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::Mi
     if (DidNotAnswer(cancelled) || absl::IsNotFound(cancelled)) return;
     if (!cancelled.ok()) TellAbort(agent, wire_id);
   }
+  v1::ForgetMigrationRequest forget;
+  forget.set_id(wire_id);
+  forget.set_completed(end == v1::MIGRATION_PHASE_COMPLETED);
   const absl::Status forgotten =
-      agent.Call(&AgentConnection::Stub::ForgetMigration, request).status();
+      agent.Call(&AgentConnection::Stub::ForgetMigration, forget).status();
   if (forgotten.ok() || absl::IsNotFound(forgotten)) return;
   spdlog::debug("host {} still holds an ended migration: {}", agent.host(),
                 base::MessageOf(forgotten));

@@ -16,6 +16,7 @@ FIELDS = {
     "AgentConsoleOutput.data": "what a guest prints on its serial console",
     "AgentMigration.id": "16 random bytes that name a migration; public",
     "AgentMigrationRequest.id": "the same",
+    "ForgetMigrationRequest.id": "the same",
     "MigrationSpec.id": "the same",
     "StartAgentMigrationRequest.id": "the same",
     "TellDecisionRequest.id": "the same",
