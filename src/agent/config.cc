@@ -42,14 +42,23 @@ absl::Status SetPorts(Config& config, const std::string& value) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<int> Number(const std::string& value, int least, int most) {
+  int number = 0;
+  if (absl::SimpleAtoi(value, &number) && number >= least && number <= most) return number;
+  return absl::InvalidArgumentError(
+      fmt::format("'{}' is not a number from {} to {}", value, least, most));
+}
+
 absl::Status SetMoverNice(Config& config, const std::string& value) {
   constexpr int kLowestPriority = 19;
-  int nice = 0;
-  if (!absl::SimpleAtoi(value, &nice) || nice < 0 || nice > kLowestPriority) {
-    return absl::InvalidArgumentError(
-        fmt::format("'{}' is not a number from 0 to {}", value, kLowestPriority));
-  }
-  config.mover_scheduling.nice = nice;
+  SEALIFT_ASSIGN_OR_RETURN(config.mover_scheduling.nice, Number(value, 0, kLowestPriority));
+  return absl::OkStatus();
+}
+
+absl::Status SetReconnectSeconds(Config& config, const std::string& value) {
+  constexpr int kMostSeconds = 3600;
+  SEALIFT_ASSIGN_OR_RETURN(const int seconds, Number(value, 1, kMostSeconds));
+  config.reconnect_seconds = static_cast<std::uint32_t>(seconds);
   return absl::OkStatus();
 }
 
@@ -124,6 +133,7 @@ const std::map<std::string, Setter>& Setters() {
       {"mover_cpus", SetMoverCpus},
       {"migration_address", Text(&Config::migration_address)},
       {"migration_ports", SetPorts},
+      {"reconnect_seconds", SetReconnectSeconds},
       {"crypto", SetCrypto},
   };
   return setters;

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "keys/openssl_setup.h"
+#include "mover/control.h"
 #include "record/aead.h"
 
 namespace sealift::agent {
@@ -45,6 +46,7 @@ struct Config {
       migration_address;  // where movers listen; empty: the address the controller knows us by
   std::uint16_t migration_first_port = 7440;
   std::uint16_t migration_last_port = 7499;
+  std::uint32_t reconnect_seconds = mover::kReconnectSeconds;
   Crypto crypto;
 };
 

@@ -37,6 +37,14 @@ TEST(Config, ReadsWhereMoversRun) {
   }
 }
 
+TEST(Config, ReadsHowLongAMigrationWaitsForAConnection) {
+  EXPECT_EQ(ParseConfig("").value().reconnect_seconds, 30);
+  EXPECT_EQ(ParseConfig("reconnect_seconds: 3600\n").value().reconnect_seconds, 3600);
+  for (const char* seconds : {"0", "3601", "-1", "1.5", "30s", "''"}) {
+    EXPECT_FALSE(ParseConfig(std::string("reconnect_seconds: ") + seconds).ok()) << seconds;
+  }
+}
+
 TEST(Config, RefusalsNameLineAndKey) {
   const auto message = [](const std::string& yaml) {
     return base::MessageOf(ParseConfig(yaml).status());

@@ -112,13 +112,17 @@ absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOpt
   control.theirs.reset();
   const absl::Status scheduled = Schedule(process, options.scheduling);
   std::unique_ptr<MoverProcess> mover(
-      new MoverProcess(std::move(process), std::move(control.ours), options.binary));
+      new MoverProcess(std::move(process), std::move(control.ours), options));
   SEALIFT_RETURN_IF_ERROR(scheduled);
   return mover;
 }
 
-MoverProcess::MoverProcess(base::Process process, base::UniqueFd control, std::string binary)
-    : process_(std::move(process)), control_(std::move(control)), binary_(std::move(binary)) {
+MoverProcess::MoverProcess(base::Process process, base::UniqueFd control,
+                           const MoverOptions& options)
+    : process_(std::move(process)),
+      control_(std::move(control)),
+      binary_(options.binary),
+      reconnect_seconds_(options.reconnect_seconds) {
   reader_ = std::thread([this] { Read(); });
 }
 
@@ -170,6 +174,7 @@ absl::Status MoverProcess::StartDestination(const keys::MigrationSpec& spec, bas
 absl::Status MoverProcess::Start(mover::Start start, std::vector<int> fds) {
   SEALIFT_ASSIGN_OR_RETURN(SocketPair peer, MakePair());
   fds.insert(fds.begin(), peer.theirs.get());
+  start.reconnect_seconds = reconnect_seconds_;
   peer_ = std::move(peer.ours);
   return base::SendMessage(control_.get(), mover::EncodeControl(start), fds);
 }

@@ -28,6 +28,7 @@ struct MoverOptions {
   base::SystemUser user;
   Crypto crypto;
   Scheduling scheduling{};
+  std::uint32_t reconnect_seconds = mover::kReconnectSeconds;
   bool huge_pages = true;  // for guest memory that it populates
 };
 
@@ -77,7 +78,7 @@ class MoverProcess final : public migration::MoverLink {
   void Kill() override;
 
  private:
-  MoverProcess(base::Process process, base::UniqueFd control, std::string binary);
+  MoverProcess(base::Process process, base::UniqueFd control, const MoverOptions& options);
   [[nodiscard]] absl::Status Start(mover::Start start, std::vector<int> fds);
   void Read();
   // An error ends the mover.
@@ -88,6 +89,7 @@ class MoverProcess final : public migration::MoverLink {
   const base::Process process_;
   const base::UniqueFd control_;
   const std::string binary_;
+  const std::uint32_t reconnect_seconds_;
   base::UniqueFd
       peer_;  // our end of the control stream; set by Start, before the threads that use it
 

@@ -113,6 +113,7 @@ absl::StatusOr<MigrationSettings> MakeMigrationSettings(const Config& config,
   SEALIFT_ASSIGN_OR_RETURN(settings.mover.user, base::LookUpUser(config.mover_user));
   settings.mover.crypto = config.crypto;
   settings.mover.scheduling = config.mover_scheduling;
+  settings.mover.reconnect_seconds = config.reconnect_seconds;
   settings.self = self.ToUri();
   settings.migration_address = config.migration_address;
   settings.first_port = config.migration_first_port;

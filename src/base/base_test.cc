@@ -11,9 +11,30 @@
 #include "base/status.h"
 #include "base/testing.h"
 #include "base/unique_fd.h"
+#include "base/utf8.h"
 
 namespace sealift::base {
 namespace {
+
+TEST(Utf8, IsKnownAndMadeOfAnything) {
+  EXPECT_TRUE(IsUtf8("aü€😀"));
+  EXPECT_EQ(MakeUtf8("aü€😀", 100), "aü€😀");
+  for (const std::string_view bad : {"\xff", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80",
+                                     "\xf4\x90\x80\x80", "\xe2\x82", "\xe2\x82\x28", "\x80"}) {
+    EXPECT_FALSE(IsUtf8(bad));
+    EXPECT_TRUE(IsUtf8(MakeUtf8(bad, 100)));
+  }
+  EXPECT_EQ(MakeUtf8("a\xff"
+                     "ü\xc3",
+                     100),
+            "a?ü?");
+}
+
+TEST(Utf8, IsCutBetweenCharacters) {
+  EXPECT_EQ(MakeUtf8("aü", 3), "aü");
+  EXPECT_EQ(MakeUtf8("aü", 2), "a");
+  EXPECT_EQ(MakeUtf8("aü", 0), "");
+}
 
 TEST(Bytes, HexRoundTripsAndRefusesOtherText) {
   const Bytes bytes = *FromHex("00ffA7");

@@ -51,23 +51,6 @@ absl::Status RefuseControlCharacters(std::string_view text) {
   return found ? absl::InvalidArgumentError("contains a control character") : absl::OkStatus();
 }
 
-// The length of the UTF-8 sequence that starts with `first`; 0 when none does.
-std::size_t Utf8Length(unsigned char first) {
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first < 0xe0) return 2;
-  if (first >= 0xe0 && first < 0xf0) return 3;
-  if (first >= 0xf0 && first < 0xf5) return 4;
-  return 0;
-}
-
-// Overlong forms, surrogates and numbers past U+10FFFF show in the second byte (RFC 3629 section
-// 4).
-bool IsSecondByte(unsigned char first, unsigned char second) {
-  const unsigned low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-  const unsigned high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-  return second >= low && second <= high;
-}
-
 // IsHexGroups: hexadecimal digits in groups of the given lengths, with a separator between two
 // groups.
 bool IsHexGroups(std::string_view text, std::span<const std::size_t> lengths, char separator) {
@@ -226,20 +209,6 @@ absl::Status CheckAppend(std::string_view text) {
         fmt::format("a command line of {} bytes is longer than {}", text.size(), kMaxAppendLength));
   }
   return RefuseControlCharacters(text);
-}
-
-bool IsUtf8(std::string_view text) {
-  while (!text.empty()) {
-    const auto first = static_cast<unsigned char>(text.front());
-    const std::size_t length = Utf8Length(first);
-    if (length == 0 || length > text.size()) return false;
-    if (length > 1 && !IsSecondByte(first, static_cast<unsigned char>(text[1]))) return false;
-    for (std::size_t i = 2; i < length; ++i) {
-      if ((static_cast<unsigned char>(text[i]) & 0xc0) != 0x80) return false;
-    }
-    text.remove_prefix(length);
-  }
-  return true;
 }
 
 std::string_view NearestName(std::string_view text, std::span<const std::string_view> candidates) {

@@ -35,9 +35,6 @@ namespace sealift::hypervisor {
 // CheckAppend wants a kernel command line: printable, at most as long as Linux reads on x86.
 [[nodiscard]] absl::Status CheckAppend(std::string_view text);
 
-// IsUtf8 says whether text is well-formed UTF-8 (RFC 3629).
-[[nodiscard]] bool IsUtf8(std::string_view text);
-
 // NearestName is the candidate that `text` was probably meant to be; empty when none is close.
 [[nodiscard]] std::string_view NearestName(std::string_view text,
                                            std::span<const std::string_view> candidates);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/status.h"
+#include "base/utf8.h"
 #include "hypervisor/definition_syntax.h"
 #include "hypervisor/yaml_reader.h"
 
@@ -303,7 +304,7 @@ absl::StatusOr<VmDefinition> ParseVmDefinition(std::string_view yaml) {
     return absl::InvalidArgumentError(fmt::format("a VM definition of {} bytes is larger than {}",
                                                   yaml.size(), kMaxDefinitionBytes));
   }
-  if (!IsUtf8(yaml)) return absl::InvalidArgumentError("a VM definition must be UTF-8 text");
+  if (!base::IsUtf8(yaml)) return absl::InvalidArgumentError("a VM definition must be UTF-8 text");
   try {
     return ReadDefinition(std::string(yaml));
   } catch (const YAML::Exception& error) {

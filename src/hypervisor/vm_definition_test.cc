@@ -280,13 +280,5 @@ TEST(VmDefinition, MakesTheSameMacEverywhere) {
   EXPECT_EQ(EffectiveMac(vm, 0).substr(0, 9), "52:54:00:");
 }
 
-TEST(DefinitionSyntax, KnowsUtf8) {
-  EXPECT_TRUE(IsUtf8("aü€😀"));
-  for (const std::string_view bad : {"\xff", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80",
-                                     "\xf4\x90\x80\x80", "\xe2\x82", "\xe2\x82\x28", "\x80"}) {
-    EXPECT_FALSE(IsUtf8(bad));
-  }
-}
-
 }  // namespace
 }  // namespace sealift::hypervisor

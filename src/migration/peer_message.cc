@@ -1,14 +1,13 @@
 #include "migration/peer_message.h"
 
-#include <string_view>
+#include "base/utf8.h"
 
 namespace sealift::migration {
 
 base::Bytes EncodePeerMessage(const PeerMessage& message) {
   base::Bytes bytes;
   base::AppendBig(bytes, static_cast<std::uint8_t>(message.type));
-  base::Append(bytes,
-               base::AsBytes(std::string_view(message.text).substr(0, PeerMessage::kMaxText)));
+  base::Append(bytes, base::AsBytes(base::MakeUtf8(message.text, PeerMessage::kMaxText)));
   return bytes;
 }
 
@@ -22,7 +21,7 @@ absl::StatusOr<PeerMessage> DecodePeerMessage(base::ByteSpan bytes) {
     return absl::InvalidArgumentError("control message of the peer has an unknown type");
   }
   return PeerMessage{static_cast<PeerMessageType>(type),
-                     std::string(base::AsText(bytes.subspan(1)))};
+                     base::MakeUtf8(base::AsText(bytes.subspan(1)), PeerMessage::kMaxText)};
 }
 
 }  // namespace sealift::migration

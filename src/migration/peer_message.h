@@ -27,7 +27,7 @@ struct PeerMessage {
   std::string text;
 };
 
-// EncodePeerMessage cuts an over-long text.
+// Both cut an over-long text and replace what is no UTF-8.
 [[nodiscard]] base::Bytes EncodePeerMessage(const PeerMessage& message);
 [[nodiscard]] absl::StatusOr<PeerMessage> DecodePeerMessage(base::ByteSpan bytes);
 

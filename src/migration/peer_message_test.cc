@@ -44,6 +44,15 @@ TEST(PeerMessage, CutsATextThatIsTooLong) {
   EXPECT_EQ(DecodePeerMessage(bytes)->text, std::string(PeerMessage::kMaxText, 'x'));
 }
 
+// It ends up in protobuf strings, which take nothing else.
+TEST(PeerMessage, IsUtf8WhateverAPeerSays) {
+  EXPECT_EQ(DecodePeerMessage(Raw(4, "a\xff\xc3"))->text, "a??");
+  const std::string cut_in_a_character = std::string(PeerMessage::kMaxText - 1, 'x') + "ü";
+  EXPECT_EQ(
+      DecodePeerMessage(EncodePeerMessage({PeerMessageType::kAbort, cut_in_a_character}))->text,
+      std::string(PeerMessage::kMaxText - 1, 'x'));
+}
+
 TEST(PeerMessage, RefusesAnEmptyOne) { EXPECT_EQ(CodeOf({}), absl::StatusCode::kInvalidArgument); }
 
 TEST(PeerMessage, RefusesTypesThatDoNotExist) {

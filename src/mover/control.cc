@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/status.h"
+#include "base/utf8.h"
 
 namespace sealift::mover {
 namespace {
@@ -107,7 +108,8 @@ struct Encoder {
             {"engine", static_cast<unsigned>(m.spec.engine)},
             {"streams", m.spec.streams},
             {"sealed_key", base::ToHex(m.sealed_key)},
-            {"blocks", Blocks(m.blocks)}};
+            {"blocks", Blocks(m.blocks)},
+            {"reconnect_seconds", m.reconnect_seconds}};
   }
   json operator()(const BeginCopy& m) const {
     return {{"type", "begin_copy"},
@@ -138,8 +140,7 @@ struct Encoder {
   }
   json operator()(const Ended& /*m*/) const { return {{"type", "ended"}}; }
   json operator()(const Failed& m) const {
-    // A byte that is no UTF-8 becomes three.
-    return {{"type", "failed"}, {"reason", m.reason.substr(0, kMaxText / 3)}};
+    return {{"type", "failed"}, {"reason", base::MakeUtf8(m.reason, kMaxText)}};
   }
 
   static json Blocks(const std::vector<RamBlock>& blocks) {
@@ -169,6 +170,7 @@ Start DecodeStart(Fields& fields) {
   m.spec.streams = fields.Unsigned<std::uint16_t>("streams");
   m.sealed_key = fields.Bytes("sealed_key");
   m.blocks = fields.Blocks("blocks");
+  m.reconnect_seconds = fields.Unsigned<std::uint32_t>("reconnect_seconds");
   return m;
 }
 

@@ -40,6 +40,9 @@ struct Offer {
   std::string aead_backend;
 };
 
+// Chosen by us: unless the agent says otherwise.
+inline constexpr std::uint32_t kReconnectSeconds = 30;
+
 // RamBlock is one block of guest RAM. Its place in a list is its number on the wire.
 struct RamBlock {
   std::uint64_t size = 0;     // bytes
@@ -55,6 +58,7 @@ struct Start {
   keys::MigrationSpec spec;
   base::Bytes sealed_key;
   std::vector<RamBlock> blocks{};
+  std::uint32_t reconnect_seconds = kReconnectSeconds;  // without a connection, before it gives up
 };
 
 // QemuChannels says how many of the data streams are channels of QEMU: the first ones. With the

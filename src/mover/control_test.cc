@@ -22,6 +22,7 @@ Start AStart() {
   start.spec.engine = keys::Engine::kStream;
   start.spec.streams = 4;
   start.sealed_key = {std::byte{1}, std::byte{2}};
+  start.reconnect_seconds = 7;
   return start;
 }
 
@@ -56,6 +57,7 @@ TEST(Control, CarriesAStart) {
   EXPECT_EQ(start.role, sent.role);
   EXPECT_EQ(keys::CanonicalEncoding(start.spec), keys::CanonicalEncoding(sent.spec));
   EXPECT_EQ(start.sealed_key, sent.sealed_key);
+  EXPECT_EQ(start.reconnect_seconds, 7);
 }
 
 TEST(Control, CarriesGuestMemory) {

@@ -430,9 +430,9 @@ absl::Status Mover::CheckStreams(Time now) {
   for (std::uint16_t i = 0; i <= start_->spec.streams; ++i) {
     StreamState& stream = streams_[i];
     const std::optional<Time> since = LostSince(stream.link);
-    if (since && now - *since > kReconnectLimit) {
+    if (since && now - *since > std::chrono::seconds(start_->reconnect_seconds)) {
       return absl::UnavailableError(
-          fmt::format("stream {} had no connection for {} s", i, kReconnectLimit.count()));
+          fmt::format("stream {} had no connection for {} s", i, start_->reconnect_seconds));
     }
     const auto* lost = std::get_if<Lost>(&stream.link);
     if (!source() || lost == nullptr || now < lost->next_try) continue;

@@ -37,8 +37,6 @@ namespace sealift::mover {
 // A key pair lives this long from its offer, on the boot clock; a spec that comes later is refused.
 // The agent undoes a migration that was not started by then (agent::kStartLimit).
 inline constexpr std::chrono::seconds kKeyPairLifetime{60};
-// Without a connection of some stream for this long, the migration is given up.
-inline constexpr std::chrono::seconds kReconnectLimit{30};
 // Between two tries to connect one stream.
 inline constexpr std::chrono::milliseconds kConnectBackoff{250};
 // Hellos under way at a time; one of them makes room for the next.

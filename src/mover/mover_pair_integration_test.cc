@@ -378,6 +378,15 @@ TEST_F(MoverPairTest, ADestinationWhoseSourceDiesWaits) {
   EXPECT_TRUE(destination_.runs());
 }
 
+TEST_F(MoverPairTest, BothGiveUpWithoutAConnectionWhenTheirAgentsSay) {
+  source_.GivesUpAfter(1);
+  destination_.GivesUpAfter(1);
+  Start();
+  proxy_.reset();
+  EXPECT_EQ(source_.WaitFailed().substr(8), " had no connection for 1 s");
+  EXPECT_EQ(destination_.WaitFailed().substr(8), " had no connection for 1 s");
+}
+
 TEST_F(MoverPairTest, EndsWithItsAgent) {
   Start();
   source_.Leave();

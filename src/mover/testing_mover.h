@@ -62,8 +62,10 @@ class MoverProcess {
     fds.insert(fds.begin(), channel.b.get());
     const auto sealed =
         keys::HpkeSeal(offer_.public_key, keys::HashSpec(key_is_for), Key().bytes).value();
-    ASSERT_TRUE(Tell(mover::Start{role, spec, sealed, blocks_}, fds));
+    ASSERT_TRUE(Tell(mover::Start{role, spec, sealed, blocks_, reconnect_seconds_}, fds));
   }
+  // GivesUpAfter says how long the next Start may be without a connection.
+  void GivesUpAfter(std::uint32_t seconds) { reconnect_seconds_ = seconds; }
   // Takes says what guest memory the next Start is about.
   void Takes(std::vector<RamBlock> blocks) { blocks_ = std::move(blocks); }
   [[nodiscard]] bool Begin(const BeginCopy& begin, const std::vector<int>& fds) const {
@@ -196,6 +198,7 @@ class MoverProcess {
   base::UniqueFd control_;
   base::UniqueFd peer_;
   Offer offer_;
+  std::uint32_t reconnect_seconds_ = kReconnectSeconds;
   std::vector<RamBlock> blocks_;
   std::atomic<std::uint16_t> port_{0};
 

@@ -1,4 +1,5 @@
 #include "base/status.h"
+#include "base/utf8.h"
 
 #include "rpc/credentials.h"
 
@@ -10,9 +11,7 @@ constexpr std::size_t kMaxText = 2000;
 
 std::string Cut(std::string text) {
   if (text.size() <= kMaxText) return text;
-  std::size_t size = kMaxText;
-  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0U) == 0x80U) --size;  // UTF-8
-  return text.substr(0, size) + " [cut]";
+  return base::MakeUtf8(text, kMaxText) + " [cut]";
 }
 
 }  // namespace

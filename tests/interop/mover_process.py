@@ -62,7 +62,8 @@ class MoverProcess:
         self._send({"type": "start", "role": role, "id": spec.id.hex(), "vm": spec.vm, "source": spec.source,
                     "destination": spec.destination, "protection": spec.protection, "engine": spec.engine,
                     "streams": spec.streams, "sealed_key": sealed_key.hex(),
-                    "blocks": [{"size": os.fstat(file.fileno()).st_size, "address": 0} for file in memory]},
+                    "blocks": [{"size": os.fstat(file.fileno()).st_size, "address": 0} for file in memory],
+                    "reconnect_seconds": PATIENCE},
                    [*descriptors, *memory])
 
     def wait_for(self, kind):
