@@ -75,6 +75,7 @@ class LiveMigration {
   [[nodiscard]] MigrationView View() const;
   [[nodiscard]] const std::shared_ptr<migration::Board>& board() const { return board_; }
   [[nodiscard]] const std::string& id() const { return record_.id; }
+  [[nodiscard]] const std::string& vm() const { return record_.vm; }
   [[nodiscard]] MigrationRole role() const { return record_.role; }
 
  private:

@@ -124,6 +124,7 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
   SEALIFT_RETURN_IF_ERROR(CheckProtection(order, order.mode));
   const Claim claim(*this, base::ToHex(order.spec.id));
   SEALIFT_RETURN_IF_ERROR(claim.status());
+  SEALIFT_RETURN_IF_ERROR(WaitForEarlier(definition.name));
   if (parts_.vms.Has(definition.name)) {
     return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", definition.name));
   }
@@ -140,6 +141,23 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
       migration->PrepareDestination(definition, std::move(mover), std::move(listener.first)));
   SEALIFT_RETURN_IF_ERROR(Add(migration));
   return DestinationOffer{std::move(public_key), {{address, listener.second}}};
+}
+
+absl::Status MigrationKeeper::WaitForEarlier(const std::string& vm) const {
+  const base::Duration deadline = parts_.clock.SinceBoot() + settings_.earlier_limit;
+  for (const MigrationPtr& earlier : Migrations()) {
+    if (earlier->role() != MigrationRole::kDestination || earlier->vm() != vm) continue;
+    std::uint64_t version = 0;
+    while (!migration::IsFinal(earlier->board()->Look().phase)) {
+      const base::Duration left = deadline - parts_.clock.SinceBoot();
+      if (left <= base::Duration::zero()) {
+        return absl::AlreadyExistsError(
+            fmt::format("migration {} of VM {} to this host has not ended yet", earlier->id(), vm));
+      }
+      version = earlier->board()->WaitForChange(version, left);
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<base::Bytes> MigrationKeeper::PrepareSource(const MigrationOrder& order) {
@@ -181,10 +199,16 @@ absl::StatusOr<MigrationKeeper::MigrationPtr> MigrationKeeper::Find(const std::s
   return absl::NotFoundError(fmt::format("migration {} is not known on this host", id));
 }
 
-std::vector<MigrationView> MigrationKeeper::List() const {
+std::vector<MigrationKeeper::MigrationPtr> MigrationKeeper::Migrations() const {
   const std::lock_guard lock(mutex_);
+  std::vector<MigrationPtr> migrations;
+  for (const auto& [id, migration] : migrations_) migrations.push_back(migration);
+  return migrations;
+}
+
+std::vector<MigrationView> MigrationKeeper::List() const {
   std::vector<MigrationView> views;
-  for (const auto& [id, migration] : migrations_) views.push_back(migration->View());
+  for (const MigrationPtr& migration : Migrations()) views.push_back(migration->View());
   return views;
 }
 
@@ -216,12 +240,7 @@ absl::Status MigrationKeeper::Forget(const std::string& id, GuestMoved moved) {
 }
 
 void MigrationKeeper::UndoStale() {
-  std::vector<MigrationPtr> migrations;
-  {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [id, migration] : migrations_) migrations.push_back(migration);
-  }
-  for (const MigrationPtr& migration : migrations) migration->UndoIfStale(kStartLimit);
+  for (const MigrationPtr& migration : Migrations()) migration->UndoIfStale(kStartLimit);
 }
 
 }  // namespace sealift::agent

@@ -37,6 +37,8 @@ struct MigrationSettings {
   std::string migration_address;  // empty: what the controller says
   std::uint16_t first_port = 0;
   std::uint16_t last_port = 0;
+  // How long a VM's next migration to here waits for the end of one that has just failed.
+  std::chrono::milliseconds earlier_limit{5000};
 };
 
 // DestinationOffer is the answer to a prepared destination.
@@ -80,8 +82,11 @@ class MigrationKeeper {
   // before anything of the first one is touched.
   class Claim;
 
+  // Waits until no earlier migration of the VM is left that is to run it here.
+  [[nodiscard]] absl::Status WaitForEarlier(const std::string& vm) const;
   [[nodiscard]] MigrationPtr Make(const MigrationOrder& order, MigrationRole role) const;
   [[nodiscard]] absl::Status Add(MigrationPtr migration);
+  [[nodiscard]] std::vector<MigrationPtr> Migrations() const;
   // The part of PrepareSource that has the VM; on an error the caller gives it back.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareLoan(const MigrationOrder& order,
                                                         const VmKeeper::Loan& loan,

@@ -26,6 +26,7 @@ class OrderTest : public AgentFixture {
     MigrationSettings settings;
     settings.mover.binary = "/nonexistent/sealift-mover";
     settings.self = kSelf;
+    settings.earlier_limit = std::chrono::seconds(1);
     return settings;
   }
 
@@ -145,6 +146,26 @@ TEST_F(OrderTest, ACommittedSourceIsForgottenOnlyWhenItsGuestIsKnownToHaveMoved)
   EXPECT_TRUE(keeper_.Forget("0011", GuestMoved::kYes).ok());
   EXPECT_FALSE(vms_.Has("web1"));
   EXPECT_EQ(*vm->State(), hypervisor::RunState::kGone);
+}
+
+TEST_F(OrderTest, TheNextMigrationToHereWaitsForTheEndOfTheLast) {
+  const MigrationOrder order = Coming();
+  const auto definition = Record(order.spec.vm).definition;
+  ASSERT_TRUE(hypervisor_.Start(definition, hypervisor::StartMode::kIncoming).ok());
+  MigrationRecord record;
+  record.id = "0011";
+  record.vm = order.spec.vm;
+  record.role = MigrationRole::kDestination;
+  record.step = migration::LedgerStep::kReady;
+  record.epoch = 3;
+  record.definition_yaml = hypervisor::FormatVmDefinition(definition);
+  ASSERT_TRUE(log_.Put(record).ok());
+  ASSERT_TRUE(keeper_.Recover().ok());
+  const absl::Status refused = Come(order);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kAlreadyExists) << refused;
+  EXPECT_NE(base::MessageOf(refused).find("migration 0011 of VM web2"), std::string::npos);
+  ASSERT_TRUE(keeper_.Tell("0011", migration::Decision::kAbort).ok());
+  ExpectAccepted(Come(order));
 }
 
 TEST_F(OrderTest, AMigrationThatIsKnownIsNotPreparedAgain) {

@@ -218,6 +218,7 @@ class TrackingTest : public ::testing::Test {
     ASSERT_TRUE(console.ok()) << console.status();
     console_ = *std::move(console);
     printed_.clear();
+    all_printed_.clear();
   }
   // The next line of the guest that begins with `word`; empty when none comes.
   std::string AwaitLine(const std::string& word) {
@@ -236,8 +237,9 @@ class TrackingTest : public ::testing::Test {
       const ssize_t got = recv(console_.get(), text, sizeof text, 0);
       if (got <= 0) break;
       printed_.append(text, static_cast<std::size_t>(got));
+      all_printed_.append(text, static_cast<std::size_t>(got));
     }
-    ADD_FAILURE() << "the guest does not say " << word << ", but: " << printed_;
+    ADD_FAILURE() << "the guest does not say " << word << ", but: " << all_printed_;
     return "";
   }
   static std::uint64_t NumberIn(const std::string& line, const std::string& key) {
@@ -274,7 +276,8 @@ class TrackingTest : public ::testing::Test {
   static inline QemuHypervisor* host_ = nullptr;
   std::shared_ptr<Vm> vm_;
   base::UniqueFd console_;
-  std::string printed_;
+  std::string printed_;  // and not looked at yet
+  std::string all_printed_;
 };
 
 TEST_F(TrackingTest, NoReadOfADiskIsLost) {
