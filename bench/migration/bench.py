@@ -88,8 +88,7 @@ def compare(lab, arguments):
     if profile:
         profile.stop()
         report["profile"] = profile.entries(suite)
-        print(results.text_table([["CPU-s/GB", "ch.", *profiler.COLUMNS]] + [
-            [entry["case"], str(entry["channels"]), *profiler.cells(entry)] for entry in report["profile"]]))
+        print(results.text_table([profiler.HEADS, *map(profiler.row, report["profile"])]))
     return report
 
 

@@ -36,7 +36,7 @@ def update(files):
             tables["profile"] = _profile(report["profile"])
         elif report["results"]:
             tables["machine"] = _machine(report["machine"], report["results"])
-            tables |= _comparison(report["results"])
+            tables |= _comparison(report["results"], report["errors"])
         if report.get("curves"):
             tables |= _curves(report["curves"])
         if report.get("cancel"):
@@ -82,7 +82,7 @@ def _label(entry):
     return f"{entry['case']}, {entry['channels']} ch."
 
 
-def _comparison(entries):
+def _comparison(entries, errors):
     heads = ["case", "ch.", "MiB", "MB/s", "seconds", "GB/s (least to most)", "CPU-s/GB (least to most)",
              "downtime ms (least to most)", "by QEMU", "work lost", "rounds"]
     rows = []
@@ -100,7 +100,10 @@ def _comparison(entries):
         _draw(key, svg.bars(f"{title}, {what}", unit, [
             (_label(entry), entry[key], entry["spread"][key][0], entry["spread"][key][3], entry["case"])
             for entry in shown]))
-    return {"comparison": _markdown(heads, rows), "model": _markdown(list(model.HEADS), model.rows(shown))}
+    failed = "".join(f"\n- {error['case']}, {error['channels']} ch., {error['guest_mib']} MiB, {error['dirty_mb_s']} MB/s: "
+                     f"{error['error']}" for error in errors)
+    table = _markdown(heads, rows) + (f"\n\nMigrations that failed in this run:\n{failed}" if failed else "")
+    return {"comparison": table, "model": _markdown(list(model.HEADS), model.rows(shown))}
 
 
 def _curves(entries):
@@ -122,8 +125,7 @@ def _curves(entries):
 
 
 def _profile(entries):
-    heads = ["CPU-s/GB", "ch.", *profiler.COLUMNS]
-    return _markdown(heads, [[entry["case"], str(entry["channels"]), *profiler.cells(entry)] for entry in entries])
+    return _markdown(profiler.HEADS, map(profiler.row, entries))
 
 
 def _parts(parts):

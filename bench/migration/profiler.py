@@ -60,8 +60,12 @@ class Profile:
                 yield float(match["time"]) + to_wall_clock, _sort(match["symbol"], match["object"])
 
 
-def cells(entry):
-    return [f"{entry['cpu_s_per_gb'][sort]:.2f}" for sort in COLUMNS]
+HEADS = ["CPU-s/GB", "ch.", "MB/s", *COLUMNS]
+
+
+def row(entry):
+    return [entry["case"], str(entry["channels"]), str(entry["dirty_mb_s"]),
+            *(f"{entry['cpu_s_per_gb'][sort]:.2f}" for sort in COLUMNS)]
 
 
 def _sort(symbol, shared_object):
