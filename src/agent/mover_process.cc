@@ -200,7 +200,7 @@ absl::Status MoverProcess::Handle(const mover::ControlMessage& message) {
   if (const auto* request = std::get_if<mover::Connect>(&message)) return Connect(*request);
   if (const auto* failed = std::get_if<mover::Failed>(&message)) {
     spdlog::warn("mover {}: {}", process_.id().pid, failed->reason);
-    return absl::UnavailableError(fmt::format("mover: {}", failed->reason));
+    return absl::UnavailableError(fmt::format("mover: {}{}", failed->reason, WhyNotConnected()));
   }
   if (std::holds_alternative<mover::Ended>(message)) {
     return absl::UnavailableError("the mover has ended");
@@ -235,15 +235,27 @@ absl::Status MoverProcess::Connect(const mover::Connect& request) {
       (std::size_t{request.stream} + request.generation - 1) % destination.size();
   const absl::StatusOr<base::UniqueFd> connection =
       base::ConnectTcp(destination[at], kConnectLimit);
-  if (!connection.ok()) {
-    spdlog::warn("migration connection: {}", base::MessageOf(connection.status()));
-    return base::SendMessage(
-        control_.get(),
-        mover::EncodeControl(mover::ConnectionFailed{request.stream, request.generation}), {});
+  {
+    const std::lock_guard lock(mutex_);
+    connecting_ = connection.status();
   }
-  return base::SendMessage(
-      control_.get(), mover::EncodeControl(mover::Connection{request.stream, request.generation}),
-      {connection->get()});
+  // A mover that is gone is found by reading, after its last word.
+  if (connection.ok()) {
+    static_cast<void>(base::SendMessage(
+        control_.get(), mover::EncodeControl(mover::Connection{request.stream, request.generation}),
+        {connection->get()}));
+  } else {
+    spdlog::warn("migration connection: {}", base::MessageOf(connection.status()));
+    static_cast<void>(base::SendMessage(
+        control_.get(),
+        mover::EncodeControl(mover::ConnectionFailed{request.stream, request.generation}), {}));
+  }
+  return absl::OkStatus();
+}
+
+std::string MoverProcess::WhyNotConnected() {
+  const std::lock_guard lock(mutex_);
+  return connecting_.ok() ? "" : fmt::format(" ({})", base::MessageOf(connecting_));
 }
 
 void MoverProcess::SetGone(const absl::Status& why) {

@@ -84,6 +84,8 @@ class MoverProcess final : public migration::MoverLink {
   // An error ends the mover.
   [[nodiscard]] absl::Status Handle(const mover::ControlMessage& message);
   [[nodiscard]] absl::Status Connect(const mover::Connect& request);
+  // " (connect to …: refused)" when the last connection failed, else nothing.
+  [[nodiscard]] std::string WhyNotConnected();
   void SetGone(const absl::Status& why);
 
   const base::Process process_;
@@ -98,6 +100,7 @@ class MoverProcess final : public migration::MoverLink {
   // Guarded by mutex_:
   std::vector<base::HostPort> destination_;
   std::optional<mover::Offer> offer_;
+  absl::Status connecting_;  // how the last connection went
   bool established_ = false;
   mover::Counters counters_;
   migration::CopyProgress copy_;

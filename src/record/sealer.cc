@@ -45,8 +45,10 @@ absl::StatusOr<std::size_t> Sealer::Seal(RecordType type, base::ByteSpan payload
   if (type == RecordType::kFinal) failure_ = absl::FailedPreconditionError("the stream was ended");
 
   if (flags == kFlagPlain) {
-    if (payload.data() != &out[kHeaderSize])
+    // An empty payload may have no address, which memcpy must not be given.
+    if (!payload.empty() && payload.data() != &out[kHeaderSize]) {
       std::memcpy(&out[kHeaderSize], payload.data(), payload.size());
+    }
     return kHeaderSize + payload.size();
   }
   const std::size_t size = kHeaderSize + payload.size() + kTagSize;

@@ -13,11 +13,12 @@ ENDS = ("completed", "failed", "cancelled")
 SLOW_MEGABITS = 50  # at which they take 16 s
 
 
-class FaultsTest(harness.TestCase):
+class FaultsCase(harness.TestCase):
+    agent_settings = None
 
     def setUp(self):
         super().setUp()
-        self.cluster = Cluster(self)
+        self.cluster = Cluster(self, agent_settings=self.agent_settings)
 
     def boot(self, fill=FILL):
         self.cluster.create_vm(append=f"guest.fill={fill} guest.dirty=10", memory=f"{fill + 160}MiB",
@@ -51,6 +52,9 @@ class FaultsTest(harness.TestCase):
         console = self.cluster.console("web1")
         self.assertTrue(console.ask("verify", "verify .*", 30).group().startswith("verify ok"))
         console.close()
+
+
+class FaultsTest(FaultsCase):
 
     def test_a_dead_mover_leaves_the_guest_at_the_source(self):
         self.boot()
@@ -160,6 +164,26 @@ class FaultsTest(harness.TestCase):
             self.assertTrue(files, folder)
             for path in files:
                 self.assertIsNone(re.search(rb"sealed_key|public_key", path.read_bytes()), path)
+
+
+class ReconnectTest(FaultsCase):
+    agent_settings = {host: {"reconnect_seconds": 2} for host in ("a", "b")}
+
+    def test_a_destination_that_cannot_be_reached_is_named_with_the_reason(self):
+        if not self.cluster.network.isolated:
+            self.skipTest("needs network namespaces")
+        self.boot(fill=16)
+        source, destination = (self.cluster.network.hosts[host] for host in ("a", "b"))
+        source.run("ip", "route", "add", "unreachable", destination.address)
+        with self.assertRaises(CommandFailed) as failed:
+            self.cluster.migrate("web1", "b")
+        self.assertRegex(failed.exception.message, "had no connection for 2 s "
+                         rf"\(connect to {re.escape(destination.address)}:\d+: .*No route to host\)")
+        self.assert_runs_only_on("a")
+        source.run("ip", "route", "delete", "unreachable", destination.address)
+        self.assertEqual(self.cluster.migrate("web1", "b")["progress"]["phase"], "completed")
+        self.assert_runs_only_on("b")
+
 
 
 if __name__ == "__main__":

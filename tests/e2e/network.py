@@ -79,7 +79,9 @@ class Namespaces:
         port = self.port(place)
         self.switch.run("ip", "link", "add", port, "type", "veth", "peer", "name", "uplink",
                         "netns", str(place.pid))
-        place.run("ip", "link", "add", "br0", "type", "bridge")
+        # Without an address of its own a bridge takes the lowest of its ports', and its neighbours' caches are wrong for
+        # half a minute when a guest's port comes or goes.
+        place.run("ip", "link", "add", "br0", "address", f"02:00:00:00:01:{number:02x}", "type", "bridge")
         place.run("ip", "link", "set", "uplink", "master", "br0", "up")
         self._give_address(place, number)
         self.switch.run("ip", "link", "set", port, "master", "br0", "up")
