@@ -11,8 +11,9 @@ import cases  # noqa: E402
 import model  # noqa: E402
 import results  # noqa: E402
 import svg  # noqa: E402
-from beacon import Beacon, judge  # noqa: E402
+from beacon import Beacon  # noqa: E402
 from measure import Sample  # noqa: E402
+from switch_over import judge  # noqa: E402
 
 
 def beacons(host, start, count, first, loops_each=2):

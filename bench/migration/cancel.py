@@ -3,8 +3,8 @@
 import statistics
 import time
 
-import beacon
 import harness
+import switch_over
 from cases import Case, Shape
 from guests import SealiftGuest, migrate_options
 from results import text_table
@@ -37,7 +37,7 @@ def rates(beacons):
         if end == len(beacons):
             break
         if not found or first.time - found[-1][0] >= _STEP_SECONDS:
-            found.append((first.time, beacon.loops_per_second(beacons[at:end + 1])))
+            found.append((first.time, switch_over.loops_per_second(beacons[at:end + 1])))
     return found
 
 

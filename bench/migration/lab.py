@@ -5,8 +5,8 @@ import contextlib
 import itertools
 import pathlib
 
+import beacon
 import harness
-from beacon import Listener
 from cluster import Cluster
 
 _SHMEM = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
@@ -80,11 +80,11 @@ class Lab:
         return self._stage.start(f"{name}-{next(self._numbers)}", argv, **options)
 
     def listen(self, guest_number):
-        """A Listener for the beacons of a guest, and the guest's options that send them here."""
+        """A beacon.Listener for the beacons of a guest, and the guest's options that send them here."""
         port = _FIRST_BEACON_PORT + guest_number
         options = (f"guest.ip=10.213.0.{100 + guest_number}/24 "
                    f"guest.beacon={self.network.switch.address}:{port}")
-        return Listener(self._stage, self.network, port), options
+        return beacon.at_the_switch(self._stage, self.network, port), options
 
     @contextlib.contextmanager
     def giving_up_after(self, seconds):

@@ -5,8 +5,8 @@ import dataclasses
 import statistics
 import time
 
-import beacon
 import harness
+import switch_over
 from meter import Cpu, Wire, process_cpu_seconds
 
 _SETTLE_SECONDS = 0.3
@@ -64,7 +64,7 @@ def measure(lab, guests, case, gb, undisturbed_seconds):
         guest.verdict()
     if wire.copying_since is None:
         raise RuntimeError(f"only {wire.bytes} bytes crossed the wire")
-    switches = [beacon.judge(before, [each for each in during if each.time >= how.commanded_at], source, destination)
+    switches = [switch_over.judge(before, [each for each in during if each.time >= how.commanded_at], source, destination)
                 for before, during, how in zip(undisturbed, seen, moved)]
     begun_at = min(how.commanded_at for how in moved)
     running_at = max(switch.running_at for switch in switches)
@@ -75,7 +75,7 @@ def measure(lab, guests, case, gb, undisturbed_seconds):
         downtime_ms=statistics.median(switch.downtime_ms for switch in switches),
         downtime_reported_ms=statistics.median(how.downtime_ms for how in moved),
         longest_silence_ms=statistics.median(switch.longest_silence_ms for switch in switches),
-        usual_gap_ms=statistics.median(map(beacon.usual_gap, undisturbed)) * 1000,
+        usual_gap_ms=statistics.median(map(switch_over.usual_gap, undisturbed)) * 1000,
         guest_work_lost=statistics.median(switch.work_lost for switch in switches),
         iterations=statistics.median(how.iterations for how in moved), foreign_cores=foreign_rate)
 

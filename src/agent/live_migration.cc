@@ -258,6 +258,13 @@ migration::MoverLink& LiveMigration::Link() {
 }
 
 absl::Status LiveMigration::WriteStep(LedgerStep step) {
+  if (parts_.on_step) parts_.on_step(StepEdge::kBefore, step);
+  absl::Status stored = StoreStep(step);
+  if (parts_.on_step) parts_.on_step(StepEdge::kAfter, step);
+  return stored;
+}
+
+absl::Status LiveMigration::StoreStep(LedgerStep step) {
   // Inventory first: a restart in between finds the VM and this step again, and both may be
   // repeated.
   if (step == LedgerStep::kReleased) SEALIFT_RETURN_IF_ERROR(parts_.vms.Release(record_.vm));
@@ -339,10 +346,7 @@ void LiveMigration::RecoverSource() {
 
 void LiveMigration::RecoverDestination() {
   if (record_.step == LedgerStep::kDropped) return PostPhase(PhaseName::kFailed, kRestarted);
-  if (record_.step == LedgerStep::kOwned) {
-    const absl::Status running = parts_.vms.ContinueIfPaused(record_.vm);
-    return PostPhase(PhaseName::kCompleted, running.ok() ? "" : base::MessageOf(running));
-  }
+  if (record_.step == LedgerStep::kOwned) return RecoverOwned();
   const absl::StatusOr<hypervisor::VmDefinition> definition =
       hypervisor::ParseVmDefinition(record_.definition_yaml);
   if (definition.ok()) {
@@ -360,6 +364,18 @@ void LiveMigration::RecoverDestination() {
       RunDestination(migration::Receiving{});
     }
   });
+}
+
+// The guest is ours, and perhaps was not let go on yet: the last phase is taken again.
+void LiveMigration::RecoverOwned() {
+  vm_ = parts_.vms.Hold(record_.vm, record_.id);
+  if (vm_ == nullptr) {
+    parts_.vms.Return(record_.vm);
+    return PostPhase(PhaseName::kCompleted, "its process is gone");
+  }
+  PostPhase(PhaseName::kSwitching, kRestarted);
+  board_->Tell(migration::Decision::kCommit);
+  thread_ = std::thread([this] { RunDestination(migration::Ready{}); });
 }
 
 // The decision is made or will be, but the process here has gone with the restart: the record

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -30,12 +31,18 @@ struct MigrationView {
   migration::Snapshot snapshot;
 };
 
+// StepHook is called before and after each durable step of a migration, on whatever thread takes
+// it.
+enum class StepEdge { kBefore, kAfter };
+using StepHook = std::function<void(StepEdge, migration::LedgerStep)>;
+
 // LiveMigrationParts are shared by all migrations of an agent.
 struct LiveMigrationParts {
   hypervisor::Hypervisor& hypervisor;
   VmKeeper& vms;
   const MigrationLog& log;
   const base::Clock& clock;
+  StepHook on_step = {};  // none: nobody is told
 };
 
 // LiveMigration is thread-safe, except that it is prepared before anybody else sees it.
@@ -93,10 +100,12 @@ class LiveMigration {
   void RunDestination(migration::DestinationPhase phase);
   void RecoverSource();
   void RecoverDestination();
+  void RecoverOwned();
   void AwaitDecisionWithoutProcess();
   void PostPhase(migration::PhaseName phase, const std::string& detail);
   [[nodiscard]] bool Ended() const;
   [[nodiscard]] absl::Status WriteStep(migration::LedgerStep step);
+  [[nodiscard]] absl::Status StoreStep(migration::LedgerStep step);
   [[nodiscard]] absl::Status Own();
   [[nodiscard]] migration::MoverLink& Link();
 

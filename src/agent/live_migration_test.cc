@@ -138,9 +138,23 @@ TEST_F(RecoveryTest, AnOwnedGuestThatWasNotContinuedYetIsContinued) {
   VmRecord record = Record();
   record.epoch = 4;
   ASSERT_TRUE(keeper_->Own(record, vm).ok());
+  vm->FailCall("Continue", absl::DeadlineExceededError("QMP is silent"));
   Recover(MigrationRole::kDestination, LedgerStep::kOwned);
+  ASSERT_TRUE(vm->WaitForCall("Continue", std::chrono::seconds(5), 2)) << "it is tried again";
+  vm->FailCall("Continue", absl::OkStatus());
   EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted);
   EXPECT_EQ(*vm->State(), RunState::kRunning);
+  EXPECT_TRUE(vm->WaitForCall("Announce", std::chrono::seconds(0)));
+  EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kRunning) << "it is free again";
+}
+
+TEST_F(RecoveryTest, AnOwnedGuestWhoseProcessIsGoneIsLeftToWhoeverLooksAfterVms) {
+  const auto vm = RunDestination();
+  ASSERT_TRUE(keeper_->Own(Record(), vm).ok());
+  vm->Die(hypervisor::Exit::kCrashed);
+  Recover(MigrationRole::kDestination, LedgerStep::kOwned);
+  EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted);
+  EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kCrashed);
 }
 
 }  // namespace

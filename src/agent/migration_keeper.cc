@@ -176,6 +176,7 @@ absl::StatusOr<base::Bytes> MigrationKeeper::PrepareLoan(const MigrationOrder& o
                                                          const VmKeeper::Loan& loan,
                                                          const MigrationPtr& migration) {
   SEALIFT_RETURN_IF_ERROR(CheckLoan(order, loan));
+  SEALIFT_RETURN_IF_ERROR(ForgetEnded(order.spec.vm));
   SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
   SEALIFT_ASSIGN_OR_RETURN(base::Bytes public_key,
                            migration->PrepareSource(loan, std::move(mover)));
@@ -232,10 +233,22 @@ absl::Status MigrationKeeper::Forget(const std::string& id, GuestMoved moved) {
   } else if (!migration::IsFinal(phase)) {
     return absl::FailedPreconditionError(fmt::format("migration {} has not ended", id));
   }
-  migration->Join();
-  SEALIFT_RETURN_IF_ERROR(parts_.log.Remove(id));
+  return Erase(*migration);
+}
+
+absl::Status MigrationKeeper::Erase(LiveMigration& migration) {
+  migration.Join();
+  SEALIFT_RETURN_IF_ERROR(parts_.log.Remove(migration.id()));
   const std::lock_guard lock(mutex_);
-  migrations_.erase(id);
+  migrations_.erase(migration.id());
+  return absl::OkStatus();
+}
+
+absl::Status MigrationKeeper::ForgetEnded(const std::string& vm) {
+  for (const MigrationPtr& earlier : Migrations()) {
+    if (earlier->vm() != vm || !migration::IsFinal(earlier->View().snapshot.phase)) continue;
+    SEALIFT_RETURN_IF_ERROR(Erase(*earlier));
+  }
   return absl::OkStatus();
 }
 

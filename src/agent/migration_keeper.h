@@ -84,6 +84,11 @@ class MigrationKeeper {
 
   // Waits until no earlier migration of the VM is left that is to run it here.
   [[nodiscard]] absl::Status WaitForEarlier(const std::string& vm) const;
+  // Forgets what has ended of a VM that is to move again: a restart must not take up how it came
+  // here while it leaves.
+  [[nodiscard]] absl::Status ForgetEnded(const std::string& vm);
+  // Drops the record of a migration in a final phase.
+  [[nodiscard]] absl::Status Erase(LiveMigration& migration);
   [[nodiscard]] MigrationPtr Make(const MigrationOrder& order, MigrationRole role) const;
   [[nodiscard]] absl::Status Add(MigrationPtr migration);
   [[nodiscard]] std::vector<MigrationPtr> Migrations() const;

@@ -168,6 +168,26 @@ TEST_F(OrderTest, TheNextMigrationToHereWaitsForTheEndOfTheLast) {
   ExpectAccepted(Come(order));
 }
 
+// Else a restart would let a guest go on that is about to leave.
+TEST_F(OrderTest, AVmThatLeavesTakesTheRecordOfItsArrivalAlong) {
+  MigrationRecord record;
+  record.id = "0011";
+  record.vm = "web1";
+  record.role = MigrationRole::kDestination;
+  record.step = migration::LedgerStep::kOwned;
+  record.epoch = 3;
+  record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
+  ASSERT_TRUE(log_.Put(record).ok());
+  ASSERT_TRUE(keeper_.Recover().ok());
+  const auto earlier = keeper_.Find("0011");
+  ASSERT_TRUE(earlier.ok());
+  while (!migration::IsFinal((*earlier)->board()->Look().phase)) {
+    static_cast<void>((*earlier)->board()->WaitForChange(0, std::chrono::seconds(1)));
+  }
+  ExpectAccepted(Leave(Leaving()));
+  EXPECT_TRUE(log_.Load()->empty());
+}
+
 TEST_F(OrderTest, AMigrationThatIsKnownIsNotPreparedAgain) {
   MigrationRecord record;
   record.id = base::ToHex(Leaving().spec.id);

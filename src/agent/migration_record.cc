@@ -27,13 +27,6 @@ constexpr std::array kSteps = {
     StepWord{LedgerStep::kDropped, "dropped"},
 };
 
-std::string_view WordOf(LedgerStep step) {
-  for (const StepWord& entry : kSteps) {
-    if (entry.step == step) return entry.word;
-  }
-  return "";
-}
-
 absl::StatusOr<LedgerStep> StepOf(const std::string& word) {
   for (const StepWord& entry : kSteps) {
     if (entry.word == word) return entry.step;
@@ -43,11 +36,18 @@ absl::StatusOr<LedgerStep> StepOf(const std::string& word) {
 
 }  // namespace
 
+std::string_view StepName(LedgerStep step) {
+  for (const StepWord& entry : kSteps) {
+    if (entry.step == step) return entry.word;
+  }
+  return "";
+}
+
 std::string EncodeMigrationRecord(const MigrationRecord& record) {
   const json object = {{"id", record.id},
                        {"vm", record.vm},
                        {"role", record.role == MigrationRole::kSource ? "source" : "destination"},
-                       {"step", WordOf(record.step)},
+                       {"step", StepName(record.step)},
                        {"epoch", record.epoch},
                        {"definition", record.definition_yaml},
                        {"encryption", record.encryption},

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -28,6 +29,9 @@ struct MigrationRecord {
   std::uint64_t policy_version = 0;  // of that mode
   base::ProcessId mover;
 };
+
+// StepName is the step's word in a record.
+[[nodiscard]] std::string_view StepName(migration::LedgerStep step);
 
 [[nodiscard]] std::string EncodeMigrationRecord(const MigrationRecord& record);
 [[nodiscard]] absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text);

@@ -325,12 +325,6 @@ std::shared_ptr<hypervisor::Vm> VmKeeper::Hold(const std::string& name,
   return found->second.HasProcess() ? found->second.vm : nullptr;
 }
 
-absl::Status VmKeeper::ContinueIfPaused(const std::string& name) {
-  SEALIFT_ASSIGN_OR_RETURN(const auto vm, ProcessOf(name));
-  SEALIFT_ASSIGN_OR_RETURN(const RunState state, vm->State());
-  return state == RunState::kPaused ? vm->Continue() : absl::OkStatus();
-}
-
 void VmKeeper::Return(const std::string& name) {
   const std::lock_guard lock(mutex_);
   if (const auto found = entries_.find(name); found != entries_.end()) {
@@ -355,6 +349,7 @@ absl::Status VmKeeper::Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) 
   SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
   Entry& entry = entries_[record.definition.name];
   entry.record = std::move(record);
+  entry.migration.clear();
   if (vm == nullptr) {
     entry.crashed = !entry.HasProcess();
     entry.reason = "its process ended during the switch-over";

@@ -79,8 +79,6 @@ class VmKeeper {
   // or is not here any more.
   [[nodiscard]] std::shared_ptr<hypervisor::Vm> Hold(const std::string& name,
                                                      const std::string& migration);
-  // ContinueIfPaused lets a VM go on whose arrival a restart has interrupted.
-  [[nodiscard]] absl::Status ContinueIfPaused(const std::string& name);
   // Return takes it back: it stays here.
   void Return(const std::string& name);
   // Release removes a lent VM, which lives elsewhere now. Harmless when it is gone.

@@ -1,5 +1,7 @@
 #include "migration/board.h"
 
+#include <algorithm>
+
 namespace sealift::migration {
 namespace {
 
@@ -21,8 +23,10 @@ void Board::Post(const std::function<void(Snapshot&)>& change) {
   snapshot_.elapsed = duration_cast<milliseconds>(now - started_);
   const auto interval = duration_cast<milliseconds>(now - measured_at_);
   if (interval >= kRateInterval) {
-    snapshot_.bytes_per_second = (snapshot_.wire_bytes - measured_wire_bytes_) * 1000 /
-                                 static_cast<std::uint64_t>(interval.count());
+    // A mover that has ended counts no bytes.
+    const std::uint64_t bytes =
+        snapshot_.wire_bytes - std::min(snapshot_.wire_bytes, measured_wire_bytes_);
+    snapshot_.bytes_per_second = bytes * 1000 / static_cast<std::uint64_t>(interval.count());
     measured_at_ = now;
     measured_wire_bytes_ = snapshot_.wire_bytes;
   }

@@ -43,7 +43,9 @@ DestinationPhase DestinationMigration::From(Receiving /*phase*/) {
   if (!status.ok()) return Drop(status);
   // In this order: a restart must find out that the source may have been told "ready".
   status = ledger_.Write(LedgerStep::kReady);
-  if (status.ok()) status = mover_.SendToPeer({PeerMessageType::kReady, {}});
+  if (!status.ok()) return Drop(status);
+  if (IsGone(vm_)) return Drop(absl::AbortedError("the process that received the guest has ended"));
+  status = mover_.SendToPeer({PeerMessageType::kReady, {}});
   if (!status.ok()) spdlog::warn("the source was not told ready: {}", base::MessageOf(status));
   return Ready{};
 }
@@ -56,21 +58,22 @@ DestinationPhase DestinationMigration::From(Ready /*phase*/) {
 }
 
 Decision DestinationMigration::WaitForDecision() {
-  bool peer_is_there = true;
+  Listener listener(mover_, board_);
   for (;;) {
-    if (peer_is_there) {
-      const absl::StatusOr<PeerMessage> message = mover_.ReceiveFromPeer(kLookEvery);
-      if (message.ok() && message->type == PeerMessageType::kCommit) return Decision::kCommit;
-      if (message.ok() && message->type == PeerMessageType::kAbort) return Decision::kAbort;
-      peer_is_there = message.ok() || IsTimeout(message.status());
-      if (!peer_is_there) {
-        board_.Post([](Snapshot& snapshot) {
-          snapshot.detail = "lost the source; waiting for the controller to tell its decision";
-        });
-      }
+    const bool heard_peer = listener.hears_peer();
+    const std::optional<Word> word = listener.Wait();
+    if (word) {
+      const auto* decision = std::get_if<Decision>(&*word);
+      if (decision != nullptr) return *decision;
+      const PeerMessageType said = std::get<PeerMessage>(*word).type;
+      if (said == PeerMessageType::kCommit) return Decision::kCommit;
+      if (said == PeerMessageType::kAbort) return Decision::kAbort;
     }
-    const auto patience = peer_is_there ? base::Duration::zero() : base::Duration(kLookEvery);
-    if (const std::optional<Decision> told = board_.WaitForDecision(patience)) return *told;
+    if (heard_peer && !listener.hears_peer()) {
+      board_.Post([](Snapshot& snapshot) {
+        snapshot.detail = "lost the source; waiting for the controller to tell its decision";
+      });
+    }
   }
 }
 
@@ -98,8 +101,8 @@ Completed DestinationMigration::Own() {
 Ended DestinationMigration::Drop(const absl::Status& why) {
   Ended ended = EndedBy(why);
   mover_.Kill();
-  // A destination QEMU whose channel was cut may be wedged: Quit kills it.
-  absl::Status status = vm_.Quit();
+  // A destination QEMU whose channel was cut may be wedged: it is killed.
+  absl::Status status = EndProcess(vm_, board_, clock_);
   if (!status.ok()) ended.reason += "; its process: " + base::MessageOf(status);
   status = ledger_.Write(LedgerStep::kDropped);
   if (!status.ok()) ended.reason += "; the ledger: " + base::MessageOf(status);

@@ -200,10 +200,34 @@ TEST_F(DestinationTest, DropsTheGuestWhenTheMoverDiesWhileReceiving) {
   ExpectDropped();
 }
 
-TEST_F(DestinationTest, SaysWhenTheProcessCannotBeEnded) {
+TEST_F(DestinationTest, AProcessThatCannotBeEndedIsTriedAgainAndNotDroppedBefore) {
   qemu_.FinishIncoming(absl::AbortedError("damaged"));
   qemu_.FailCall("Quit", absl::DeadlineExceededError("wedged"));
-  EXPECT_EQ(RunToEnded().reason, "receive the guest: damaged; its process: wedged");
+  journal_.When("vm Quit", [this] {
+    journal_.When("vm Quit", [this] {
+      EXPECT_THAT(board_.Look().detail, HasSubstr("wedged"));
+      EXPECT_FALSE(journal_.Has("ledger dropped"));
+      qemu_.FailCall("Quit", absl::OkStatus());
+    });
+  });
+  EXPECT_EQ(RunToEnded().reason, "receive the guest: damaged");
+  ExpectDropped();
+}
+
+TEST_F(DestinationTest, SaysWhatCouldNotBeTidiedUpOnceTheProcessIsGone) {
+  qemu_.FinishIncoming(absl::AbortedError("damaged"));
+  journal_.When("vm Quit", [this] { qemu_.Die(hypervisor::Exit::kCrashed); });
+  qemu_.FailCall("Quit", absl::InternalError("cannot remove its folder"));
+  EXPECT_EQ(RunToEnded().reason,
+            "receive the guest: damaged; its process: cannot remove its folder");
+}
+
+TEST_F(DestinationTest, DoesNotSayReadyForAProcessThatHasEnded) {
+  GuestArrives();
+  journal_.When("ledger ready", [this] { qemu_.Die(hypervisor::Exit::kCrashed); });
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("has ended"));
+  EXPECT_FALSE(journal_.Has("peer ready"));
+  ExpectDropped();
 }
 
 TEST_F(DestinationTest, SaysWhenTheDropCouldNotBeWritten) {
@@ -301,11 +325,10 @@ TEST_F(ReadyTest, ACancelComesTooLate) {
   ExpectGuestRunsHere();
 }
 
-// A source that was not told will not commit, but only it may say so.
+// A source that was not told will not commit.
 TEST_F(ReadyTest, TheSourceIsNotToldOfWhatIsNotOnDisk) {
   ledger_.Fail(LedgerStep::kReady);
-  journal_.When("wait for peer", [this] { mover_.Say(PeerMessageType::kAbort); });
-  RunToEnded();
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("ready"));
   EXPECT_FALSE(journal_.Has("peer ready"));
   ExpectDropped();
 }

@@ -16,8 +16,8 @@ using hypervisor::RunState;
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
-// How long the ways back may take before a person has to look.
-constexpr std::chrono::seconds kResumedLimit{10};
+// How long the destination may take after the commit before people are told that we wait for it.
+constexpr std::chrono::seconds kResumedPatience{2};
 
 }  // namespace
 
@@ -102,24 +102,32 @@ SourcePhase SourceMigration::From(Committed phase) {
     board_.Post([&](Snapshot& s) { s.downtime = duration_cast<milliseconds>(downtime); });
   }
   Completed completed{resumed ? resumed->text : ""};
-  const absl::Status quit = vm_.Quit();
+  const absl::Status quit = EndProcess(vm_, board_, clock_);
   if (!quit.ok()) completed.note = "the process at the source: " + base::MessageOf(quit);
   const absl::Status released = ledger_.Write(LedgerStep::kReleased);
   if (!released.ok()) completed.note = base::MessageOf(released);
   return completed;
 }
 
+// The guest here never runs again, so there is no hurry: where the peer is silent, the controller
+// asks it and tells us.
 std::optional<PeerMessage> SourceMigration::WaitUntilPeerResumed() {
-  absl::StatusOr<PeerMessage> answer = mover_.ReceiveFromPeer(kResumedLimit);
-  if (answer.ok() && answer->type == PeerMessageType::kResumed) return *std::move(answer);
-  board_.Post([&](Snapshot& snapshot) {
-    snapshot.detail = "waiting to hear that the guest runs at the destination";
-  });
-  // The controller asks the destination, and tells us. The guest here never runs again, so there is
-  // no hurry.
-  while (!board_.WaitForDecision(kLookEvery).has_value()) {
+  Listener listener(mover_, board_);
+  const base::Duration late = clock_.SinceBoot() + kResumedPatience;
+  bool posted = false;
+  for (;;) {
+    std::optional<Word> word = listener.Wait();
+    if (word && std::holds_alternative<Decision>(*word)) return std::nullopt;
+    if (word && std::get<PeerMessage>(*word).type == PeerMessageType::kResumed) {
+      return std::get<PeerMessage>(*std::move(word));
+    }
+    if (!posted && (!listener.hears_peer() || clock_.SinceBoot() >= late)) {
+      board_.Post([](Snapshot& snapshot) {
+        snapshot.detail = "waiting to hear that the guest runs at the destination";
+      });
+      posted = true;
+    }
   }
-  return std::nullopt;
 }
 
 absl::Status SourceMigration::TryToGoOn() {

@@ -653,11 +653,32 @@ TEST_F(CommittedTest, TakesNoOtherAnswerForTheWordOfTheDestination) {
   ExpectNeverRanAgain();
 }
 
-TEST_F(CommittedTest, AProcessThatCannotBeEndedIsSaid) {
+TEST_F(CommittedTest, HearsADestinationThatTakesItsTime) {
+  const base::Duration start = clock_.SinceBoot();
+  std::function<void()> look = [&] {
+    if (clock_.SinceBoot() - start > std::chrono::minutes(2)) {
+      EXPECT_THAT(board_.Look().detail, HasSubstr("waiting to hear"));
+      return mover_.Say(PeerMessageType::kResumed);
+    }
+    journal_.When("wait for peer", look);
+  };
+  OnceCommitted([&] { journal_.When("wait for peer", look); });
+  EXPECT_EQ(RunToCompleted().note, "");
+  ExpectNeverRanAgain();
+}
+
+TEST_F(CommittedTest, AProcessThatCannotBeEndedIsTriedAgainAndNotReleasedBefore) {
   PeerResumes();
   qemu_.FailCall("Quit", absl::DeadlineExceededError("is its storage stuck?"));
-  EXPECT_THAT(RunToCompleted().note, HasSubstr("is its storage stuck?"));
-  EXPECT_THAT(board_.Look().detail, HasSubstr("is its storage stuck?"));
+  journal_.When("vm Quit", [this] {
+    journal_.When("vm Quit", [this] {
+      EXPECT_THAT(board_.Look().detail, HasSubstr("is its storage stuck?"));
+      EXPECT_FALSE(journal_.Has("ledger released"));
+      qemu_.FailCall("Quit", absl::OkStatus());
+    });
+  });
+  EXPECT_EQ(RunToCompleted().note, "");
+  EXPECT_EQ(*qemu_.State(), RunState::kGone);
   ExpectNeverRanAgain();
 }
 

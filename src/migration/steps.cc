@@ -7,12 +7,12 @@ namespace {
 
 using hypervisor::RunState;
 
+}  // namespace
+
 void PostTrouble(Board& board, const absl::Status& trouble) {
   board.Post(
       [&](Snapshot& snapshot) { snapshot.detail = "trying again: " + base::MessageOf(trouble); });
 }
-
-}  // namespace
 
 bool IsTimeout(const absl::Status& status) {
   return status.code() == absl::StatusCode::kDeadlineExceeded;
@@ -55,11 +55,37 @@ absl::Status MakeRun(hypervisor::Vm& vm, Board& board, const base::Clock& clock,
   }
 }
 
+bool IsGone(hypervisor::Vm& vm) {
+  return vm.State().value_or(RunState::kPaused) == RunState::kGone;
+}
+
+absl::Status EndProcess(hypervisor::Vm& vm, Board& board, const base::Clock& clock) {
+  absl::Status status = vm.Quit();
+  while (!status.ok() && !IsGone(vm)) {
+    PostTrouble(board, status);
+    clock.Pause(kLookEvery);
+    status = vm.Quit();
+  }
+  return status;
+}
+
 void WriteWithoutFail(LedgerStep step, Ledger& ledger, Board& board, const base::Clock& clock) {
   for (absl::Status status = ledger.Write(step); !status.ok(); status = ledger.Write(step)) {
     PostTrouble(board, status);
     clock.Pause(kLookEvery);
   }
+}
+
+std::optional<Word> Listener::Wait() {
+  if (hears_peer_) {
+    absl::StatusOr<PeerMessage> message = mover_.ReceiveFromPeer(kLookEvery);
+    if (message.ok()) return *std::move(message);
+    // What is not understood is no word; the next may be one.
+    hears_peer_ = !absl::IsUnavailable(message.status());
+  }
+  const auto patience = hears_peer_ ? base::Duration::zero() : base::Duration(kLookEvery);
+  const std::optional<Decision> told = board_.WaitForDecision(patience);
+  return told ? std::optional<Word>(*told) : std::nullopt;
 }
 
 }  // namespace sealift::migration

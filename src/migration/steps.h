@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -22,6 +23,9 @@ namespace sealift::migration {
 // is gone.
 [[nodiscard]] absl::Status Interruption(const Board& board, MoverLink& mover);
 
+// PostTrouble says what is tried again.
+void PostTrouble(Board& board, const absl::Status& trouble);
+
 // EndedBy is the end that an error makes: cancelled or failed.
 [[nodiscard]] Ended EndedBy(const absl::Status& why);
 
@@ -35,8 +39,34 @@ namespace sealift::migration {
 [[nodiscard]] absl::Status MakeRun(hypervisor::Vm& vm, Board& board, const base::Clock& clock,
                                    const std::function<absl::Status()>& attempt);
 
+// IsGone says that the VM's process has ended.
+[[nodiscard]] bool IsGone(hypervisor::Vm& vm);
+
+// EndProcess ends the VM's process, and tries until it is gone: it may be stuck in its storage. An
+// error says what of it could not be tidied up.
+[[nodiscard]] absl::Status EndProcess(hypervisor::Vm& vm, Board& board, const base::Clock& clock);
+
 // WriteWithoutFail tries until the step is on disk. For steps without which nothing may go on.
 void WriteWithoutFail(LedgerStep step, Ledger& ledger, Board& board, const base::Clock& clock);
+
+// Word is what one side waits for: what the peer says, or what the controller tells of the peer.
+using Word = std::variant<PeerMessage, Decision>;
+
+// Listener waits for words, without an end. It is for one thread.
+class Listener {
+ public:
+  Listener(MoverLink& mover, Board& board) : mover_(mover), board_(board) {}
+
+  // Wait returns the next word, or nothing after kLookEvery.
+  [[nodiscard]] std::optional<Word> Wait();
+  // False once the peer cannot be heard any more: then only the controller is left.
+  [[nodiscard]] bool hears_peer() const { return hears_peer_; }
+
+ private:
+  MoverLink& mover_;
+  Board& board_;
+  bool hears_peer_ = true;
+};
 
 // RunPhases takes one transition after the other, each of transitions.inc and posted to the board,
 // until a final phase.

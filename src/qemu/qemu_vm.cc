@@ -32,9 +32,25 @@ constexpr auto kAnswerTimeout = seconds(2);
 constexpr auto kQuitTimeout = seconds(5);
 constexpr auto kTermTimeout = seconds(2);
 constexpr auto kKillTimeout = seconds(5);
+// QMP hangs up a moment before the process is gone.
+constexpr auto kEndTimeout = seconds(1);
 constexpr auto kCancelTimeout = seconds(10);
 // How long a guest may stay stopped after its migration has been cancelled before we say `cont`.
 constexpr auto kResumeTimeout = seconds(2);
+
+absl::StatusOr<std::string> QueryRunState(const QmpCall& qmp) {
+  SEALIFT_ASSIGN_OR_RETURN(const json reply, qmp("query-status", nullptr));
+  const auto status = reply.is_object() ? reply.find("status") : reply.end();
+  if (status == reply.end() || !status->is_string()) {
+    return absl::InternalError("QEMU's answer to query-status is not understood");
+  }
+  return status->get<std::string>();
+}
+
+absl::StatusOr<OutgoingProgress> QueryMigration(const QmpCall& qmp) {
+  SEALIFT_ASSIGN_OR_RETURN(const json reply, qmp("query-migrate", nullptr));
+  return ParseProgress(reply);
+}
 
 bool IsOver(MigrationState state) {
   return state == MigrationState::kNone || state == MigrationState::kCompleted ||
@@ -47,7 +63,7 @@ std::shared_ptr<QemuVm> QemuVm::Connect(RunFolder folder, hypervisor::VmDefiniti
                                         base::SystemUser user, base::Process process) {
   std::shared_ptr<QemuVm> vm(
       new QemuVm(std::move(folder), std::move(definition), std::move(user), std::move(process)));
-  vm->ConnectQmp();
+  static_cast<void>(vm->Qmp());
   return vm;
 }
 
@@ -57,40 +73,53 @@ QemuVm::QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::Syst
       definition_(std::move(definition)),
       user_(std::move(user)),
       process_(std::make_shared<const base::Process>(std::move(process))),
-      monitor_(process_, folder_.ConsoleLog()),
-      qmp_(absl::UnavailableError("not connected")) {}
+      monitor_(process_, folder_.ConsoleLog()) {}
 
-void QemuVm::ConnectQmp() {
-  monitor_.HandleConnected();
-  qmp_ = QmpClient::Connect(
-      folder_.Qmp(), {.event = [this](const QmpEvent& event) { monitor_.HandleEvent(event); },
-                      .closed = [this] { monitor_.HandleClosed(); }});
-  if (!qmp_.ok()) {
-    monitor_.HandleClosed();
-    return;
+absl::StatusOr<std::shared_ptr<QmpClient>> QemuVm::Qmp() {
+  const std::lock_guard lock(qmp_mutex_);
+  if (qmp_ != nullptr && qmp_->Check().ok()) return qmp_;
+  if (process_->WaitGone(base::Duration::zero())) return Ended();
+  qmp_.reset();
+  absl::StatusOr<std::shared_ptr<QmpClient>> client = ConnectQmp();
+  if (client.ok()) {
+    qmp_ = *client;
+    return client;
   }
-  RecallMigration();
-}
-
-// RecallMigration finds out what an earlier agent had begun.
-void QemuVm::RecallMigration() {
-  const absl::StatusOr<std::string> run_state = RunStateWord();
-  const absl::StatusOr<OutgoingProgress> progress = QueryMigration();
-  if (!run_state.ok() || !progress.ok() || progress->state == MigrationState::kNone) return;
-  // Only a source stops in "postmigrate"; a destination has completed in any other state, or is
-  // still receiving.
-  const bool received =
-      progress->state == MigrationState::kCompleted && *run_state != "postmigrate";
-  const bool incoming = received || *run_state == "inmigrate";
-  monitor_.SetMigration({incoming ? Direction::kIncoming : Direction::kOutgoing, progress->state});
-}
-
-absl::Status QemuVm::CheckConnected() const {
-  if (qmp_.ok()) return absl::OkStatus();
-  if (process_->WaitGone(seconds(1))) return Ended();
-  return base::Annotate(qmp_.status(),
+  if (process_->WaitGone(kEndTimeout)) return Ended();
+  return base::Annotate(client.status(),
                         fmt::format("VM {}: QEMU (process {})", definition_.name, pid()));
 }
+
+absl::StatusOr<std::shared_ptr<QmpClient>> QemuVm::ConnectQmp() {
+  monitor_.HandleConnected();
+  absl::StatusOr<std::shared_ptr<QmpClient>> client = QmpClient::Connect(
+      folder_.Qmp(), {.event = [this](const QmpEvent& event) { monitor_.HandleEvent(event); },
+                      .closed = [this] { monitor_.HandleClosed(); }});
+  if (client.ok()) {
+    SEALIFT_RETURN_IF_ERROR(RecallMigration(**client));
+  } else {
+    monitor_.HandleClosed();
+  }
+  return client;
+}
+
+// RecallMigration finds out what was begun before this connection, by an earlier agent perhaps.
+absl::Status QemuVm::RecallMigration(QmpClient& client) {
+  const QmpCall call = [&](std::string_view command, json arguments) {
+    return client.Execute(command, std::move(arguments));
+  };
+  SEALIFT_ASSIGN_OR_RETURN(const std::string run_state, QueryRunState(call));
+  SEALIFT_ASSIGN_OR_RETURN(const OutgoingProgress progress, QueryMigration(call));
+  if (progress.state == MigrationState::kNone) return absl::OkStatus();
+  // Only a source stops in "postmigrate"; a destination has completed in any other state, or is
+  // still receiving.
+  const bool received = progress.state == MigrationState::kCompleted && run_state != "postmigrate";
+  const bool incoming = received || run_state == "inmigrate";
+  monitor_.SetMigration({incoming ? Direction::kIncoming : Direction::kOutgoing, progress.state});
+  return absl::OkStatus();
+}
+
+absl::Status QemuVm::CheckConnected() { return Qmp().status(); }
 
 absl::Status QemuVm::Ended() const {
   const std::string log = base::LastLines(folder_.Log());
@@ -99,11 +128,10 @@ absl::Status QemuVm::Ended() const {
 }
 
 absl::StatusOr<json> QemuVm::Execute(std::string_view command, json arguments) {
-  SEALIFT_RETURN_IF_ERROR(CheckConnected());
-  absl::StatusOr<json> reply = (*qmp_)->Execute(command, std::move(arguments));
+  SEALIFT_ASSIGN_OR_RETURN(const std::shared_ptr<QmpClient> client, Qmp());
+  absl::StatusOr<json> reply = client->Execute(command, std::move(arguments));
   if (reply.ok()) return reply;
-  // QMP hangs up a moment before the process is gone.
-  if (absl::IsUnavailable(reply.status()) && process_->WaitGone(seconds(1))) return Ended();
+  if (absl::IsUnavailable(reply.status()) && process_->WaitGone(kEndTimeout)) return Ended();
   return base::Annotate(reply.status(), fmt::format("VM {}", definition_.name));
 }
 
@@ -111,29 +139,15 @@ absl::Status QemuVm::Run(std::string_view command, json arguments) {
   return Execute(command, std::move(arguments)).status();
 }
 
-absl::StatusOr<std::string> QemuVm::RunStateWord() {
-  SEALIFT_ASSIGN_OR_RETURN(const json reply, Execute("query-status"));
-  const auto status = reply.is_object() ? reply.find("status") : reply.end();
-  if (status == reply.end() || !status->is_string()) {
-    return absl::InternalError("QEMU's answer to query-status is not understood");
-  }
-  return status->get<std::string>();
-}
-
-absl::StatusOr<OutgoingProgress> QemuVm::QueryMigration() {
-  SEALIFT_ASSIGN_OR_RETURN(const json reply, Execute("query-migrate"));
-  return ParseProgress(reply);
-}
-
 absl::StatusOr<RunState> QemuVm::State() {
   if (process_->WaitGone(base::Duration::zero())) return RunState::kGone;
-  const absl::StatusOr<std::string> word = RunStateWord();
+  const absl::StatusOr<std::string> word = QueryRunState(Caller());
   if (!word.ok()) {
     if (process_->WaitGone(base::Duration::zero())) return RunState::kGone;
     return word.status();
   }
   if (*word != "postmigrate") return ParseRunState(*word, MigrationState::kNone);
-  SEALIFT_ASSIGN_OR_RETURN(const OutgoingProgress progress, QueryMigration());
+  SEALIFT_ASSIGN_OR_RETURN(const OutgoingProgress progress, QueryMigration(Caller()));
   return ParseRunState(*word, progress.state);
 }
 
@@ -144,8 +158,9 @@ absl::Status QemuVm::PowerDown() { return Run("system_powerdown"); }
 // AskToQuit says `quit` and waits for the end; false when QEMU does not listen or does not end.
 bool QemuVm::AskToQuit() {
   if (monitor_.WaitExit(base::Duration::zero())) return true;
-  if (!qmp_.ok()) return false;
-  const absl::Status status = (*qmp_)->Execute("quit", nullptr, kAnswerTimeout).status();
+  const absl::StatusOr<std::shared_ptr<QmpClient>> client = Qmp();
+  if (!client.ok()) return monitor_.WaitExit(base::Duration::zero());
+  const absl::Status status = (*client)->Execute("quit", nullptr, kAnswerTimeout).status();
   // QEMU often hangs up before it has answered.
   if (!status.ok() && !absl::IsUnavailable(status)) return false;
   return monitor_.WaitExit(kQuitTimeout);
@@ -253,7 +268,7 @@ absl::Status QemuVm::StartOutgoing(const std::string& path, const MigrationParam
 
 absl::StatusOr<OutgoingProgress> QemuVm::Outgoing() {
   if (monitor_.migration().direction != Direction::kOutgoing) return OutgoingProgress{};
-  return QueryMigration();
+  return QueryMigration(Caller());
 }
 
 absl::StatusOr<MigrationState> QemuVm::WaitOutgoing(MigrationState state, base::Duration timeout) {
@@ -292,7 +307,7 @@ absl::Status QemuVm::AwaitRunning() {
   const auto deadline = std::chrono::steady_clock::now() + kResumeTimeout;
   for (;;) {
     const int seen = monitor_.RunStateChanges();
-    SEALIFT_ASSIGN_OR_RETURN(const std::string word, RunStateWord());
+    SEALIFT_ASSIGN_OR_RETURN(const std::string word, QueryRunState(Caller()));
     if (word != "finish-migrate") return absl::OkStatus();
     const auto left = deadline - std::chrono::steady_clock::now();
     if (left <= base::Duration::zero()) return Continue();
@@ -317,7 +332,7 @@ absl::Status QemuVm::WaitIncoming(base::Duration timeout) {
         fmt::format("VM {}: no incoming migration was started", definition_.name));
   }
   // Also finds a QEMU that is wedged or gone.
-  SEALIFT_ASSIGN_OR_RETURN(const std::string word, RunStateWord());
+  SEALIFT_ASSIGN_OR_RETURN(const std::string word, QueryRunState(Caller()));
   if (view.state == MigrationState::kCompleted) return absl::OkStatus();
   if (view.state == MigrationState::kFailed) {
     return absl::AbortedError(fmt::format("VM {}: the incoming migration has failed: {}",

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -19,17 +20,16 @@ namespace sealift::qemu {
 
 class QemuVm final : public hypervisor::Vm {
  public:
-  // Connect takes over a running process. It succeeds also when QMP is silent: State() says so
-  // then, and Quit() still ends the process.
-  // The process runs as `user`.
+  // Connect takes over a running process, which runs as `user`. It succeeds also when QMP is
+  // silent: every call tries to connect again, State() says so until then, and Quit() still ends
+  // the process.
   [[nodiscard]] static std::shared_ptr<QemuVm> Connect(RunFolder folder,
                                                        hypervisor::VmDefinition definition,
                                                        base::SystemUser user,
                                                        base::Process process);
 
-  // CheckConnected says whether QEMU answered when we connected, else why not, with the end of its
-  // log.
-  [[nodiscard]] absl::Status CheckConnected() const;
+  // CheckConnected says whether QEMU answers, else why not, with the end of its log.
+  [[nodiscard]] absl::Status CheckConnected();
 
   // Repair ends tracking that an agent which is no more has begun. What goes wrong is logged: the
   // guest runs on, only through the host's page cache.
@@ -67,15 +67,15 @@ class QemuVm final : public hypervisor::Vm {
  private:
   QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::SystemUser user,
          base::Process process);
-  void ConnectQmp();
+  // Qmp is the connection to QEMU, made anew when there is none.
+  absl::StatusOr<std::shared_ptr<QmpClient>> Qmp();
+  absl::StatusOr<std::shared_ptr<QmpClient>> ConnectQmp();
   // Execute is QMP with the VM's name in front of an error, and the end of the log if the process
   // has ended.
   absl::StatusOr<nlohmann::json> Execute(std::string_view command,
                                          nlohmann::json arguments = nullptr);
   absl::Status Run(std::string_view command, nlohmann::json arguments = nullptr);
-  absl::StatusOr<std::string> RunStateWord();
-  absl::StatusOr<hypervisor::OutgoingProgress> QueryMigration();
-  void RecallMigration();
+  absl::Status RecallMigration(QmpClient& client);
   absl::Status SetUpMigration(const hypervisor::MigrationParameters& parameters);
   absl::Status AwaitRunning();
   bool AskToQuit();
@@ -87,7 +87,8 @@ class QemuVm final : public hypervisor::Vm {
   const base::SystemUser user_;
   const std::shared_ptr<const base::Process> process_;
   VmMonitor monitor_;
-  absl::StatusOr<std::unique_ptr<QmpClient>> qmp_;  // after monitor_, which its reader calls
+  std::mutex qmp_mutex_;
+  std::shared_ptr<QmpClient> qmp_;  // guarded by qmp_mutex_; after monitor_, which its reader calls
 };
 
 }  // namespace sealift::qemu

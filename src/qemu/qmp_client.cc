@@ -89,6 +89,11 @@ absl::StatusOr<json> QmpClient::Execute(std::string_view command, json arguments
   return std::get<QmpReturn>(*reply).value;
 }
 
+absl::Status QmpClient::Check() {
+  const std::lock_guard lock(mutex_);
+  return broken_.value_or(absl::OkStatus());
+}
+
 absl::Status QmpClient::Send(const std::string& request) {
   const std::lock_guard lock(send_mutex_);
   std::string_view rest = request;

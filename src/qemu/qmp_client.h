@@ -55,6 +55,9 @@ class QmpClient {
                                                        nlohmann::json arguments = nullptr,
                                                        base::Duration timeout = kQmpTimeout);
 
+  // Check is OK until the connection is broken.
+  [[nodiscard]] absl::Status Check();
+
   // version of QEMU as in its greeting: "7.2.22".
   [[nodiscard]] const std::string& version() const { return version_; }
 

@@ -40,12 +40,16 @@ class CommandFailed(AssertionError):
 
 
 class Cluster:
-    """`test` is a harness.TestCase: its folder holds everything, and it ends everything. `controller_command` is
-    what runs as the controller, instead of the program that is shipped."""
+    """`test` is a harness.TestCase: its folder holds everything, and it ends everything. The commands are what runs
+    as the controller and as an agent, instead of the programs that are shipped. With `state_kib` each daemon's state
+    is on a disk of its own of that size."""
 
-    def __init__(self, test, hosts=("a", "b"), agent_settings=None, controller_command=None):
+    def __init__(self, test, hosts=("a", "b"), agent_settings=None, controller_command=None, agent_command=None,
+                 state_kib=None):
         self._test = test
         self._controller_command = controller_command or [harness.binary("sealift-controllerd")]
+        self._agent_command = agent_command or [harness.binary("sealift-agentd")]
+        self._state_kib = state_kib
         self.dir = test.dir
         self.dir.chmod(0o755)  # QEMU runs as another user
         self.agent_settings = agent_settings or {}
@@ -63,10 +67,17 @@ class Cluster:
 
     def _init_controller(self):
         self._controller_ports = [harness.free_port(), harness.free_port()]
+        here = self.network.switch
+        if self._state_kib:
+            self._make_state(here, self.dir / "controller")
         argv = [harness.binary("sealift-controllerd"), "init", "--state-dir", self.dir / "controller",
                 "--address", f"{self.network.switch.address}:{self._controller_ports[0]}",
                 "--context-out", self.dir / "context.yaml"]
-        subprocess.run([str(word) for word in argv], check=True, capture_output=True, timeout=30)
+        subprocess.run(here.command(argv), check=True, capture_output=True, timeout=30)
+
+    def _make_state(self, place, folder):
+        folder.mkdir()
+        place.mount_small(folder, self._state_kib)
 
     def start_controller(self):
         ready = self.dir / "controller.ready"
@@ -86,6 +97,8 @@ class Cluster:
         added = self.json("host", "add", host, "--address", f"{place.address}:{self._ports[host]}")
         state = self.dir / host
         state.mkdir()
+        if self._state_kib:
+            self._make_state(place, state / "state")
         enrolment = f"{self.network.switch.address}:{self._controller_ports[1]}"
         subprocess.run(place.command([harness.binary("sealift-agentd"), "join", "--controller", enrolment,
                                       "--token", added["token"], "--state-dir", state / "state"]),
@@ -101,7 +114,7 @@ class Cluster:
         ready = self.dir / host / "ready"
         ready.unlink(missing_ok=True)
         process = self._test.start(f"agent-{host}", self.network.hosts[host].command(
-            [*wrapper, harness.binary("sealift-agentd"), "run", "--config",
+            [*wrapper, *self._agent_command, "run", "--config",
              self.dir / host / "agent.yaml", "--ready-file", ready]))
         self._wait_ready(process, ready)
         return process

@@ -31,18 +31,23 @@ class FaultsCase(harness.TestCase):
         """Begins a migration that takes far longer than what the test does to it, and returns its id."""
         self.cluster.network.slow_down(self.cluster.network.hosts["a"], SLOW_MEGABITS)
         migration = self.cluster.sealift("vm", "migrate", "web1", "--to", "b", "--detach").strip()
-        self.wait_for_phase(migration, "copying")
+        # "copying" is written down before the hosts are told: until bytes flow, a host that is cut off ends it.
+        self.wait_for(migration, lambda progress: progress["wire_bytes"] > 0, "to copy")
         return migration
 
     def speed_up(self):
         self.cluster.network.speed_up(self.cluster.network.hosts["a"])
 
     def wait_for_phase(self, migration, phase):
-        def reached():
-            now = self.cluster.json("migration", "show", migration)["progress"]["phase"]
-            self.assertFalse(now != phase and now in ENDS, f"the migration is {now}, not {phase}")
-            return now == phase
-        harness.wait_for(reached, 60, f"migration to be {phase}")
+        self.wait_for(migration, lambda progress: progress["phase"] == phase, f"to be {phase}")
+
+    def wait_for(self, migration, condition, what):
+        def holds():
+            progress = self.cluster.json("migration", "show", migration)["progress"]
+            holds_now = condition(progress)
+            self.assertFalse(not holds_now and progress["phase"] in ENDS, f"the migration has ended: {progress}")
+            return holds_now
+        harness.wait_for(holds, 60, f"migration {what}")
 
     def assert_runs_only_on(self, host):
         self.assertEqual(self.cluster.json("vm", "show", "web1")["host"], host)

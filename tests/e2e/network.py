@@ -12,10 +12,11 @@ import subprocess
 import harness
 
 _SUBNET = "10.213.0"
+UPLINK = "uplink"  # of a host, the device that leads to the switch
 
 
 class Place:
-    """Where programs of one host run. `address` is the host's own."""
+    """Where programs of one host run, with mounts of their own. `address` is the host's own."""
 
     def __init__(self, address, pid=None):
         self.address = address
@@ -25,7 +26,22 @@ class Place:
         """`argv`, to be run in this place."""
         if self._pid is None:
             return [str(word) for word in argv]
-        return ["nsenter", f"--net=/proc/{self._pid}/ns/net", "--"] + [str(word) for word in argv]
+        return ["nsenter", f"--target={self._pid}", "--net", "--mount", "--"] + [str(word) for word in argv]
+
+    def holds(self, pid):
+        """Whether a process is in this place."""
+        try:
+            return os.readlink(f"/proc/{pid}/ns/net") == os.readlink(f"/proc/{self._pid or 'self'}/ns/net")
+        except OSError:  # it is gone
+            return False
+
+    def path(self, path):
+        """Where a path of this place is for all others."""
+        return pathlib.Path(path) if self._pid is None else pathlib.Path(f"/proc/{self._pid}/root{path}")
+
+    def mount_small(self, folder, kib):
+        """Gives a folder a file system of its own with room for that much."""
+        self.run("mount", "-t", "tmpfs", "-o", f"size={kib}k,mode=755", "tmpfs", folder)
 
     def run(self, *argv):
         return subprocess.run(self.command(argv), check=True, capture_output=True, text=True)
@@ -58,15 +74,15 @@ class Namespaces:
     @staticmethod
     def slow_down(place, megabits):
         """Lets no more than this out of the place per second."""
-        place.run("tc", "qdisc", "replace", "dev", "uplink", "root", "tbf", "rate", f"{megabits}mbit",
+        place.run("tc", "qdisc", "replace", "dev", UPLINK, "root", "tbf", "rate", f"{megabits}mbit",
                   "burst", "256kb", "latency", "50ms")
 
     @staticmethod
     def speed_up(place):
-        place.run("tc", "qdisc", "delete", "dev", "uplink", "root")
+        place.run("tc", "qdisc", "delete", "dev", UPLINK, "root")
 
     def _make(self, name, number):
-        holder = self._test.start(f"net-{name}", ["unshare", "--net", "sleep", "infinity"])
+        holder = self._test.start(f"net-{name}", ["unshare", "--net", "--mount", "sleep", "infinity"])
         own = os.readlink("/proc/self/ns/net")
         harness.wait_for(lambda: os.readlink(f"/proc/{holder.pid}/ns/net") != own, 10,
                          f"network namespace of {name}")
@@ -77,12 +93,12 @@ class Namespaces:
 
     def _join(self, place, number):
         port = self.port(place)
-        self.switch.run("ip", "link", "add", port, "type", "veth", "peer", "name", "uplink",
+        self.switch.run("ip", "link", "add", port, "type", "veth", "peer", "name", UPLINK,
                         "netns", str(place.pid))
         # Without an address of its own a bridge takes the lowest of its ports', and its neighbours' caches are wrong for
         # half a minute when a guest's port comes or goes.
         place.run("ip", "link", "add", "br0", "address", f"02:00:00:00:01:{number:02x}", "type", "bridge")
-        place.run("ip", "link", "set", "uplink", "master", "br0", "up")
+        place.run("ip", "link", "set", UPLINK, "master", "br0", "up")
         self._give_address(place, number)
         self.switch.run("ip", "link", "set", port, "master", "br0", "up")
 

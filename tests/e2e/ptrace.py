@@ -1,5 +1,6 @@
 """System calls made inside another process, as somebody would who has taken it over (ptrace(2), x86-64)."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -37,7 +38,7 @@ def _ptrace(request, pid, data=None):
         raise OSError(error, f"ptrace {request} of {pid}: {os.strerror(error)}")
 
 
-class Tracee:
+class Stopped:
     """A process whose main thread is stopped from the first to the last line of a `with` block."""
 
     def __init__(self, pid):
@@ -47,16 +48,12 @@ class Tracee:
     def __enter__(self):
         _ptrace(_ATTACH, self._pid)
         self._wait()
-        self._saved = Registers()
-        _ptrace(_GETREGS, self._pid, ctypes.byref(self._saved))
-        self._instruction = self._find_instruction()
         return self
 
     def __exit__(self, *_):
-        if self._dead:
-            return
-        _ptrace(_SETREGS, self._pid, ctypes.byref(self._saved))
-        _ptrace(_DETACH, self._pid)
+        if not self._dead:
+            with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
+                _ptrace(_DETACH, self._pid)
 
     def _wait(self):
         _, status = os.waitpid(self._pid, _WALL)
@@ -64,6 +61,22 @@ class Tracee:
             self._dead = True
             raise Killed(os.WTERMSIG(status))
         return status
+
+
+class Tracee(Stopped):
+    """A Stopped process that can be made to make system calls."""
+
+    def __enter__(self):
+        super().__enter__()
+        self._saved = Registers()
+        _ptrace(_GETREGS, self._pid, ctypes.byref(self._saved))
+        self._instruction = self._find_instruction()
+        return self
+
+    def __exit__(self, *exception):
+        if not self._dead:
+            _ptrace(_SETREGS, self._pid, ctypes.byref(self._saved))
+        super().__exit__(*exception)
 
     def _find_instruction(self):
         """The address of a `syscall` instruction that the process has in its own program text."""

@@ -10,7 +10,7 @@
 
 enum { kBeaconNs = 2000000 };
 
-// One datagram, all little-endian. bench/migration/beacon.py reads them.
+// One datagram, all little-endian. tests/e2e/beacon.py reads them.
 struct Beacon {
   uint64_t sequence;  // 1, 2, 3, ...
   uint64_t loops;     // PulseLoops()

@@ -149,6 +149,7 @@ proctype DestinationAgent() {
        :: true
        fi;
        Take(destination, d_phase, Ready); d_at = AwaitDecision }
+  :: atomic { d_alive && d_phase == Receiving && d_at == SendReady -> d_at = QuitIncoming } /* its QEMU has ended */
   :: atomic { d_alive && d_phase == Ready && d_at == AwaitDecision && (message == commit || d_told == commit || (MUTANT == 5 && !linked)) ->
        if
        :: d_at = WriteOwned
@@ -177,7 +178,7 @@ proctype DestinationAgent() {
        :: d_ledger == kReceiving -> d_phase = Receiving; d_at = QuitIncoming
        :: d_ledger == kReady -> d_phase = Ready; d_at = AwaitDecision
        :: d_ledger == kOwned && MUTANT == 7 -> d_phase = Completed; d_at = Rest
-       :: d_ledger == kOwned && MUTANT != 7 -> d_vm = running; d_phase = Completed; d_at = Rest
+       :: d_ledger == kOwned && MUTANT != 7 -> d_phase = Ready; d_at = Continue
        :: d_ledger == kDropped -> d_phase = Ended; d_at = Rest
        fi }
   od

@@ -1,0 +1,246 @@
+"""One case: a guest is migrated, something fails, and afterwards exactly one guest runs and nothing is lost."""
+
+import pathlib
+import time
+
+import beacon
+import harness
+from cases import COPYING
+from cluster import Cluster
+from faults import KINDS, Scene
+from gates import Gates
+from guest import check_journal
+
+_VM = "web1"
+_BEACON_PORT = 7801
+_FILL_MIB = 32
+_WRITES_MB_S = 5
+_DISK_MIB = 64
+_STATE_KIB = 4096
+_SLOW_MEGABITS = 50
+_READY_SECONDS = 60
+_REACH_SECONDS = 30
+_AFTER_THE_FAULT_SECONDS = 0.3  # until who waits at the gate goes on
+_BACK_SECONDS = 10  # within these the guest has to run again
+_END_SECONDS = 90
+_CLEAN_SECONDS = 30
+_ENDS = ("completed", "failed", "cancelled")
+
+
+class Broken(Exception):
+    """What does not hold."""
+
+
+def require(condition, text):
+    if not condition:
+        raise Broken(text)
+
+
+class Field:
+    """Two hosts with a guest that keeps a journal on disk and in memory, on a harness.Stage. Many cases are tried on
+    it, one after the other, as long as all of them pass."""
+
+    hosts = ("a", "b")
+
+    def __init__(self, stage):
+        self._stage = stage
+        self._gates = {host: Gates(stage.dir / f"gates-{host}") for host in self.hosts}
+        for gates in self._gates.values():
+            stage.addCleanup(gates.close)
+        self.cluster = _GatedCluster(stage, self._gates)
+        self._disk = stage.dir / "disk.raw"
+        with open(self._disk, "wb") as image:
+            image.truncate(_DISK_MIB << 20)
+        self._disk.chmod(0o666)
+        self._beacons = beacon.at_the_guests(stage, self.cluster.network, _BEACON_PORT)
+        stage.addCleanup(self._beacons.close)
+        self._journal_records = 0
+        self._boot()
+        self._clean = {host: self._traces(host) for host in self.hosts}  # a: with the guest, b: without
+
+    def try_case(self, case):
+        """Raises Broken if something does not hold, NothingToHit if the case cannot be."""
+        source = self._vm()["host"]
+        scene = Scene(self.cluster, source, self._other(source))
+        fault = KINDS[case.kind](scene, case.target)
+        victims = _victims(scene, case)
+        self._beacons.take()
+        migration = self._start_and_hold(case, scene)
+        try:
+            victims = victims or _victims(scene, case)
+            fault.begin()
+            time.sleep(_AFTER_THE_FAULT_SECONDS)
+            self._release()
+            time.sleep(max(0.0, fault.seconds - _AFTER_THE_FAULT_SECONDS))
+        finally:
+            fault.heal()
+            self._release()
+            if case.moment == COPYING:
+                self.cluster.network.speed_up(scene.place("source"))
+        self._judge(case, scene, victims, migration, time.time())
+
+    # -- Before
+
+    def _boot(self):
+        address = self.cluster.network.switch.address
+        self.cluster.create_vm(
+            _VM, "a", memory=f"{_FILL_MIB + 160}MiB", encryption="required", nics=[{"bridge": "br0"}],
+            disks=[{"path": str(self._disk), "format": "raw"}],
+            append=(f"guest.fill={_FILL_MIB} guest.dirty={_WRITES_MB_S} guest.journal=1 guest.ip=10.213.0.100/24 "
+                    f"guest.beacon={address}:{_BEACON_PORT}"))
+        self._wait_ready()
+
+    def _wait_ready(self):
+        console = self.cluster.console(_VM)
+        console.wait_line("READY", _READY_SECONDS)
+        console.close()
+
+    def _start_and_hold(self, case, scene):
+        """Begins the migration and returns its id when it is where the fault shall hit."""
+        for gates in self._gates.values():
+            gates.forget()
+        if case.gate:
+            point, side = case.gate
+            gates = self._gates[scene.host(side)]
+            gates.hold(point)
+        if case.moment == COPYING:
+            self.cluster.network.slow_down(scene.place("source"), _SLOW_MEGABITS)
+        migration = self.cluster.sealift("vm", "migrate", _VM, "--to", scene.destination, "--engine", case.engine,
+                                         "--detach").strip()
+        if case.gate:
+            require(gates.wait_reached(_REACH_SECONDS), f"the migration does not get to '{point}': {self._row(migration)}")
+        elif case.moment == COPYING:
+            harness.wait_for(lambda: self._row(migration)["progress"]["wire_bytes"] > 0, _REACH_SECONDS, COPYING)
+        else:
+            time.sleep(case.moment)
+        return migration
+
+    def _release(self):
+        for gates in self._gates.values():
+            gates.release()
+
+    # -- After
+
+    def _judge(self, case, scene, victims, migration, healed_at):
+        row = self._await_end(migration)
+        owner = scene.destination if row["progress"]["phase"] == "completed" else scene.source
+        lost = bool(victims) and case.target == f"{'source' if owner == scene.source else 'destination'}-qemu"
+        if lost:
+            self._expect_crashed(owner)
+            self._check_timeline(self._beacons.take())
+            self.cluster.sealift("vm", "start", _VM)
+            self._wait_ready()
+        else:
+            self._expect_running(owner, healed_at)
+        self._check_guest()
+        self._check_traces(owner)
+        self._check_timeline(self._beacons.take())
+
+    def _await_end(self, migration):
+        def ended():
+            row = self._row(migration)
+            return row if row["progress"]["phase"] in _ENDS else None
+        row = harness.wait_for(ended, _END_SECONDS, f"end of migration {migration}")
+        return row
+
+    def _expect_running(self, owner, healed_at):
+        harness.wait_for(lambda: (self._vm()["host"], self._vm()["state"]) == (owner, "running"), _BACK_SECONDS,
+                         f"the VM to be reported as running on {owner}")
+        seen = []
+
+        def beats():
+            seen.extend(self._beacons.take())
+            return any(each.time > healed_at for each in seen)
+        harness.wait_for(beats, max(0.1, healed_at + _BACK_SECONDS - time.time()), "a sign of life of the guest")
+        self._check_timeline(seen)
+        late = [each.time for each in seen if each.time > healed_at]
+        silence = max(after - before for before, after in zip([healed_at, *late], [*late, time.time()]))
+        require(silence < _BACK_SECONDS, f"the guest was silent for {silence:.1f} s after the fault")
+        require(late and [each.host for each in seen][-1] == owner, "the guest beats on another host than is reported")
+
+    def _expect_crashed(self, owner):
+        harness.wait_for(lambda: (self._vm()["host"], self._vm()["state"]) == (owner, "crashed"), _CLEAN_SECONDS,
+                         f"the VM to be reported as crashed on {owner}")
+        require(not self.cluster.processes("qemu-system-x86_64"), "a QEMU of the crashed VM is there")
+
+    @staticmethod
+    def _check_timeline(beacons):
+        """Each beacon has a number of its own, and they only grow, but for a boot: no second guest ran from the
+        state of another, neither beside it nor after it."""
+        for before, after in zip(beacons, beacons[1:]):
+            booted = after.sequence < before.sequence and after.sequence < 100
+            require(after.sequence > before.sequence or booted,
+                    f"beacon {after.sequence} from {after.host} after {before.sequence} from {before.host}: the guest "
+                    "ran twice")
+
+    def _check_guest(self):
+        console = self.cluster.console(_VM)
+        verdict = console.ask("verify", "verify .*", 60).group()
+        status = console.status()
+        console.close()
+        require(verdict.startswith("verify ok") and not status["bad"], f"memory: {verdict}, {status}")
+        try:
+            journal = check_journal.check(self._disk)
+        except check_journal.JournalError as error:
+            raise Broken(f"journal: {error}") from error
+        # What the guest says was written is on the disk.
+        require(journal.records >= status["journal"], f"journal: {journal.records} records of {status['journal']:.0f}")
+        require(journal.records >= self._journal_records, "the journal has become shorter")
+        self._journal_records = journal.records
+
+    def _check_traces(self, owner):
+        wanted = {owner: self._clean["a"], self._other(owner): self._clean["b"]}
+        found = {}
+
+        def clean():
+            found.update({host: self._traces(host) for host in self.hosts})
+            return found == wanted
+        try:
+            harness.wait_for(clean, _CLEAN_SECONDS, "nothing to be left")
+        except TimeoutError:
+            differences = [f"{host}: {sorted(found[host] ^ wanted[host])}" for host in self.hosts]
+            raise Broken("left behind or missing: " + "; ".join(differences)) from None
+
+    def _traces(self, host):
+        """What is there because of a VM or a migration: processes, files, devices, registered memory."""
+        place = self.cluster.network.hosts[host]
+        found = set()
+        for program in ("sealift-mover", "qemu-system-x86_64"):
+            found |= {f"{number} {program}" for number, pid in enumerate(self.cluster.processes(program))
+                      if place.holds(pid)}
+        state, run = place.path(self.cluster.dir / host / "state"), self.cluster.dir / host / "run"
+        for folder in (state / "migrations", state / "vms", run):
+            found |= {str(path.relative_to(folder.parent)) for path in folder.rglob("*")}
+        links = [line.split(": ")[1] for line in place.run("ip", "-o", "link", "show").stdout.splitlines()]
+        found |= {"tap" for link in links if link.split("@")[0] not in ("lo", "br0", "uplink")}
+        for pid in self.cluster.processes("qemu-system-x86_64"):
+            smaps = pathlib.Path(f"/proc/{pid}/smaps").read_text(encoding="ascii", errors="replace")
+            if place.holds(pid) and " uw" in smaps:
+                found.add("memory registered for write protection")
+        return found
+
+    # -- Looking
+
+    def _vm(self):
+        return self.cluster.json("vm", "show", _VM)
+
+    def _row(self, migration):
+        return self.cluster.json("migration", "show", migration)
+
+    def _other(self, host):
+        return self.hosts[1 - self.hosts.index(host)]
+
+
+def _victims(scene, case):
+    return scene.processes(case.target) if case.kind == "kill" and case.target.endswith("-qemu") else []
+
+
+class _GatedCluster(Cluster):
+    """Its agents can be held, and their disks be filled."""
+
+    def __init__(self, stage, gates):
+        self._gates = gates
+        super().__init__(stage, agent_command=[harness.binary("gated-agentd")], state_kib=_STATE_KIB)
+
+    def start_agent(self, host, wrapper=()):
+        return super().start_agent(host, [*wrapper, "env", f"SEALIFT_GATES={self._gates[host].path}"])
