@@ -87,6 +87,7 @@ v1::AgentVm ToProto(const VmView& vm) {
   message.set_state_reason(vm.reason);
   message.set_direct(vm.direct);
   message.set_direct_reason(vm.direct_reason);
+  message.set_autostart_due(vm.autostart_due);
   return message;
 }
 

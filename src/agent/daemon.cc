@@ -72,7 +72,6 @@ absl::Status Run(const RunCommand& command, StepHook on_step) {
   SEALIFT_RETURN_IF_ERROR(vms.Recover());
   MigrationKeeper migrations(settings, {*hypervisor, vms, log, clock, std::move(on_step)});
   SEALIFT_RETURN_IF_ERROR(migrations.Recover());
-  vms.Autostart();
 
   AgentService service({*hypervisor, vms, migrations, *identity, capabilities, boot_id});
   SEALIFT_ASSIGN_OR_RETURN(const base::HostPort address,

@@ -133,6 +133,7 @@ absl::StatusOr<base::Bytes> LiveMigration::PrepareDestination(
     base::UniqueFd network_listener) {
   mover_ = std::move(mover);
   network_listener_ = std::move(network_listener);
+  memory_bytes_ = definition.memory_bytes;
   record_.mover = mover_->id();
   record_.definition_yaml = hypervisor::FormatVmDefinition(definition);
   absl::StatusOr<base::Bytes> public_key = StartIncoming(definition);

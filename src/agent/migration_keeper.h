@@ -7,7 +7,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -82,6 +81,10 @@ class MigrationKeeper {
   // before anything of the first one is touched.
   class Claim;
 
+  // Reserve keeps memory for a VM that is to come, beside that of all others on their way to here,
+  // until its migration has ended. FAILED_PRECONDITION when it does not fit.
+  [[nodiscard]] absl::Status Reserve(const std::string& id,
+                                     const hypervisor::VmDefinition& definition);
   // Waits until no earlier migration of the VM is left that is to run it here.
   [[nodiscard]] absl::Status WaitForEarlier(const std::string& vm) const;
   // Forgets what has ended of a VM that is to move again: a restart must not take up how it came
@@ -105,7 +108,8 @@ class MigrationKeeper {
 
   mutable std::mutex mutex_;
   std::map<std::string, MigrationPtr> migrations_;  // guarded by mutex_
-  std::set<std::string> claimed_;                   // guarded by mutex_
+  // Ids being prepared, with the memory reserved for them, in bytes; guarded by mutex_.
+  std::map<std::string, std::uint64_t> claimed_;
   std::jthread housekeeper_;
 };
 

@@ -148,6 +148,16 @@ TEST_F(OrderTest, ACommittedSourceIsForgottenOnlyWhenItsGuestIsKnownToHaveMoved)
   EXPECT_EQ(*vm->State(), hypervisor::RunState::kGone);
 }
 
+TEST_F(OrderTest, AVmThatDoesNotFitDoesNotCome) {
+  hypervisor_.SetAvailableMemory(63ULL << 20);
+  const absl::Status refused = Come(Coming());
+  ExpectRefused(refused, absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(base::MessageOf(refused).find("has 63 MiB left"), std::string::npos) << refused;
+  hypervisor_.SetAvailableMemory(64ULL << 20);
+  ExpectAccepted(Come(Coming()));
+  ExpectAccepted(Come(Coming()));  // what failed keeps no memory
+}
+
 TEST_F(OrderTest, TheNextMigrationToHereWaitsForTheEndOfTheLast) {
   const MigrationOrder order = Coming();
   const auto definition = Record(order.spec.vm).definition;

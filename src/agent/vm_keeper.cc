@@ -82,28 +82,16 @@ void VmKeeper::Recover(VmRecord record) {
     entry.reason = "its process ended while the agent was not running";
     spdlog::warn("VM {}: {}", name, entry.reason);
   } else if (!entry.record.boot_id.empty()) {
-    entry.reason = "the host was rebooted";
+    entry.reason = AutostartIsDue(entry) ? "the host was rebooted; the controller has to confirm "
+                                           "that it is still ours before it starts"
+                                         : "the host was rebooted";
   }
 }
 
-void VmKeeper::Autostart() {
-  std::vector<std::string> names;
-  {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [name, entry] : entries_) {
-      const VmRecord& record = entry.record;
-      const bool went_down = !record.boot_id.empty() && record.boot_id != boot_id_;
-      if (record.definition.autostart && went_down && !entry.HasProcess()) names.push_back(name);
-    }
-  }
-  for (const std::string& name : names) {
-    const absl::Status status = Start(name).status();
-    if (status.ok()) {
-      spdlog::info("VM {}: started after the host's reboot", name);
-    } else {
-      spdlog::error("VM {}: autostart: {}", name, base::MessageOf(status));
-    }
-  }
+bool VmKeeper::AutostartIsDue(const Entry& entry) const {
+  const VmRecord& record = entry.record;
+  const bool went_down = !record.boot_id.empty() && record.boot_id != boot_id_;
+  return record.definition.autostart && went_down && !entry.HasProcess();
 }
 
 absl::StatusOr<VmKeeper::Entry*> VmKeeper::Find(const std::string& name) {
@@ -265,7 +253,7 @@ std::vector<VmView> VmKeeper::List() {
 }
 
 // Asks the process, so the lock is not held.
-VmView VmKeeper::Look(Entry entry) {
+VmView VmKeeper::Look(Entry entry) const {
   VmView view{.name = entry.record.definition.name,
               .uuid = entry.record.definition.uuid,
               .epoch = entry.record.epoch,
@@ -275,7 +263,8 @@ VmView VmKeeper::Look(Entry entry) {
                                                                       : VmStatus::kStopped,
               .reason = entry.reason,
               .direct = false,
-              .direct_reason = {}};
+              .direct_reason = {},
+              .autostart_due = AutostartIsDue(entry)};
   if (!entry.HasProcess()) return view;
   view.direct = entry.shared_memory.ok();
   view.direct_reason = base::MessageOf(entry.shared_memory);

@@ -32,6 +32,9 @@ struct VmView {
   std::string reason;
   bool direct = false;        // it runs with memory that the direct engine can move
   std::string direct_reason;  // why not; empty when it does not run
+  // It asks to be started and was running when the host went down. Not ours to decide: its owner
+  // may be another host by now.
+  bool autostart_due = false;
 };
 
 // VmKeeper is thread-safe. Calls on a VM that is being migrated are refused with
@@ -47,8 +50,6 @@ class VmKeeper {
   // Recover loads the inventory and adopts what runs. A VM whose process is gone is crashed, or, if
   // the host was booted since, off.
   [[nodiscard]] absl::Status Recover();
-  // Autostart starts the VMs that ask for it and were running when the host went down.
-  void Autostart();
 
   // Put stores a VM or replaces its definition and mode. ABORTED for an epoch, or a version of the
   // mode, below the one held.
@@ -112,9 +113,10 @@ class VmKeeper {
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> ProcessOf(const std::string& name);
   [[nodiscard]] absl::Status WaitForExit(const std::string& name, std::chrono::seconds timeout);
   void Recover(VmRecord record);
+  [[nodiscard]] bool AutostartIsDue(const Entry& entry) const;
   void SetProcess(Entry& entry, std::shared_ptr<hypervisor::Vm> vm);
   void OnExit(const std::string& name, const hypervisor::Vm* vm, hypervisor::Exit how);
-  [[nodiscard]] static VmView Look(Entry entry);
+  [[nodiscard]] VmView Look(Entry entry) const;
 
   hypervisor::Hypervisor& hypervisor_;
   const Inventory& inventory_;

@@ -114,7 +114,7 @@ TEST_F(VmKeeperTest, AProcessLostWhileTheAgentWasAwayIsACrash) {
   EXPECT_EQ(Status(), VmStatus::kCrashed);
 }
 
-TEST_F(VmKeeperTest, AfterARebootOnlyAutostartStarts) {
+TEST_F(VmKeeperTest, AfterARebootOnlyAutostartIsDueAndNothingStartsByItself) {
   PutAndStart();
   VmRecord automatic = Record("auto");
   automatic.definition.autostart = true;
@@ -127,10 +127,12 @@ TEST_F(VmKeeperTest, AfterARebootOnlyAutostartStarts) {
   hypervisor_.Find("web1")->Die(Exit::kCrashed);
   hypervisor_.Find("auto")->Die(Exit::kCrashed);
   Restart("boot-2");
-  keeper_->Autostart();
-  EXPECT_EQ(Status(), VmStatus::kStopped);
-  EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kRunning);
-  EXPECT_EQ(keeper_->Get("off")->status, VmStatus::kStopped) << "it was off before the reboot";
+  EXPECT_FALSE(keeper_->Get("web1")->autostart_due);
+  EXPECT_TRUE(keeper_->Get("auto")->autostart_due);
+  EXPECT_FALSE(keeper_->Get("off")->autostart_due) << "it was off before the reboot";
+  EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kStopped);
+  ASSERT_TRUE(keeper_->Start("auto").ok());
+  EXPECT_FALSE(keeper_->Get("auto")->autostart_due);
 }
 
 TEST_F(VmKeeperTest, ALentVmIsLeftAlone) {

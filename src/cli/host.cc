@@ -10,6 +10,9 @@ namespace {
 
 using HostStub = v1::HostService::Stub;
 
+// The controller's own limit of the fence command is not longer.
+constexpr std::chrono::hours kLongestFence{1};
+
 Cell StateCell(const v1::Host& host) {
   const Tone tone = host.state() == v1::HOST_STATE_READY     ? Tone::kGood
                     : host.state() == v1::HOST_STATE_JOINING ? Tone::kWarning
@@ -129,6 +132,28 @@ absl::StatusOr<ExitCode> SetHost(Session& session, const v1::SetHostRequest& req
   return ExitCode::kDone;
 }
 
+ExitCode ReportDead(Output& output, const v1::Host& host) {
+  output.Note(
+      fmt::format("host {} is taken for dead: start its {} VMs elsewhere with sealift vm start "
+                  "NAME --host HOST",
+                  host.name(), host.vms()));
+  output.PrintData(ToJson(host));
+  return ExitCode::kDone;
+}
+
+absl::StatusOr<ExitCode> ConfirmDead(Session& session, const v1::ConfirmDeadHostRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::Host host, controller->Call(&HostStub::ConfirmDead, request));
+  return ReportDead(session.output(), host);
+}
+
+absl::StatusOr<ExitCode> FenceHost(Session& session, const v1::FenceHostRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
+  SEALIFT_ASSIGN_OR_RETURN(const v1::Host host,
+                           controller->Call(&HostStub::Fence, request, kLongestFence));
+  return ReportDead(session.output(), host);
+}
+
 void AddAddVerb(const Noun& host, Action& chosen) {
   auto [verb, request] =
       AddVerb(host, chosen, "add", "Add a host and print the command that lets it join", AddHost);
@@ -161,6 +186,17 @@ void AddHostCommands(const Noun& root, Action& chosen) {
   set.Text("--group", "GROUP", *change.mutable_group(),
            "Group, for floors and default modes; \"\" for none", Need::kRequired);
   AddHostDrainVerbs(host, chosen);
+  auto [confirm, dead] =
+      AddVerb(host, chosen, "confirm-dead",
+              "Say that a host that does not answer is down for certain: its VMs "
+              "may start elsewhere",
+              ConfirmDead);
+  confirm.Name("NAME", kHostType, *dead.mutable_name(), "Name of the host");
+  auto [fence, fenced] = AddVerb(host, chosen, "fence",
+                                 "Make certain that a host is down, with the controller's fence "
+                                 "command: its VMs may start elsewhere",
+                                 FenceHost);
+  fence.Name("NAME", kHostType, *fenced.mutable_name(), "Name of the host");
 }
 
 }  // namespace sealift::cli

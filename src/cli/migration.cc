@@ -15,6 +15,9 @@ Cell PhaseCell(const v1::Migration& migration) {
   const Tone tone = phase == v1::MIGRATION_PHASE_COMPLETED ? Tone::kGood
                     : phase == v1::MIGRATION_PHASE_FAILED  ? Tone::kBad
                                                            : Tone::kWarning;
+  if (migration.queued_behind() > 0) {
+    return {fmt::format("queued behind {}", migration.queued_behind()), tone};
+  }
   return {Word(phase), tone};
 }
 

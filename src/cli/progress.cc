@@ -43,7 +43,9 @@ std::string Clipped(const std::string& text, std::size_t columns) {
 
 std::string FormatProgress(const v1::Migration& migration) {
   const v1::MigrationProgress& progress = migration.progress();
-  std::string line = Word(progress.phase());
+  std::string line = migration.queued_behind() > 0
+                         ? fmt::format("queued behind {}", migration.queued_behind())
+                         : Word(progress.phase());
   if (progress.phase() == v1::MIGRATION_PHASE_COPYING) {
     line += fmt::format("  {}%  {}  {} left  dirty {}  ETA {}", Percent(progress),
                         FormatRate(progress.bytes_per_second()),

@@ -192,8 +192,10 @@ void AddVmCommands(const Noun& root, Action& chosen) {
             "Only those with these labels: env=prod,tier!=db,backup,!old");
   auto [show, get] = AddVerb(vm, chosen, "show", "Show one VM", ShowVm);
   AddVmName(show, *get.mutable_name());
-  auto [start, started] = AddVerb(vm, chosen, "start", "Start a stopped VM on its host", StartVm);
+  auto [start, started] = AddVerb(vm, chosen, "start", "Start a stopped VM", StartVm);
   AddVmName(start, *started.mutable_name());
+  start.Text("--host", kHostType, *started.mutable_host(),
+             "Start it there: its own host is dead (see host confirm-dead)");
   AddStopVerb(vm, chosen);
   AddVmSetVerb(vm, chosen);
   AddVmConsoleVerb(vm, chosen);

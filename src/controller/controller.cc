@@ -40,7 +40,7 @@ absl::StatusOr<std::unique_ptr<Controller>> Controller::Start(const Settings& se
   SEALIFT_RETURN_IF_ERROR(rpc::CheckCredentials(installation.credentials(), clock.Now()).status());
   SEALIFT_ASSIGN_OR_RETURN(auto store, store::OpenSqliteStore(installation.files.database));
   std::unique_ptr<Controller> controller(
-      new Controller(std::move(installation), std::move(store), clock, random, tuning));
+      new Controller(std::move(installation), std::move(store), clock, random, tuning, settings));
   SEALIFT_RETURN_IF_ERROR(controller->agents_.Start());
   SEALIFT_RETURN_IF_ERROR(controller->migrations_.Resume());
   SEALIFT_RETURN_IF_ERROR(controller->ServeEnrolment(settings));
@@ -50,7 +50,8 @@ absl::StatusOr<std::unique_ptr<Controller>> Controller::Start(const Settings& se
 }
 
 Controller::Controller(Installation installation, std::unique_ptr<store::Store> store,
-                       const base::Clock& clock, keys::RandomSource& random, const Tuning& tuning)
+                       const base::Clock& clock, keys::RandomSource& random, const Tuning& tuning,
+                       const Settings& settings)
     : clock_(clock),
       random_(random),
       installation_(std::move(installation)),
@@ -58,11 +59,13 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
       events_(*store_, clock_),
       rows_(*store_),
       certificates_(*installation_.authority, *store_, rows_, events_, clock_),
-      sync_(*store_),
+      sync_(*store_, events_),
       agents_(*store_, rows_, events_, clock_, ConnectTo(installation_, *store_), tuning.heartbeat),
-      migrations_(
-          {*store_, agents_, events_, random_, clock_, installation_.authority->trust_domain()},
-          claims_),
+      deaths_(*store_, rows_, agents_, events_, clock_, settings.fencing),
+      queue_(settings.limits),
+      migrations_({*store_, agents_, events_, random_, clock_,
+                   installation_.authority->trust_domain(), queue_},
+                  claims_),
       vms_(*store_, agents_, claims_, events_, random_, clock_),
       changes_(*store_, agents_, sync_, events_),
       users_(*installation_.authority, *store_, events_, clock_),
@@ -74,6 +77,7 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
       policy_service_(*store_, agents_, sync_, events_),
       user_service_(users_, *store_) {
   agents_.OnReport([this](AgentConnection& agent, const v1::AgentStatus& status, Contact contact) {
+    deaths_.OnReport(agent, status);
     sync_.OnReport(agent, status, contact);
     migrations_.OnReport(agent, status);
     certificates_.RenewIfDue(agent, status);
@@ -93,7 +97,7 @@ absl::Status Controller::ServeEnrolment(const Settings& settings) {
 absl::Status Controller::ServeOperators(const Settings& settings) {
   const base::HostPort enrolment{installation_.address.host, enrolment_server_->port()};
   host_service_ = std::make_unique<HostServiceImpl>(
-      *store_, rows_, agents_, sync_, events_, random_, clock_,
+      *store_, rows_, agents_, sync_, deaths_, events_, random_, clock_,
       JoinTokens{installation_.authority->certificate_pem(), enrolment.ToString()});
   rpc::ServerOptions options;
   SEALIFT_ASSIGN_OR_RETURN(options.address,

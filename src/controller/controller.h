@@ -14,9 +14,11 @@
 #include "controller/event_log.h"
 #include "controller/event_service.h"
 #include "controller/host_certificates.h"
+#include "controller/host_deaths.h"
 #include "controller/host_rows.h"
 #include "controller/host_service.h"
 #include "controller/installation.h"
+#include "controller/migration_queue.h"
 #include "controller/migration_service.h"
 #include "controller/migrations.h"
 #include "controller/policy_service.h"
@@ -64,7 +66,8 @@ class Controller {
 
  private:
   Controller(Installation installation, std::unique_ptr<store::Store> store,
-             const base::Clock& clock, keys::RandomSource& random, const Tuning& tuning);
+             const base::Clock& clock, keys::RandomSource& random, const Tuning& tuning,
+             const Settings& settings);
   [[nodiscard]] absl::Status ServeEnrolment(const Settings& settings);
   [[nodiscard]] absl::Status ServeOperators(const Settings& settings);
   void KeepCertificateFresh();
@@ -81,6 +84,8 @@ class Controller {
   VmSync sync_;
   VmClaims claims_;
   AgentDirectory agents_;
+  HostDeaths deaths_;
+  MigrationQueue queue_;
   MigrationRunner migrations_;
   VmOperations vms_;
   VmChanges changes_;

@@ -31,6 +31,11 @@ constexpr std::array kEngines{
     Named<v1::Engine>{v1::ENGINE_DIRECT, "direct"},
 };
 
+constexpr std::array kNoConvergences{
+    Named<v1::NoConvergence>{v1::NO_CONVERGENCE_THROTTLE, "throttle"},
+    Named<v1::NoConvergence>{v1::NO_CONVERGENCE_FAIL, "fail"},
+};
+
 template <typename Table, typename Value>
 std::string NameIn(const Table& table, Value value) {
   for (const auto& entry : table) {
@@ -140,6 +145,11 @@ bool HasEnded(v1::MigrationPhase phase) {
 std::string EngineName(v1::Engine engine) { return NameIn(kEngines, engine); }
 v1::Engine ParseEngine(std::string_view name) { return ValueIn(kEngines, name); }
 
+std::string NoConvergenceName(v1::NoConvergence what) { return NameIn(kNoConvergences, what); }
+v1::NoConvergence ParseNoConvergence(std::string_view name) {
+  return ValueIn(kNoConvergences, name);
+}
+
 v1::MigrationProgress ProgressOf(const store::MigrationRow& row) {
   v1::MigrationProgress progress;
   progress.set_phase(ParsePhase(row.phase));
@@ -191,7 +201,9 @@ v1::Host ToProto(const store::HostRow& row, const HostView& view, std::uint32_t 
   v1::Host host;
   host.set_name(row.name);
   host.set_address(row.address);
-  host.set_state(StateOf(view.reach));
+  const bool dead = row.dead_since != 0 && view.reach != HostReach::kReady;
+  host.set_state(dead ? v1::HOST_STATE_DEAD : StateOf(view.reach));
+  host.set_dead_since_ms(row.dead_since);
   host.set_state_reason(view.reason);
   host.set_certificate_not_after_ms(row.certificate_not_after);
   host.set_last_seen_ms(std::max(row.last_seen, view.last_seen_ms));

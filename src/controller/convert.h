@@ -34,6 +34,8 @@ namespace sealift::controller {
 
 [[nodiscard]] std::string EngineName(v1::Engine engine);
 [[nodiscard]] v1::Engine ParseEngine(std::string_view name);
+[[nodiscard]] std::string NoConvergenceName(v1::NoConvergence what);
+[[nodiscard]] v1::NoConvergence ParseNoConvergence(std::string_view name);
 
 // ProgressOf is the progress of a migration as far as its row tells.
 [[nodiscard]] v1::MigrationProgress ProgressOf(const store::MigrationRow& row);

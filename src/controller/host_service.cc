@@ -44,12 +44,14 @@ absl::StatusOr<std::string> AddressOf(const v1::AddHostRequest& request) {
 }  // namespace
 
 HostServiceImpl::HostServiceImpl(store::Store& store, HostRows& rows, AgentDirectory& agents,
-                                 VmSync& sync, EventLog& events, keys::RandomSource& random,
-                                 const base::Clock& clock, JoinTokens tokens)
+                                 VmSync& sync, HostDeaths& deaths, EventLog& events,
+                                 keys::RandomSource& random, const base::Clock& clock,
+                                 JoinTokens tokens)
     : store_(store),
       rows_(rows),
       agents_(agents),
       sync_(sync),
+      deaths_(deaths),
       events_(events),
       random_(random),
       clock_(clock),
@@ -121,10 +123,26 @@ grpc::Status HostServiceImpl::Undrain(grpc::ServerContext* context,
   return Answer(store_, *context, "host undrain", policy::Right::kMigrate,
                 [&](const Caller& caller) -> absl::Status {
                   SEALIFT_RETURN_IF_ERROR(SetDraining(request->name(), false, caller.uri));
-                  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row,
-                                           FindHost(store_, request->name()));
-                  SEALIFT_ASSIGN_OR_RETURN(*response, Describe(row));
-                  return absl::OkStatus();
+                  return DescribeTo(request->name(), *response);
+                });
+}
+
+grpc::Status HostServiceImpl::ConfirmDead(grpc::ServerContext* context,
+                                          const v1::ConfirmDeadHostRequest* request,
+                                          v1::Host* response) {
+  return Answer(store_, *context, "host confirm-dead", policy::Right::kManageHosts,
+                [&](const Caller& caller) -> absl::Status {
+                  SEALIFT_RETURN_IF_ERROR(deaths_.Confirm(request->name(), caller.uri));
+                  return DescribeTo(request->name(), *response);
+                });
+}
+
+grpc::Status HostServiceImpl::Fence(grpc::ServerContext* context,
+                                    const v1::FenceHostRequest* request, v1::Host* response) {
+  return Answer(store_, *context, "host fence", policy::Right::kManageHosts,
+                [&](const Caller& caller) -> absl::Status {
+                  SEALIFT_RETURN_IF_ERROR(deaths_.Fence(request->name(), caller.uri));
+                  return DescribeTo(request->name(), *response);
                 });
 }
 
@@ -132,7 +150,7 @@ grpc::Status HostServiceImpl::Undrain(grpc::ServerContext* context,
 absl::Status HostServiceImpl::SetGroup(const std::string& name, const std::string& group,
                                        const Caller& caller, v1::Host& response) {
   if (!group.empty()) SEALIFT_RETURN_IF_ERROR(pki::CheckName("group", group));
-  SEALIFT_ASSIGN_OR_RETURN(store::HostRow row, FindHost(store_, name));
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, name));
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
   if (modes.FloorOf(group) < modes.FloorOf(row.group)) {
     SEALIFT_RETURN_IF_ERROR(
@@ -145,9 +163,7 @@ absl::Status HostServiceImpl::SetGroup(const std::string& name, const std::strin
     events_.Add("host.group_changed", "host/" + name, caller.uri,
                 fmt::format("from '{}' to '{}'", row.group, group));
   }
-  SEALIFT_ASSIGN_OR_RETURN(row, FindHost(store_, name));
-  SEALIFT_ASSIGN_OR_RETURN(response, Describe(row));
-  return absl::OkStatus();
+  return DescribeTo(name, response);
 }
 
 absl::Status HostServiceImpl::SetDraining(const std::string& name, bool draining,
@@ -243,6 +259,12 @@ absl::Status HostServiceImpl::RemoveHost(const std::string& name, const std::str
   SEALIFT_RETURN_IF_ERROR(store_.DeleteHost(name, base::UnixMillis(clock_.Now())));
   agents_.Unlink(name);
   events_.Add("host.removed", "host/" + name, caller, "its certificate is revoked");
+  return absl::OkStatus();
+}
+
+absl::Status HostServiceImpl::DescribeTo(const std::string& name, v1::Host& response) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, name));
+  SEALIFT_ASSIGN_OR_RETURN(response, Describe(row));
   return absl::OkStatus();
 }
 

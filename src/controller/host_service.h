@@ -8,6 +8,7 @@
 #include "controller/agents.h"
 #include "controller/edge.h"
 #include "controller/event_log.h"
+#include "controller/host_deaths.h"
 #include "controller/host_rows.h"
 #include "controller/vm_sync.h"
 #include "keys/random.h"
@@ -27,8 +28,8 @@ struct JoinTokens {
 class HostServiceImpl final : public v1::HostService::Service {
  public:
   HostServiceImpl(store::Store& store, HostRows& rows, AgentDirectory& agents, VmSync& sync,
-                  EventLog& events, keys::RandomSource& random, const base::Clock& clock,
-                  JoinTokens tokens);
+                  HostDeaths& deaths, EventLog& events, keys::RandomSource& random,
+                  const base::Clock& clock, JoinTokens tokens);
 
   grpc::Status Add(grpc::ServerContext* context, const v1::AddHostRequest* request,
                    v1::AddHostResponse* response) override;
@@ -44,6 +45,10 @@ class HostServiceImpl final : public v1::HostService::Service {
                      v1::DrainHostResponse* response) override;
   grpc::Status Undrain(grpc::ServerContext* context, const v1::UndrainHostRequest* request,
                        v1::Host* response) override;
+  grpc::Status ConfirmDead(grpc::ServerContext* context, const v1::ConfirmDeadHostRequest* request,
+                           v1::Host* response) override;
+  grpc::Status Fence(grpc::ServerContext* context, const v1::FenceHostRequest* request,
+                     v1::Host* response) override;
 
  private:
   [[nodiscard]] absl::Status SetGroup(const std::string& name, const std::string& group,
@@ -59,11 +64,13 @@ class HostServiceImpl final : public v1::HostService::Service {
                                        v1::AddHostResponse& response);
   [[nodiscard]] absl::Status RemoveHost(const std::string& name, const std::string& caller);
   [[nodiscard]] absl::StatusOr<v1::Host> Describe(const store::HostRow& row);
+  [[nodiscard]] absl::Status DescribeTo(const std::string& name, v1::Host& response);
 
   store::Store& store_;
   HostRows& rows_;
   AgentDirectory& agents_;
   VmSync& sync_;
+  HostDeaths& deaths_;
   EventLog& events_;
   keys::RandomSource& random_;
   const base::Clock& clock_;

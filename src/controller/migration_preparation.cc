@@ -62,11 +62,11 @@ v1::PrepareDestinationRequest DestinationRequest(const v1::MigrationSpec& spec,
 }
 
 v1::PrepareSourceRequest SourceRequest(const v1::MigrationSpec& spec, const store::VmRow& vm,
-                                       v1::NoConvergence on_no_convergence) {
+                                       const std::string& on_no_convergence) {
   v1::PrepareSourceRequest request;
   *request.mutable_spec() = spec;
   request.set_epoch(vm.epoch);
-  request.set_on_no_convergence(on_no_convergence);
+  request.set_on_no_convergence(ParseNoConvergence(on_no_convergence));
   return request;
 }
 
@@ -96,7 +96,6 @@ absl::StatusOr<keys::MigrationSpec> SpecOf(const store::MigrationRow& migration,
 absl::StatusOr<MigrationStart> PrepareMigration(AgentDirectory& agents, keys::RandomSource& random,
                                                 const store::MigrationRow& migration,
                                                 const store::VmRow& vm,
-                                                v1::NoConvergence on_no_convergence,
                                                 const std::string& destination_address,
                                                 const std::string& trust_domain) {
   SEALIFT_ASSIGN_OR_RETURN(const keys::MigrationSpec spec, SpecOf(migration, trust_domain));
@@ -112,8 +111,9 @@ absl::StatusOr<MigrationStart> PrepareMigration(AgentDirectory& agents, keys::Ra
     return destination->Call(&AgentConnection::Stub::PrepareDestination,
                              DestinationRequest(told, vm, address.host), kPrepareDeadline);
   });
-  const auto at_source = source->Call(&AgentConnection::Stub::PrepareSource,
-                                      SourceRequest(told, vm, on_no_convergence), kPrepareDeadline);
+  const auto at_source =
+      source->Call(&AgentConnection::Stub::PrepareSource,
+                   SourceRequest(told, vm, migration.on_no_convergence), kPrepareDeadline);
   const auto at_destination = preparing_destination.get();
   SEALIFT_RETURN_IF_ERROR(at_destination.status());
   SEALIFT_RETURN_IF_ERROR(at_source.status());

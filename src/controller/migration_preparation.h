@@ -30,8 +30,8 @@ struct MigrationStart {
 // but is doing nothing any more: cancel at both.
 [[nodiscard]] absl::StatusOr<MigrationStart> PrepareMigration(
     AgentDirectory& agents, keys::RandomSource& random, const store::MigrationRow& migration,
-    const store::VmRow& vm, v1::NoConvergence on_no_convergence,
-    const std::string& destination_address, const std::string& trust_domain);
+    const store::VmRow& vm, const std::string& destination_address,
+    const std::string& trust_domain);
 
 // WireId is the 16 bytes of a migration's id. The row's id was made by us or is refused here.
 [[nodiscard]] absl::StatusOr<std::string> WireId(const std::string& id);

@@ -43,6 +43,22 @@ bool MigrationRecord::cancel_requested() {
   return cancel_requested_;
 }
 
+void MigrationRecord::ShowQueued(std::size_t behind) {
+  const std::lock_guard lock(mutex_);
+  view_.behind = behind;
+  Show(view_.row);
+}
+
+absl::Status MigrationRecord::LeaveQueue() {
+  const std::lock_guard lock(mutex_);
+  store::MigrationRow row = view_.row;
+  row.queued = false;
+  if (view_.row.queued) SEALIFT_RETURN_IF_ERROR(store_.UpdateMigration(row));
+  view_.behind = 0;
+  Show(std::move(row));
+  return absl::OkStatus();
+}
+
 absl::Status MigrationRecord::Delegate() {
   const std::lock_guard lock(mutex_);
   if (cancel_requested_) return absl::CancelledError("cancelled by a user before it started");
@@ -102,7 +118,9 @@ absl::Status MigrationRecord::End(v1::MigrationPhase phase, const std::string& d
   store::MigrationRow row = view_.row;
   EnterPhase(row, phase);
   row.detail = detail;
+  row.queued = false;
   SEALIFT_RETURN_IF_ERROR(store_.UpdateMigration(row));
+  view_.behind = 0;
   Show(std::move(row));
   return absl::OkStatus();
 }

@@ -21,6 +21,7 @@ struct MigrationView {
   store::MigrationRow row;
   v1::MigrationProgress progress;
   std::uint64_t version = 0;  // another after every change
+  std::size_t behind = 0;     // it waits for so many others to end
 };
 
 // MigrationRecord is thread-safe. Store and clock outlive it. Its phase never goes back.
@@ -41,6 +42,10 @@ class MigrationRecord {
   // time.
   [[nodiscard]] bool RequestCancel();
   [[nodiscard]] bool cancel_requested();
+  // ShowQueued shows for how many others the migration waits; LeaveQueue writes durably that it
+  // begins.
+  void ShowQueued(std::size_t behind);
+  [[nodiscard]] absl::Status LeaveQueue();
   // Delegate writes durably that the source agent decides from now on. CANCELLED when a user wished
   // so before.
   [[nodiscard]] absl::Status Delegate();

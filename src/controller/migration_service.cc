@@ -11,7 +11,11 @@ constexpr std::size_t kDefaultListed = 100;
 // How soon a watcher that has gone away is noticed while nothing changes.
 constexpr std::chrono::seconds kLookForClient{1};
 
-v1::Migration Shown(const MigrationView& view) { return ToProto(view.row, view.progress); }
+v1::Migration Shown(const MigrationView& view) {
+  v1::Migration migration = ToProto(view.row, view.progress);
+  migration.set_queued_behind(static_cast<std::uint32_t>(view.behind));
+  return migration;
+}
 
 absl::Status Deliver(const absl::StatusOr<MigrationView>& view, v1::Migration* response) {
   if (!view.ok()) return view.status();

@@ -45,6 +45,17 @@ void TellAbort(AgentConnection& agent, const std::string& wire_id) {
   }
 }
 
+// EndAt ends the migration at one agent, unless that has committed it.
+absl::Status EndAt(AgentConnection& agent, const std::string& wire_id) {
+  const absl::Status cancelled =
+      agent.Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id)).status();
+  if (!cancelled.ok() && !DidNotAnswer(cancelled) && !absl::IsNotFound(cancelled)) {
+    TellAbort(agent, wire_id);
+    return absl::OkStatus();
+  }
+  return cancelled;
+}
+
 bool GuestStandsStill(v1::MigrationPhase phase) {
   return phase == v1::MIGRATION_PHASE_SWITCHING || phase == v1::MIGRATION_PHASE_COMMITTED;
 }
@@ -72,13 +83,7 @@ bool IsSettled(v1::VmState state) {
 }  // namespace
 
 void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::MigrationPhase end) {
-  const v1::AgentMigrationRequest request = RequestFor(wire_id);
-  if (end != v1::MIGRATION_PHASE_COMPLETED) {
-    const absl::Status cancelled =
-        agent.Call(&AgentConnection::Stub::CancelMigration, request).status();
-    if (DidNotAnswer(cancelled) || absl::IsNotFound(cancelled)) return;
-    if (!cancelled.ok()) TellAbort(agent, wire_id);
-  }
+  if (end != v1::MIGRATION_PHASE_COMPLETED && !EndAt(agent, wire_id).ok()) return;
   v1::ForgetMigrationRequest forget;
   forget.set_id(wire_id);
   forget.set_completed(end == v1::MIGRATION_PHASE_COMPLETED);
@@ -90,17 +95,19 @@ void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::Mi
 }
 
 MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
-                             std::string wire_id, v1::NoConvergence on_no_convergence)
+                             std::string wire_id)
     : parts_(parts),
       vm_(std::move(vm)),
       source_(row.source),
       destination_(row.destination),
       wire_id_(std::move(wire_id)),
-      on_no_convergence_(on_no_convergence),
       record_(parts.store, parts.clock, std::move(row)) {}
 
 void MigrationTask::Run(const std::stop_token& stop) {
-  const absl::Status started = Start();
+  const auto turn = parts_.queue.Join(source_, destination_);
+  absl::Status started = AwaitTurn(*turn, stop);
+  if (stop.stop_requested()) return;
+  if (started.ok()) started = Start();
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) return Abort(started, stop);
   if (!started.ok()) start_error_ = base::MessageOf(started);
   Follow(stop);
@@ -109,18 +116,30 @@ void MigrationTask::Run(const std::stop_token& stop) {
 // The key of a migration that was not delegated is gone with the controller that made it, and the
 // source was told nothing.
 void MigrationTask::Resume(const std::stop_token& stop) {
+  const auto turn = parts_.queue.Resume(source_, destination_);
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
     return Abort(absl::AbortedError(kRestarted), stop);
   }
   Follow(stop);
 }
 
+absl::Status MigrationTask::AwaitTurn(MigrationQueue::Turn& turn, const std::stop_token& stop) {
+  std::optional<std::size_t> behind;
+  const auto given_up = [this] { return record_.cancel_requested(); };
+  while (behind != 0) {
+    behind = turn.Wait(behind, stop, given_up);
+    if (stop.stop_requested()) return absl::UnavailableError("the controller is being stopped");
+    if (given_up()) return absl::CancelledError("cancelled by a user while it was queued");
+    record_.ShowQueued(*behind);
+  }
+  return record_.LeaveQueue();
+}
+
 absl::Status MigrationTask::Start() {
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow destination, parts_.store.GetHost(destination_));
-  SEALIFT_ASSIGN_OR_RETURN(
-      const MigrationStart start,
-      PrepareMigration(parts_.agents, parts_.random, record_.View().row, vm_, on_no_convergence_,
-                       destination.address, parts_.trust_domain));
+  SEALIFT_ASSIGN_OR_RETURN(const MigrationStart start,
+                           PrepareMigration(parts_.agents, parts_.random, record_.View().row, vm_,
+                                            destination.address, parts_.trust_domain));
   SEALIFT_RETURN_IF_ERROR(record_.Delegate());
   SEALIFT_RETURN_IF_ERROR(TellStart(destination_, start.key_for_destination, {}));
   SEALIFT_RETURN_IF_ERROR(TellStart(source_, start.key_for_source, start.data_addresses));
@@ -212,7 +231,41 @@ void MigrationTask::CancelAtSource(const std::string& why) {
   if (!cancelled.ok()) record_.Say(base::MessageOf(cancelled));
 }
 
+bool MigrationTask::IsDead(const std::string& host) {
+  const absl::StatusOr<store::HostRow> row = parts_.store.GetHost(host);
+  return row.ok() && row->dead_since != 0 && parts_.agents.View(host).reach != HostReach::kReady;
+}
+
+// The destination cannot have been told of a commit that is not known here unless it says so: then
+// it has the guest. Else it never will, once it has been told of the abort, and the VM was lost
+// with the source.
+void MigrationTask::HandleDeadSource() {
+  if (!IsDead(destination_)) {
+    const HostView view = parts_.agents.Refresh(destination_);
+    if (view.reach != HostReach::kReady) {
+      return record_.Say(
+          fmt::format("host {} is dead; waiting for host {} to say whether it has "
+                      "the guest: {}",
+                      source_, destination_, view.reason));
+    }
+    const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
+    if (there != nullptr) Obey(*there);
+    if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return;
+    if (there != nullptr && !HasEnded(there->progress().phase())) {
+      const auto agent = parts_.agents.Connection(destination_);
+      if (agent.ok()) static_cast<void>(EndAt(**agent, wire_id_));
+      return;  // what came first, a commit or this, is asked next
+    }
+  }
+  EndAtSource(v1::MIGRATION_PHASE_FAILED,
+              fmt::format("host {} was confirmed dead before the guest was host {}'s", source_,
+                          destination_));
+}
+
 void MigrationTask::HandleSilence(const absl::Status& cause) {
+  if (IsDead(source_) && record_.phase() < v1::MIGRATION_PHASE_COMMITTED) {
+    return HandleDeadSource();
+  }
   record_.Say(
       fmt::format("waiting for host {}, which decides: {}", source_, base::MessageOf(cause)));
   AskDestination();
@@ -245,6 +298,8 @@ void MigrationTask::AskDestination() {
 
 void MigrationTask::HelpDestination() {
   if (record_.ended()) return;
+  // The guest is the destination's, and was lost with it.
+  if (IsDead(destination_)) return Complete();
   const auto destination = parts_.agents.Connection(destination_);
   if (!destination.ok()) return record_.Say(base::MessageOf(destination.status()));
   const auto there =
@@ -271,10 +326,10 @@ void MigrationTask::Complete() {
     return record_.Say(base::MessageOf(finished));
   }
   const store::MigrationRow row = record_.View().row;
-  parts_.events.Add(
-      "migration.completed", "migration/" + row.id, kControllerActor,
-      fmt::format("VM {} runs on host {} ({}, downtime {} ms)", row.vm, row.destination,
-                  row.encrypted ? "encrypted" : "in the clear", row.downtime_ms));
+  parts_.events.Add("migration.completed", "migration/" + row.id, kControllerActor,
+                    fmt::format("VM {} {} host {} ({}, downtime {} ms)", row.vm,
+                                IsDead(destination_) ? "was lost with" : "runs on", row.destination,
+                                row.encrypted ? "encrypted" : "in the clear", row.downtime_ms));
   CleanUp(v1::MIGRATION_PHASE_COMPLETED);
 }
 
@@ -314,7 +369,10 @@ void MigrationTask::CleanUp(v1::MigrationPhase end) {
 }
 
 absl::Status MigrationTask::Cancel() {
-  if (record_.RequestCancel()) return absl::OkStatus();
+  if (record_.RequestCancel()) {
+    parts_.queue.Wake();
+    return absl::OkStatus();
+  }
   if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return TooLate();
   SEALIFT_ASSIGN_OR_RETURN(const auto source, parts_.agents.Connection(source_));
   SEALIFT_ASSIGN_OR_RETURN(

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "controller/agents.h"
 #include "controller/event_log.h"
+#include "controller/migration_queue.h"
 #include "controller/migration_record.h"
 #include "keys/random.h"
 #include "store/store.h"
@@ -37,6 +38,7 @@ struct MigrationParts {
   keys::RandomSource& random;
   const base::Clock& clock;
   std::string trust_domain;
+  MigrationQueue& queue;
 };
 
 // CleanUpMigration makes one agent drop what it holds of a migration that has ended in the store as
@@ -49,13 +51,13 @@ void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::Mi
 class MigrationTask {
  public:
   // `row` is in the store already; `vm` is the VM that it moves, with its epoch from before the
-  // move. `on_no_convergence` is told to the source by Run.
+  // move.
   MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
-                std::string wire_id, v1::NoConvergence on_no_convergence);
+                std::string wire_id);
 
-  // Run carries out a migration that was just recorded. Resume takes up one that an earlier
-  // controller left. Both return when it has ended, or soon after a stop was requested: then it
-  // goes on at the agents, and here with the next Resume.
+  // Run carries out a migration that was just recorded, or is still queued: when its turn comes.
+  // Resume takes up one that an earlier controller left. Both return when it has ended, or soon
+  // after a stop was requested: then it goes on at the agents, and here with the next Resume.
   void Run(const std::stop_token& stop);
   void Resume(const std::stop_token& stop);
 
@@ -70,6 +72,7 @@ class MigrationTask {
   // Started says whether the source is known to have been told to start.
   enum class Started { kUnknown, kYes };
 
+  [[nodiscard]] absl::Status AwaitTurn(MigrationQueue::Turn& turn, const std::stop_token& stop);
   [[nodiscard]] absl::Status Start();
   [[nodiscard]] absl::Status TellStart(const std::string& host, const std::string& sealed_key,
                                        const std::vector<std::string>& data_addresses);
@@ -77,6 +80,9 @@ class MigrationTask {
   [[nodiscard]] absl::Status WatchSource();
   void Judge(const absl::Status& watched);
   void HandleSilence(const absl::Status& cause);
+  void HandleDeadSource();
+  // A host that nobody needs to wait for.
+  [[nodiscard]] bool IsDead(const std::string& host);
   void CancelOrphan();
   void EndWithDestination();
   void CancelAtSource(const std::string& why);
@@ -96,7 +102,6 @@ class MigrationTask {
   const std::string source_;
   const std::string destination_;
   const std::string wire_id_;
-  const v1::NoConvergence on_no_convergence_;
   MigrationRecord record_;
 
   // Of the task's thread only.

@@ -31,7 +31,7 @@ absl::Status CheckRequest(const MigrationRequest& request) {
       fmt::format("a request id has at most {} bytes", kMaxRequestId));
 }
 
-MigrationView ViewOf(const store::MigrationRow& row) { return {row, ProgressOf(row), 0}; }
+MigrationView ViewOf(const store::MigrationRow& row) { return {row, ProgressOf(row), 0, 0}; }
 
 absl::StatusOr<std::string> DrawId(keys::RandomSource& random) {
   keys::MigrationId id;
@@ -50,9 +50,9 @@ absl::Status MigrationRunner::Resume() {
     SEALIFT_ASSIGN_OR_RETURN(auto migration, parts_.store.FindRunningMigration(vm.name));
     if (!migration) continue;
     spdlog::info("migration {} of VM {} is taken up again", migration->id, vm.name);
-    SEALIFT_RETURN_IF_ERROR(
-        Launch(*std::move(migration), vm, v1::NO_CONVERGENCE_UNSPECIFIED, Entry::kResumed)
-            .status());
+    // Of a queued one nobody was told: it takes its place again.
+    const Entry entry = migration->queued ? Entry::kNew : Entry::kResumed;
+    SEALIFT_RETURN_IF_ERROR(Launch(*std::move(migration), vm, entry).status());
   }
   return absl::OkStatus();
 }
@@ -78,8 +78,8 @@ absl::StatusOr<MigrationView> MigrationRunner::Start(const MigrationRequest& req
   SEALIFT_ASSIGN_OR_RETURN(Planned planned, Plan(request));
   SEALIFT_ASSIGN_OR_RETURN(store::MigrationRow row, Record(request, planned));
   Announce(row);
-  SEALIFT_ASSIGN_OR_RETURN(const auto task, Launch(std::move(row), std::move(planned.vm),
-                                                   request.on_no_convergence, Entry::kNew));
+  SEALIFT_ASSIGN_OR_RETURN(const auto task,
+                           Launch(std::move(row), std::move(planned.vm), Entry::kNew));
   return task->record().View();
 }
 
@@ -166,6 +166,8 @@ absl::StatusOr<store::MigrationRow> MigrationRunner::Record(const MigrationReque
   row.engine = EngineName(planned.plan.engine);
   row.engine_reason = planned.plan.engine_reason;
   row.streams = planned.plan.streams;
+  row.queued = true;
+  row.on_no_convergence = NoConvergenceName(request.on_no_convergence);
   row.phase = PhaseName(v1::MIGRATION_PHASE_PREPARING);
   row.running_on = planned.vm.host;
   row.started = base::UnixMillis(parts_.clock.Now());
@@ -187,12 +189,13 @@ void MigrationRunner::Announce(const store::MigrationRow& row) {
       fmt::format("VM {} crosses the network unencrypted: {}", row.vm, row.decision_reason));
 }
 
-absl::StatusOr<std::shared_ptr<MigrationTask>> MigrationRunner::Launch(
-    store::MigrationRow row, store::VmRow vm, v1::NoConvergence on_no_convergence, Entry entry) {
+absl::StatusOr<std::shared_ptr<MigrationTask>> MigrationRunner::Launch(store::MigrationRow row,
+                                                                       store::VmRow vm,
+                                                                       Entry entry) {
   const std::string id = row.id;
   SEALIFT_ASSIGN_OR_RETURN(std::string wire_id, WireId(id));
-  auto task = std::make_shared<MigrationTask>(parts_, std::move(row), std::move(vm),
-                                              std::move(wire_id), on_no_convergence);
+  auto task =
+      std::make_shared<MigrationTask>(parts_, std::move(row), std::move(vm), std::move(wire_id));
   auto returned = std::make_shared<std::atomic<bool>>(false);
   std::jthread thread([task, entry, returned](const std::stop_token& stop) {
     entry == Entry::kNew ? task->Run(stop) : task->Resume(stop);

@@ -90,8 +90,8 @@ class MigrationRunner {
   void Announce(const store::MigrationRow& row);
 
   enum class Entry { kNew, kResumed };
-  [[nodiscard]] absl::StatusOr<std::shared_ptr<MigrationTask>> Launch(
-      store::MigrationRow row, store::VmRow vm, v1::NoConvergence on_no_convergence, Entry entry);
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<MigrationTask>> Launch(store::MigrationRow row,
+                                                                      store::VmRow vm, Entry entry);
   std::shared_ptr<MigrationTask> Find(const std::string& id);
 
   const MigrationParts parts_;

@@ -462,6 +462,64 @@ TEST_F(MigrationsTest, ARestartedControllerCancelsASourceThatWasNeverStarted) {
   ExpectNothingLeft();
 }
 
+// ---- Limits
+
+class QueueTest : public MigrationsTest {
+ protected:
+  void SetUp() override {
+    controller_.settings().limits.per_host = 1;
+    controller_.Stop();
+    controller_.Start();
+    MigrationsTest::SetUp();
+    ASSERT_TRUE(controller_.CreateVm("name: web2\nmemory: 512MiB\n", "a").ok());
+    first_ = Copying();
+    v1::StartMigrationRequest request;
+    request.set_vm("web2");
+    request.set_to("b");
+    request.set_on_no_convergence(v1::NO_CONVERGENCE_FAIL);
+    ShortCall call;
+    ASSERT_TRUE(controller_.admin().migrations->Start(&call, request, &second_).ok());
+  }
+  v1::Migration AwaitQueued() {
+    return controller_.AwaitMigration(
+        second_.id(), [](const v1::Migration& view) { return view.queued_behind() > 0; });
+  }
+  void EndFirst() {
+    a_.SetPhase(v1::MIGRATION_PHASE_FAILED);
+    Await(first_, v1::MIGRATION_PHASE_FAILED);
+  }
+
+  v1::Migration first_;
+  v1::Migration second_;
+};
+
+TEST_F(QueueTest, OneTooManyWaitsVisiblyAndThenBegins) {
+  EXPECT_EQ(AwaitQueued().queued_behind(), 1U);
+  EXPECT_EQ(a_.Called("PrepareSource"), 1);
+  EndFirst();
+  const v1::Migration begun = Await(second_, v1::MIGRATION_PHASE_COPYING);
+  EXPECT_EQ(begun.queued_behind(), 0U);
+  EXPECT_EQ(a_.last_prepare_source().on_no_convergence(), v1::NO_CONVERGENCE_FAIL);
+}
+
+TEST_F(QueueTest, OneThatWaitsCanBeCancelled) {
+  AwaitQueued();
+  ASSERT_TRUE(Cancel(second_).ok());
+  EXPECT_EQ(Await(second_, v1::MIGRATION_PHASE_CANCELLED).running_on(), "a");
+  EndFirst();
+  EXPECT_EQ(a_.Called("PrepareSource"), 1) << "nobody was told of it";
+}
+
+TEST_F(QueueTest, ARestartedControllerKeepsTheQueue) {
+  AwaitQueued();
+  controller_.Stop();
+  controller_.Start();
+  EXPECT_EQ(AwaitQueued().queued_behind(), 1U);
+  EndFirst();
+  Await(second_, v1::MIGRATION_PHASE_COPYING);
+  EXPECT_EQ(a_.last_prepare_source().on_no_convergence(), v1::NO_CONVERGENCE_FAIL);
+}
+
 TEST_F(MigrationsTest, AVmOnItsWayIsLeftAlone) {
   const v1::Migration migration = Copying();
   v1::StopVmRequest request;

@@ -38,18 +38,17 @@ TestController::TestController() : ca_file_(folder_ / "state/ca.crt"), files_(fo
         return base::WriteFileDurably(admin_files().identity, admin.identity_pem);
       });
   SEALIFT_CHECK(made.ok());
+  settings_.state_dir = folder_ / "state";
+  settings_.listen = "127.0.0.1:0";
+  settings_.enrolment_listen = "127.0.0.1:0";
   Start();
 }
 
 TestController::~TestController() { Stop(); }
 
 void TestController::Start() {
-  Settings settings;
-  settings.state_dir = folder_ / "state";
-  settings.listen = "127.0.0.1:0";
-  settings.enrolment_listen = "127.0.0.1:0";
   auto controller = Controller::Start(
-      settings, clock_, random_,
+      settings_, clock_, random_,
       {.heartbeat = std::chrono::milliseconds(50), .enrolment = {.peer = 1000, .overall = 1000}});
   SEALIFT_CHECK(controller.ok());
   controller_ = *std::move(controller);

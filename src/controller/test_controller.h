@@ -44,6 +44,8 @@ class TestController {
 
   void Start();
   void Stop() { controller_.reset(); }
+  // What the next Start takes.
+  [[nodiscard]] Settings& settings() { return settings_; }
 
   // Admin is the first operator's client, made anew after each Start.
   [[nodiscard]] OperatorClient& admin() { return *admin_; }
@@ -99,6 +101,7 @@ class TestController {
   std::string ca_file_;
   StateFiles files_;
   AdminContext context_;
+  Settings settings_;
   base::SystemClock clock_;
   keys::SystemRandom random_;
   std::unique_ptr<Controller> controller_;

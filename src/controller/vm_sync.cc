@@ -54,15 +54,39 @@ absl::Status VmSync::Reconcile(AgentConnection& agent, const v1::AgentStatus& st
   for (const store::VmRow& vm : vms) {
     if (vm.host != agent.host()) continue;
     SEALIFT_ASSIGN_OR_RETURN(const policy::EffectiveMode mode, modes.EffectiveAt(vm, {vm.host}));
-    if (!Differs(vm, mode.mode, FindAgentVm(status, vm.name))) continue;
+    const v1::AgentVm* reported = FindAgentVm(status, vm.name);
+    const bool autostart =
+        reported != nullptr && reported->autostart_due() && reported->epoch() == vm.epoch;
+    if (!autostart && !Differs(vm, mode.mode, reported)) continue;
     SEALIFT_ASSIGN_OR_RETURN(const auto migration, store_.FindRunningMigration(vm.name));
     if (migration) {
       CompareAgain(agent.host());
       continue;
     }
-    outcome.Update(base::Annotate(PushVm(agent, vm, modes), fmt::format("VM {}", vm.name)));
+    outcome.Update(
+        base::Annotate(autostart ? Autostart(agent, vm, modes) : PushVm(agent, vm, modes),
+                       fmt::format("VM {}", vm.name)));
   }
   return outcome;
+}
+
+// One that fails is not tried again before the next contact: the host's state will not change by
+// itself.
+absl::Status VmSync::Autostart(AgentConnection& agent, store::VmRow vm, const ModePolicy& modes) {
+  SEALIFT_RETURN_IF_ERROR(store_.MoveVm(vm.name, vm.epoch, vm.host));
+  ++vm.epoch;
+  SEALIFT_RETURN_IF_ERROR(PushVm(agent, vm, modes));
+  v1::AgentVmRequest request;
+  request.set_name(vm.name);
+  const absl::Status started = agent.Call(&AgentConnection::Stub::StartVm, request).status();
+  if (started.ok()) {
+    events_.Add("vm.started", "vm/" + vm.name, kControllerActor,
+                fmt::format("on host {}, which was rebooted", vm.host));
+  } else {
+    events_.AddWarning("vm.autostart_failed", "vm/" + vm.name, kControllerActor,
+                       base::MessageOf(started));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace sealift::controller

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "controller/agent_connection.h"
+#include "controller/event_log.h"
 #include "controller/host_link.h"
 #include "controller/mode_policy.h"
 #include "store/store.h"
@@ -21,11 +22,12 @@ namespace sealift::controller {
 [[nodiscard]] bool ModeIsPending(const store::VmRow& vm, const v1::AgentVm* reported);
 
 // VmSync compares an agent's report with the store whenever the agent comes (back) into contact,
-// and pushes what differs. A VM that is being migrated is left alone until that has ended.
-// Thread-safe; the store outlives it.
+// and pushes what differs. It also starts what is to start after a reboot of its host: nobody but
+// the controller knows whether the VM is still that host's. A VM that is being migrated is left
+// alone until that has ended. Thread-safe; what is handed in outlives it.
 class VmSync {
  public:
-  explicit VmSync(store::Store& store) : store_(store) {}
+  VmSync(store::Store& store, EventLog& events) : store_(store), events_(events) {}
 
   // OnReport is an observer of the agent directory.
   void OnReport(AgentConnection& agent, const v1::AgentStatus& status, Contact contact);
@@ -35,7 +37,12 @@ class VmSync {
  private:
   [[nodiscard]] absl::Status Reconcile(AgentConnection& agent, const v1::AgentStatus& status);
 
+  // Autostart starts a VM whose host was rebooted and asks for it, under a new epoch.
+  [[nodiscard]] absl::Status Autostart(AgentConnection& agent, store::VmRow vm,
+                                       const ModePolicy& modes);
+
   store::Store& store_;
+  EventLog& events_;
   std::mutex mutex_;
   std::set<std::string> to_compare_;  // hosts; guarded by mutex_
 };

@@ -36,9 +36,16 @@ v1::AgentVmRequest Named(const std::string& name) {
   return request;
 }
 
-void FillState(const store::VmRow& row, const HostView& view, v1::Vm& vm) {
+void FillState(const store::VmRow& row, const store::HostRow& host, const HostView& view,
+               v1::Vm& vm) {
   vm.set_state(v1::VM_STATE_UNKNOWN);
   vm.set_encryption_pending(true);
+  if (view.reach != HostReach::kReady && host.dead_since != 0) {
+    vm.set_state(v1::VM_STATE_CRASHED);
+    return vm.set_state_reason(
+        fmt::format("host {} is dead: start it on another one with sealift vm start {} --host HOST",
+                    row.host, row.name));
+  }
   if (view.reach != HostReach::kReady) {
     return vm.set_state_reason(fmt::format("host {} does not answer: {}", row.host, view.reason));
   }
@@ -186,15 +193,54 @@ absl::Status VmOperations::Place(AgentConnection& agent, const store::VmRow& row
   return pushed;
 }
 
-absl::StatusOr<v1::Vm> VmOperations::Start(const std::string& name, const std::string& actor) {
+absl::StatusOr<v1::Vm> VmOperations::Start(const std::string& name, const std::string& host,
+                                           const std::string& actor) {
   SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being started"));
-  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, FindIdle(name));
+  SEALIFT_ASSIGN_OR_RETURN(store::VmRow row, FindIdle(name));
+  const std::string owner = row.host;
+  if (!host.empty() && host != owner) {
+    SEALIFT_RETURN_IF_ERROR(CheckTakeOver(row, host));
+    SEALIFT_RETURN_IF_ERROR(Renew(row, host));
+    events_.AddWarning(
+        "vm.taken_over", "vm/" + name, actor,
+        fmt::format("by host {} under epoch {}: host {} is dead", host, row.epoch, owner));
+  } else {
+    const HostView view = agents_.Refresh(owner);
+    const v1::AgentVm* reported = view.status ? FindAgentVm(*view.status, name) : nullptr;
+    if (reported != nullptr && reported->state() == v1::VM_STATE_CRASHED) {
+      SEALIFT_RETURN_IF_ERROR(Renew(row, owner));
+    }
+  }
   SEALIFT_RETURN_IF_ERROR(StartAt(row, actor));
   return Describe(row);
 }
 
+absl::Status VmOperations::CheckTakeOver(const store::VmRow& row, const std::string& host) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow owner, FindHost(store_, row.host));
+  if (owner.dead_since == 0) {
+    return absl::FailedPreconditionError(
+        fmt::format("VM {} is host {}'s, and may still run there: migrate it, or, if that host is "
+                    "down for certain, say so with sealift host confirm-dead {}",
+                    row.name, row.host, row.host));
+  }
+  SEALIFT_RETURN_IF_ERROR(FindHost(store_, host).status());
+  SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(host));
+  v1::CheckVmRequest check;
+  check.set_definition_yaml(row.definition);
+  return agent->Call(&AgentConnection::Stub::CheckVm, check).status();
+}
+
+absl::Status VmOperations::Renew(store::VmRow& row, const std::string& host) {
+  SEALIFT_RETURN_IF_ERROR(store_.MoveVm(row.name, row.epoch, host));
+  SEALIFT_ASSIGN_OR_RETURN(row, store_.GetVm(row.name));
+  return absl::OkStatus();
+}
+
 absl::Status VmOperations::StartAt(const store::VmRow& row, const std::string& actor) {
   SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
+  // It may not know the VM, or its epoch, yet.
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
+  SEALIFT_RETURN_IF_ERROR(PushVm(*agent, row, modes));
   SEALIFT_RETURN_IF_ERROR(agent->Call(&AgentConnection::Stub::StartVm, Named(row.name)).status());
   agents_.Refresh(row.host);
   events_.Add("vm.started", "vm/" + row.name, actor, fmt::format("on host {}", row.host));
@@ -308,7 +354,8 @@ absl::StatusOr<v1::Vm> VmOperations::Describe(const store::VmRow& row, const Mod
   definition.encryption = row.encryption;
   vm.set_definition_yaml(hypervisor::FormatVmDefinition(definition));
   SEALIFT_RETURN_IF_ERROR(FillModes(row, modes, vm));
-  FillState(row, view, vm);
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow host, store_.GetHost(row.host));
+  FillState(row, host, view, vm);
   SEALIFT_ASSIGN_OR_RETURN(const auto migration, store_.FindRunningMigration(row.name));
   if (migration) vm.set_migration_id(migration->id);
   return vm;

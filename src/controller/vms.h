@@ -39,7 +39,10 @@ class VmOperations {
   [[nodiscard]] absl::StatusOr<v1::Vm> Create(const std::string& definition_yaml,
                                               const std::string& host, AfterCreation after,
                                               const std::string& actor);
-  [[nodiscard]] absl::StatusOr<v1::Vm> Start(const std::string& name, const std::string& actor);
+  // Start boots a VM on its host, or, if that is confirmed dead, on `host`, which becomes its
+  // owner. What starts after a crash starts under a new epoch.
+  [[nodiscard]] absl::StatusOr<v1::Vm> Start(const std::string& name, const std::string& host,
+                                             const std::string& actor);
   // Stop waits up to `timeout` for a guest whose power button was pressed: DEADLINE_EXCEEDED when
   // it goes on running.
   [[nodiscard]] absl::StatusOr<v1::Vm> Stop(const std::string& name, StopManner manner,
@@ -63,6 +66,10 @@ class VmOperations {
   [[nodiscard]] absl::StatusOr<std::string> ChooseHost(const std::string& asked);
   [[nodiscard]] absl::Status Place(AgentConnection& agent, const store::VmRow& row);
   [[nodiscard]] absl::Status StartAt(const store::VmRow& row, const std::string& actor);
+  // Checks that a VM may start on another host than the one that owns it.
+  [[nodiscard]] absl::Status CheckTakeOver(const store::VmRow& row, const std::string& host);
+  // Renew makes `host` the owner under a new epoch.
+  [[nodiscard]] absl::Status Renew(store::VmRow& row, const std::string& host);
   [[nodiscard]] absl::Status CheckStopped(const store::VmRow& row);
   // FindIdle is FindVm, refused while the VM is being migrated.
   [[nodiscard]] absl::StatusOr<store::VmRow> FindIdle(const std::string& name);

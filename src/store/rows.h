@@ -19,23 +19,23 @@
 
 namespace sealift::store {
 
-inline constexpr char kInsertHost[] = "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+inline constexpr char kInsertHost[] = "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kInsertVm[] = "INSERT INTO vms VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kInsertMigration[] =
     "INSERT INTO migrations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, "
-    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kUpdateMigration[] =
     "UPDATE migrations SET encrypted = ?, decision_reason = ?, cipher = ?, aead_backend = ?, "
     "engine = ?, engine_reason = ?, streams = ?, phase = ?, detail = ?, running_on = ?, "
-    "ram_total_bytes = ?, ram_transferred_bytes = ?, wire_bytes = ?, downtime_ms = ?, ended = ? "
-    "WHERE id = ?";
+    "ram_total_bytes = ?, ram_transferred_bytes = ?, wire_bytes = ?, downtime_ms = ?, ended = ?, "
+    "queued = ? WHERE id = ?";
 
 // BindProgress binds what kUpdateMigration may change, in its order.
 inline void BindProgress(Statement& statement, const MigrationRow& row) {
   statement.Bind(row.encrypted, row.decision_reason, row.cipher, row.aead_backend, row.engine,
                  row.engine_reason, row.streams, row.phase, row.detail, row.running_on,
                  row.ram_total_bytes, row.ram_transferred_bytes, row.wire_bytes, row.downtime_ms,
-                 row.ended);
+                 row.ended, row.queued);
 }
 
 template <typename... Members>
@@ -45,7 +45,7 @@ void ReadColumns(Statement& from, Members&... members) {
 
 inline void ReadRow(Statement& from, HostRow& row) {
   ReadColumns(from, row.name, row.address, row.certificate_serial, row.certificate_not_after,
-              row.created, row.last_seen, row.group, row.draining);
+              row.created, row.last_seen, row.group, row.draining, row.dead_since);
 }
 
 inline void ReadRow(Statement& from, PolicyRow& row) {
@@ -66,7 +66,7 @@ inline void ReadRow(Statement& from, MigrationRow& row) {
               row.mode, row.started, row.encrypted, row.decision_reason, row.cipher,
               row.aead_backend, row.engine, row.engine_reason, row.streams, row.phase, row.detail,
               row.running_on, row.ram_total_bytes, row.ram_transferred_bytes, row.wire_bytes,
-              row.downtime_ms, row.ended);
+              row.downtime_ms, row.ended, row.queued, row.on_no_convergence);
 }
 
 inline void ReadRow(Statement& from, EventRow& row) {

@@ -107,6 +107,12 @@ CREATE INDEX certificates_by_user ON user_certificates(user);
 
 CREATE INDEX migrations_by_start ON migrations(started);
 )sql",
+    // Hosts that were confirmed dead; migrations that wait for their turn.
+    R"sql(
+ALTER TABLE hosts ADD COLUMN dead_since INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE migrations ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE migrations ADD COLUMN on_no_convergence TEXT NOT NULL DEFAULT '';
+)sql",
 };
 
 }  // namespace sealift::store

@@ -38,7 +38,7 @@ class SqliteStore final : public Store {
     const std::lock_guard lock(mutex_);
     Statement insert(db_, kInsertHost);
     insert.Bind(host.name, host.address, host.certificate_serial, host.certificate_not_after,
-                host.created, host.last_seen, host.group, host.draining);
+                host.created, host.last_seen, host.group, host.draining, host.dead_since);
     return NameTaken(insert.Run().status(), fmt::format("host \"{}\" exists already", host.name));
   }
 
@@ -46,9 +46,10 @@ class SqliteStore final : public Store {
     const std::lock_guard lock(mutex_);
     Statement update(db_,
                      "UPDATE hosts SET address = ?, certificate_serial = ?, "
-                     "certificate_not_after = ?, last_seen = ?, draining = ? WHERE name = ?");
+                     "certificate_not_after = ?, last_seen = ?, draining = ?, dead_since = ? "
+                     "WHERE name = ?");
     update.Bind(host.address, host.certificate_serial, host.certificate_not_after, host.last_seen,
-                host.draining, host.name);
+                host.draining, host.dead_since, host.name);
     return ExpectOne(update.Run(), "host", host.name);
   }
 
@@ -250,6 +251,7 @@ class SqliteStore final : public Store {
     insert.Bind(migration.id, migration.request_id, migration.vm, migration.source,
                 migration.destination, migration.requested_by, migration.mode, migration.started);
     BindProgress(insert, migration);
+    insert.Bind(migration.on_no_convergence);
     const absl::Status status = insert.Run().status();
     if (absl::IsAlreadyExists(status)) return WhyMigrationExists(migration);
     SEALIFT_RETURN_IF_ERROR(status);

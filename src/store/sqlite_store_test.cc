@@ -34,7 +34,8 @@ HostRow Host(const std::string& name) {
           .created = 5,
           .last_seen = 7,
           .group = "",
-          .draining = false};
+          .draining = false,
+          .dead_since = 0};
 }
 
 VmRow Vm(const std::string& name, const std::string& host) {
@@ -71,7 +72,9 @@ MigrationRow Migration(const std::string& id, const std::string& vm) {
           .wire_bytes = ~0ULL,
           .downtime_ms = 4,
           .started = 12,
-          .ended = 0};
+          .ended = 0,
+          .queued = true,
+          .on_no_convergence = "fail"};
 }
 
 bool Same(const MigrationRow& x, const MigrationRow& y) {
@@ -139,6 +142,7 @@ TEST_F(SqliteStoreTest, KeepsHosts) {
   changed.certificate_serial = "bb";
   changed.certificate_not_after = 100;
   changed.last_seen = 101;
+  changed.dead_since = 102;
   ASSERT_TRUE(store_->UpdateHost(changed).ok());
   Reopen();
   const HostRow read = *store_->GetHost("a");
@@ -147,6 +151,7 @@ TEST_F(SqliteStoreTest, KeepsHosts) {
   EXPECT_EQ(read.certificate_not_after, 100);
   EXPECT_EQ(read.created, 5);
   EXPECT_EQ(read.last_seen, 101);
+  EXPECT_EQ(read.dead_since, 102);
   const std::vector<HostRow> hosts = *store_->ListHosts();
   ASSERT_EQ(hosts.size(), 2U);
   EXPECT_EQ(hosts[0].name, "a");

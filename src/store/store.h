@@ -22,8 +22,9 @@ struct HostRow {
   std::int64_t certificate_not_after = 0;
   std::int64_t created = 0;
   std::int64_t last_seen = 0;
-  std::string group;      // for floors and defaults; empty: none
-  bool draining = false;  // takes no more VMs
+  std::string group;            // for floors and defaults; empty: none
+  bool draining = false;        // takes no more VMs
+  std::int64_t dead_since = 0;  // confirmed: its VMs may start elsewhere
 };
 
 // PolicyRow is the floor and the default mode of one group of hosts.
@@ -81,6 +82,8 @@ struct MigrationRow {
   std::uint64_t downtime_ms = 0;
   std::int64_t started = 0;
   std::int64_t ended = 0;
+  bool queued = false;            // it waits for its turn: nobody was told of it
+  std::string on_no_convergence;  // "fail", "throttle", empty: not said
 };
 
 struct EventRow {
@@ -186,7 +189,7 @@ class Store {
   // the request_id (if any) is known.
   [[nodiscard]] virtual absl::Status CreateMigration(const MigrationRow& migration) = 0;
   // UpdateMigration replaces what may change while it runs; id, request_id, vm, source,
-  // destination, requested_by, mode and started stay.
+  // destination, requested_by, mode, on_no_convergence and started stay.
   [[nodiscard]] virtual absl::Status UpdateMigration(const MigrationRow& migration) = 0;
   // FinishMove ends a migration that was committed (`ended` and `phase` are set) and makes its
   // destination the owner, in one transaction (MoveVm's rules). Doing it again is OK, also after

@@ -1,0 +1,134 @@
+#include "controller/host_deaths.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "base/log.h"
+#include "base/process.h"
+#include "base/status.h"
+#include "controller/lookup.h"
+
+namespace sealift::controller {
+namespace {
+
+constexpr std::chrono::seconds kKillLimit{5};
+
+// The command is the administrator's own program: it runs as we do.
+absl::Status RunFenceCommand(const Fencing& fencing, const store::HostRow& host) {
+  const base::UniqueFd output(memfd_create("fence", MFD_CLOEXEC));
+  if (!output.valid()) return base::ErrnoStatus("memory for the fence command's output", errno);
+  base::SpawnRequest request;
+  request.binary = fencing.command.front();
+  request.arguments.assign(fencing.command.begin() + 1, fencing.command.end());
+  request.arguments.insert(request.arguments.end(), {host.name, host.address});
+  request.user = {.name = "", .uid = getuid(), .gid = getgid(), .groups = {}};
+  request.log_fd = output.get();
+  SEALIFT_ASSIGN_OR_RETURN(
+      const base::Process process,
+      base::Process::Spawn(request, [](const base::ProcessId&) { return absl::OkStatus(); }));
+  const bool ended = process.WaitGone(fencing.timeout);
+  if (!ended) {
+    SEALIFT_RETURN_IF_ERROR(process.Send(SIGKILL));
+    static_cast<void>(process.WaitGone(kKillLimit));
+  }
+  const int code = process.Reap().value_or(-1);
+  if (ended && code == 0) return absl::OkStatus();
+  return absl::AbortedError(
+      fmt::format("the fence command {} for host {} {}: {}", request.binary, host.name,
+                  ended ? fmt::format("failed with {}", code)
+                        : fmt::format("did not end within {} s", fencing.timeout.count()),
+                  base::LastLines(output.get())));
+}
+
+}  // namespace
+
+HostDeaths::HostDeaths(store::Store& store, HostRows& rows, AgentDirectory& agents,
+                       EventLog& events, const base::Clock& clock, Fencing fencing)
+    : store_(store),
+      rows_(rows),
+      agents_(agents),
+      events_(events),
+      clock_(clock),
+      fencing_(std::move(fencing)) {}
+
+absl::Status HostDeaths::Confirm(const std::string& host, const std::string& actor) {
+  SEALIFT_RETURN_IF_ERROR(FindHost(store_, host).status());
+  if (agents_.Refresh(host).reach == HostReach::kReady) {
+    return absl::FailedPreconditionError(fmt::format(
+        "host {} is not dead, its agent answers: move its VMs away with sealift host drain {}",
+        host, host));
+  }
+  return Take(host, actor, "an operator says so");
+}
+
+absl::Status HostDeaths::Fence(const std::string& host, const std::string& actor) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, host));
+  if (fencing_.command.empty()) {
+    return absl::FailedPreconditionError(fmt::format(
+        "there is no fence command: set fence.command in the controller's file, or make sure "
+        "yourself that host {} is down and say sealift host confirm-dead {}",
+        host, host));
+  }
+  events_.AddWarning("host.fencing", "host/" + host, actor, "the fence command is run");
+  const absl::Status fenced = RunFenceCommand(fencing_, row);
+  if (!fenced.ok()) {
+    events_.AddWarning("host.fence_failed", "host/" + host, actor, base::MessageOf(fenced));
+    return fenced;
+  }
+  return Take(host, actor, "the fence command has succeeded");
+}
+
+absl::Status HostDeaths::Take(const std::string& host, const std::string& actor,
+                              const std::string& why) {
+  const std::int64_t now = base::UnixMillis(clock_.Now());
+  SEALIFT_RETURN_IF_ERROR(rows_.Update(host, [&](store::HostRow& row) { row.dead_since = now; }));
+  events_.AddWarning(
+      "host.confirmed_dead", "host/" + host, actor,
+      fmt::format("{}: its VMs are lost there and may be started on other hosts", why));
+  return absl::OkStatus();
+}
+
+void HostDeaths::OnReport(AgentConnection& agent, const v1::AgentStatus& status) {
+  const absl::StatusOr<store::HostRow> row = store_.GetHost(agent.host());
+  if (!row.ok() || row->dead_since == 0) return;
+  absl::Status outcome;
+  for (const v1::AgentVm& vm : status.vms()) outcome.Update(GiveUp(agent, vm));
+  if (outcome.ok()) {
+    outcome = rows_.Update(agent.host(), [](store::HostRow& host) { host.dead_since = 0; });
+  }
+  if (!outcome.ok()) {
+    // Asked again with its next report.
+    spdlog::error("host {} was confirmed dead and is back: {}", agent.host(),
+                  base::MessageOf(outcome));
+    return;
+  }
+  events_.Add("host.alive", "host/" + agent.host(), kControllerActor,
+              "it was confirmed dead and answers again");
+}
+
+absl::Status HostDeaths::GiveUp(AgentConnection& agent, const v1::AgentVm& reported) {
+  const absl::StatusOr<store::VmRow> row = store_.GetVm(reported.name());
+  if (!row.ok()) return absl::IsNotFound(row.status()) ? absl::OkStatus() : row.status();
+  if (row->host == agent.host() || reported.epoch() >= row->epoch) return absl::OkStatus();
+  const bool has_process =
+      reported.state() != v1::VM_STATE_STOPPED && reported.state() != v1::VM_STATE_CRASHED;
+  if (has_process) {
+    events_.AddWarning(
+        "vm.stale_copy", "vm/" + row->name, kControllerActor,
+        fmt::format("host {} was confirmed dead but still had it, under epoch {}; since then host "
+                    "{} owns it, under epoch {}: the copy on {} is ended",
+                    agent.host(), reported.epoch(), row->host, row->epoch, agent.host()));
+    v1::AgentStopVmRequest stop;
+    stop.set_name(row->name);
+    stop.set_force(true);
+    SEALIFT_RETURN_IF_ERROR(agent.Call(&AgentConnection::Stub::StopVm, stop).status());
+  }
+  v1::AgentVmRequest forget;
+  forget.set_name(row->name);
+  return agent.Call(&AgentConnection::Stub::ForgetVm, forget).status();
+}
+
+}  // namespace sealift::controller

@@ -1,0 +1,235 @@
+// Hosts that do not answer, are taken for dead, and come back, through a real controller.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "controller/test_controller.h"
+
+namespace sealift::controller {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr char kVm[] = "name: web1\nmemory: 512MiB\n";
+
+class HostDeathsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    controller_.Join("a", a_);
+    controller_.Join("b", b_);
+    ASSERT_TRUE(controller_.CreateVm(kVm, "a").ok());
+  }
+
+  grpc::Status ConfirmDead(const std::string& host) {
+    v1::ConfirmDeadHostRequest request;
+    request.set_name(host);
+    v1::Host response;
+    ShortCall call;
+    return controller_.admin().hosts->ConfirmDead(&call, request, &response);
+  }
+  grpc::Status Fence(const std::string& host) {
+    v1::FenceHostRequest request;
+    request.set_name(host);
+    v1::Host response;
+    ShortCall call;
+    return controller_.admin().hosts->Fence(&call, request, &response);
+  }
+  // A controller whose fence command is this shell script.
+  void FenceWith(const std::string& script) {
+    const std::string path = controller_.folder() + "/fence";
+    ASSERT_TRUE(base::WriteFileDurably(path, "#!/bin/sh\n" + script).ok());
+    ASSERT_EQ(chmod(path.c_str(), 0700), 0);
+    controller_.Stop();
+    controller_.settings().fencing = {{path, "--off"}, std::chrono::seconds(10)};
+    controller_.Start();
+  }
+  grpc::Status StartVm(const std::string& host) {
+    v1::StartVmRequest request;
+    request.set_name("web1");
+    request.set_host(host);
+    v1::Vm response;
+    ShortCall call;
+    return controller_.admin().vms->Start(&call, request, &response);
+  }
+  void ExpectRefused(const grpc::Status& status, const std::string& words) {
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+    EXPECT_THAT(status.error_message(), HasSubstr(words));
+  }
+
+  FakeAgent a_;
+  FakeAgent b_;
+  TestController controller_;
+};
+
+TEST_F(HostDeathsTest, AHostThatAnswersIsNotDead) {
+  ExpectRefused(ConfirmDead("a"), "its agent answers");
+  EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+}
+
+// Nobody knows whether a silent host's guests run.
+TEST_F(HostDeathsTest, AVmOfASilentHostStartsNowhereElse) {
+  controller_.Lose("a", a_);
+  EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_UNKNOWN);
+  ExpectRefused(StartVm("b"), "sealift host confirm-dead a");
+  EXPECT_EQ(b_.Called("PutVm"), 0);
+  EXPECT_EQ(controller_.GetVm("web1").host(), "a");
+}
+
+TEST_F(HostDeathsTest, AVmOfADeadHostStartsElsewhereUnderANewEpoch) {
+  controller_.Lose("a", a_);
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  EXPECT_EQ(controller_.GetHost("a").state(), v1::HOST_STATE_DEAD);
+  EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_CRASHED);
+  EXPECT_THAT(controller_.GetVm("web1").state_reason(), HasSubstr("--host"));
+  const grpc::Status started = StartVm("b");
+  ASSERT_TRUE(started.ok()) << started.error_message();
+  const v1::Vm vm = controller_.GetVm("web1");
+  EXPECT_EQ(vm.host(), "b");
+  EXPECT_EQ(vm.epoch(), 2U);
+  EXPECT_EQ(vm.state(), v1::VM_STATE_RUNNING);
+  EXPECT_EQ(b_.last_put().epoch(), 2U);
+  EXPECT_TRUE(controller_.HasEvent("vm.taken_over", "vm/web1"));
+}
+
+TEST_F(HostDeathsTest, WhatADeadHostStillHasWhenItComesBackIsEnded) {
+  controller_.Lose("a", a_);
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  ASSERT_TRUE(StartVm("b").ok());
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("host.alive", "host/a"), 0);
+  EXPECT_TRUE(controller_.HasEvent("vm.stale_copy", "vm/web1"));
+  EXPECT_EQ(a_.Called("StopVm"), 1);
+  EXPECT_EQ(a_.Report().vms_size(), 0);
+  EXPECT_EQ(b_.Report().vms(0).state(), v1::VM_STATE_RUNNING);
+  EXPECT_EQ(controller_.GetHost("a").state(), v1::HOST_STATE_READY);
+  EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+}
+
+TEST_F(HostDeathsTest, AHostThatComesBackKeepsWhatNobodyTook) {
+  controller_.Lose("a", a_);
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("host.alive", "host/a"), 0);
+  EXPECT_EQ(a_.Called("StopVm"), 0);
+  EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_RUNNING);
+  EXPECT_EQ(controller_.GetVm("web1").epoch(), 1U);
+}
+
+TEST_F(HostDeathsTest, WithoutAFenceCommandAPersonHasToLook) {
+  controller_.Lose("a", a_);
+  ExpectRefused(Fence("a"), "host confirm-dead a");
+  EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+}
+
+TEST_F(HostDeathsTest, AFencedHostIsDead) {
+  a_.Stop();
+  const std::string told = controller_.folder() + "/told";
+  FenceWith("echo \"$@\" > " + told + "\n");
+  const grpc::Status fenced = Fence("a");
+  ASSERT_TRUE(fenced.ok()) << fenced.error_message();
+  EXPECT_EQ(*base::ReadFile(told), "--off a " + controller_.AddressOf("a") + "\n");
+  EXPECT_EQ(controller_.GetHost("a").state(), v1::HOST_STATE_DEAD);
+}
+
+TEST_F(HostDeathsTest, AFenceCommandThatFailsProvesNothing) {
+  a_.Stop();
+  FenceWith("echo the power switch does not answer\nexit 3\n");
+  const grpc::Status fenced = Fence("a");
+  EXPECT_EQ(fenced.error_code(), grpc::StatusCode::ABORTED);
+  EXPECT_THAT(fenced.error_message(),
+              AllOf(HasSubstr("failed with 3"), HasSubstr("power switch does not answer")));
+  EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+  EXPECT_TRUE(controller_.HasEvent("host.fence_failed", "host/a"));
+}
+
+// ---- Migrations of dead hosts
+
+class DeadDuringAMigrationTest : public HostDeathsTest {
+ protected:
+  void SetUp() override {
+    HostDeathsTest::SetUp();
+    v1::StartMigrationRequest request;
+    request.set_vm("web1");
+    request.set_to("b");
+    ShortCall call;
+    ASSERT_TRUE(controller_.admin().migrations->Start(&call, request, &migration_).ok());
+    ASSERT_TRUE(a_.WaitFor("WatchMigration"));
+  }
+  v1::MigrationPhase End() {
+    return controller_.AwaitMigration(migration_.id(), [](const v1::Migration&) { return false; })
+        .progress()
+        .phase();
+  }
+
+  v1::Migration migration_;
+};
+
+TEST_F(DeadDuringAMigrationTest, ASourceThatHadNotCommittedTakesTheVmAlong) {
+  controller_.Lose("a", a_);
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  EXPECT_EQ(End(), v1::MIGRATION_PHASE_FAILED);
+  EXPECT_EQ(controller_.GetVm("web1").host(), "a");
+  EXPECT_GT(b_.Called("CancelMigration"), 0);
+  ASSERT_TRUE(StartVm("b").ok());
+  EXPECT_EQ(controller_.GetVm("web1").epoch(), 2U);
+}
+
+TEST_F(DeadDuringAMigrationTest, AGuestThatTheDestinationOwnsIsNotLost) {
+  controller_.Lose("a", a_);
+  b_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  EXPECT_EQ(End(), v1::MIGRATION_PHASE_COMPLETED);
+  EXPECT_EQ(controller_.GetVm("web1").host(), "b");
+}
+
+TEST_F(DeadDuringAMigrationTest, ADestinationThatOwnsTheGuestTakesItAlong) {
+  a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+  controller_.Lose("b", b_);
+  ASSERT_TRUE(ConfirmDead("b").ok());
+  EXPECT_EQ(End(), v1::MIGRATION_PHASE_COMPLETED);
+  EXPECT_EQ(controller_.GetVm("web1").host(), "b");
+  EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_CRASHED);
+  ASSERT_TRUE(StartVm("a").ok());
+  EXPECT_EQ(controller_.GetVm("web1").epoch(), 3U);
+}
+
+// ---- Autostart: who owns a VM after a reboot of its host is for the controller to say
+
+class AutostartTest : public HostDeathsTest {
+ protected:
+  void Reboot() {
+    controller_.Lose("a", a_);
+    started_ = a_.Called("StartVm");
+    a_.Change([](v1::AgentStatus& status) {
+      status.mutable_vms(0)->set_state(v1::VM_STATE_STOPPED);
+      status.mutable_vms(0)->set_autostart_due(true);
+    });
+  }
+
+  int started_ = 0;
+};
+
+TEST_F(AutostartTest, AVmIsStartedAfterARebootOfItsHostUnderANewEpoch) {
+  Reboot();
+  const std::int64_t before = controller_.LastEvent();
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("vm.started", "vm/web1", before), 0);
+  EXPECT_EQ(a_.Called("StartVm"), started_ + 1);
+  EXPECT_EQ(a_.last_put().epoch(), 2U);
+  EXPECT_EQ(controller_.GetVm("web1").epoch(), 2U);
+}
+
+TEST_F(AutostartTest, AVmThatWasTakenOverMeanwhileIsNot) {
+  Reboot();
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  ASSERT_TRUE(StartVm("b").ok());
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("host.alive", "host/a"), 0);
+  EXPECT_EQ(a_.Called("StartVm"), started_);
+  EXPECT_EQ(a_.Report().vms_size(), 0);
+}
+
+}  // namespace
+}  // namespace sealift::controller
