@@ -101,33 +101,44 @@ MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow ro
       source_(row.source),
       destination_(row.destination),
       wire_id_(std::move(wire_id)),
-      record_(parts.store, parts.clock, std::move(row)) {}
+      record_(parts.store, parts.clock, std::move(row)),
+      turn_(record_.View().row.queued ? parts.queue.Join(source_, destination_)
+                                      : parts.queue.Resume(source_, destination_)) {}
 
 void MigrationTask::Run(const std::stop_token& stop) {
-  const auto turn = parts_.queue.Join(source_, destination_);
-  absl::Status started = AwaitTurn(*turn, stop);
+  absl::Status started = AwaitTurn(stop);
   if (stop.stop_requested()) return;
   if (started.ok()) started = Start();
-  if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) return Abort(started, stop);
-  if (!started.ok()) start_error_ = base::MessageOf(started);
-  Follow(stop);
+  if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
+    Abort(started, stop);
+  } else {
+    if (!started.ok()) start_error_ = base::MessageOf(started);
+    Follow(stop);
+  }
+  LeaveQueue();
 }
 
 // The key of a migration that was not delegated is gone with the controller that made it, and the
 // source was told nothing.
 void MigrationTask::Resume(const std::stop_token& stop) {
-  const auto turn = parts_.queue.Resume(source_, destination_);
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
-    return Abort(absl::AbortedError(kRestarted), stop);
+    Abort(absl::AbortedError(kRestarted), stop);
+  } else {
+    Follow(stop);
   }
-  Follow(stop);
+  LeaveQueue();
 }
 
-absl::Status MigrationTask::AwaitTurn(MigrationQueue::Turn& turn, const std::stop_token& stop) {
+// Not when the controller is being stopped: nobody else is to begin then.
+void MigrationTask::LeaveQueue() {
+  if (record_.ended()) turn_.reset();
+}
+
+absl::Status MigrationTask::AwaitTurn(const std::stop_token& stop) {
   std::optional<std::size_t> behind;
   const auto given_up = [this] { return record_.cancel_requested(); };
   while (behind != 0) {
-    behind = turn.Wait(behind, stop, given_up);
+    behind = turn_->Wait(behind, stop, given_up);
     if (stop.stop_requested()) return absl::UnavailableError("the controller is being stopped");
     if (given_up()) return absl::CancelledError("cancelled by a user while it was queued");
     record_.ShowQueued(*behind);

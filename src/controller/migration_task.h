@@ -51,7 +51,7 @@ void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::Mi
 class MigrationTask {
  public:
   // `row` is in the store already; `vm` is the VM that it moves, with its epoch from before the
-  // move.
+  // move. It takes its place in the queue here: tasks are made in the order in which they came.
   MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
                 std::string wire_id);
 
@@ -72,7 +72,8 @@ class MigrationTask {
   // Started says whether the source is known to have been told to start.
   enum class Started { kUnknown, kYes };
 
-  [[nodiscard]] absl::Status AwaitTurn(MigrationQueue::Turn& turn, const std::stop_token& stop);
+  [[nodiscard]] absl::Status AwaitTurn(const std::stop_token& stop);
+  void LeaveQueue();
   [[nodiscard]] absl::Status Start();
   [[nodiscard]] absl::Status TellStart(const std::string& host, const std::string& sealed_key,
                                        const std::vector<std::string>& data_addresses);
@@ -105,6 +106,7 @@ class MigrationTask {
   MigrationRecord record_;
 
   // Of the task's thread only.
+  std::unique_ptr<MigrationQueue::Turn> turn_;  // until the migration has ended
   Started started_ = Started::kUnknown;
   std::optional<v1::AgentMigration> heard_;  // the last view of the source in the present watch
   std::optional<base::Duration> committed_since_;

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/status.h"
@@ -45,14 +48,25 @@ MigrationRunner::MigrationRunner(MigrationParts parts, VmClaims& claims)
     : parts_(std::move(parts)), claims_(claims) {}
 
 absl::Status MigrationRunner::Resume() {
-  SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::VmRow> vms, parts_.store.ListVms());
-  for (const store::VmRow& vm : vms) {
+  struct Unfinished {
+    store::MigrationRow row;
+    store::VmRow vm;
+  };
+  std::vector<Unfinished> unfinished;
+  SEALIFT_ASSIGN_OR_RETURN(std::vector<store::VmRow> vms, parts_.store.ListVms());
+  for (store::VmRow& vm : vms) {
     SEALIFT_ASSIGN_OR_RETURN(auto migration, parts_.store.FindRunningMigration(vm.name));
-    if (!migration) continue;
-    spdlog::info("migration {} of VM {} is taken up again", migration->id, vm.name);
-    // Of a queued one nobody was told: it takes its place again.
-    const Entry entry = migration->queued ? Entry::kNew : Entry::kResumed;
-    SEALIFT_RETURN_IF_ERROR(Launch(*std::move(migration), vm, entry).status());
+    if (migration) unfinished.push_back({*std::move(migration), std::move(vm)});
+  }
+  // What is under way counts before what is queued, which keeps its order.
+  std::ranges::sort(unfinished, {}, [](const Unfinished& each) {
+    return std::pair(each.row.queued, each.row.started);
+  });
+  for (Unfinished& each : unfinished) {
+    spdlog::info("migration {} of VM {} is taken up again", each.row.id, each.vm.name);
+    // Of a queued one nobody was told: it begins as if it were new.
+    const Entry entry = each.row.queued ? Entry::kNew : Entry::kResumed;
+    SEALIFT_RETURN_IF_ERROR(Launch(std::move(each.row), std::move(each.vm), entry).status());
   }
   return absl::OkStatus();
 }

@@ -15,7 +15,7 @@
   "SELECT id, request_id, vm, source, destination, requested_by, mode, started, "      \
   "encrypted, decision_reason, cipher, aead_backend, engine, engine_reason, streams, " \
   "phase, detail, running_on, ram_total_bytes, ram_transferred_bytes, wire_bytes, "    \
-  "downtime_ms, ended FROM migrations "
+  "downtime_ms, ended, queued, on_no_convergence FROM migrations "
 
 namespace sealift::store {
 

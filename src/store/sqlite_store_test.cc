@@ -82,7 +82,8 @@ bool Same(const MigrationRow& x, const MigrationRow& y) {
     return std::tie(m.id, m.request_id, m.vm, m.source, m.destination, m.requested_by, m.mode,
                     m.encrypted, m.decision_reason, m.cipher, m.aead_backend, m.engine,
                     m.engine_reason, m.streams, m.phase, m.detail, m.running_on, m.ram_total_bytes,
-                    m.ram_transferred_bytes, m.wire_bytes, m.downtime_ms, m.started, m.ended);
+                    m.ram_transferred_bytes, m.wire_bytes, m.downtime_ms, m.started, m.ended,
+                    m.queued, m.on_no_convergence);
   };
   return tie(x) == tie(y);
 }
@@ -284,12 +285,15 @@ TEST_F(SqliteStoreTest, UpdatesWhatMayChangeOfAMigration) {
   changed.phase = "failed";
   changed.detail = "cable";
   changed.ended = 20;
+  changed.queued = false;
+  changed.on_no_convergence = "other";
   ASSERT_TRUE(store_->UpdateMigration(changed).ok());
   MigrationRow expected = Migration("m", "v");
   expected.encrypted = false;
   expected.phase = "failed";
   expected.detail = "cable";
   expected.ended = 20;
+  expected.queued = false;
   EXPECT_TRUE(Same(*store_->GetMigration("m"), expected));
   EXPECT_FALSE(store_->FindRunningMigration("v")->has_value());
 }

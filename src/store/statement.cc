@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/check.h"
 #include "base/status.h"
 
 namespace sealift::store {
@@ -100,13 +101,17 @@ absl::StatusOr<int> Statement::Run() {
 }
 
 void Statement::Column(std::string& to) {
+  SEALIFT_CHECK(column_ < sqlite3_column_count(statement_.get()));
   const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(statement_.get(), column_));
   to.assign(text == nullptr ? "" : text,
             static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column_)));
   ++column_;
 }
 
-std::int64_t Statement::NextInteger() { return sqlite3_column_int64(statement_.get(), column_++); }
+std::int64_t Statement::NextInteger() {
+  SEALIFT_CHECK(column_ < sqlite3_column_count(statement_.get()));
+  return sqlite3_column_int64(statement_.get(), column_++);
+}
 
 Transaction::~Transaction() {
   if (open_) sqlite3_exec(database_, "ROLLBACK", nullptr, nullptr, nullptr);
