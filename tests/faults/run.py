@@ -93,19 +93,25 @@ class Run:
         self._options = options
         self._supply = supply
         self._lock = threading.Lock()
+        self._interrupted = False
         self.results = queue.Queue()
 
     def all(self):
+        """The results of all cases; after Ctrl-C of those that were tried."""
         threads = [threading.Thread(target=self._feed) for _ in range(self._options.workers)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        while any(thread.is_alive() for thread in threads):
+            try:
+                for thread in threads:
+                    thread.join()
+            except KeyboardInterrupt:  # the workers had it, too
+                self._interrupted = True
         return list(self.results.queue)
 
     def _next(self):
         with self._lock:
-            return next(self._supply, None)
+            return None if self._interrupted else next(self._supply, None)
 
     def _feed(self):
         argv = [sys.executable, "-B", __file__, "--work"]
@@ -116,6 +122,8 @@ class Run:
                 worker.stdin.write(case.name + "\n")
                 worker.stdin.flush()
                 line = worker.stdout.readline()
+                if not line and self._interrupted:
+                    break
                 result = json.loads(line) if line else {"case": case.name, "result": "failed", "seconds": 0.0,
                                                         "reason": "the worker died", "what": ""}
                 self.results.put(result)
