@@ -34,7 +34,7 @@ def update(files):
     for report in reports:
         if report.get("profile"):
             tables["profile"] = _profile(report["profile"])
-        elif report["results"]:
+        elif report.get("results"):
             tables["machine"] = _machine(report["machine"], report["results"])
             tables |= _comparison(report["results"], report["errors"])
         if report.get("curves"):
