@@ -91,10 +91,10 @@ absl::Status Run(const RunCommand& command, StepHook on_step) {
   int signal_number = 0;
   sigwait(&signals, &signal_number);
   sd_notify(0, "STOPPING=1");
-  spdlog::info("ending; VMs and migrations go on");
+  spdlog::info("ending; VMs run on");
   server->Shutdown(std::chrono::seconds(1));
-  // VMs and movers outlive us, and the threads that watch over them have no other end: the next
-  // agent takes up from the records.
+  // VMs outlive us, and the threads that watch over them have no other end: the next agent takes up
+  // from the records.
   std::fflush(nullptr);
   _exit(EXIT_SUCCESS);
 }
