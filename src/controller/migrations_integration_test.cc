@@ -324,7 +324,7 @@ TEST_F(MigrationsTest, AFailureAtTheSourceEndsItThere) {
   a_.SetPhase(v1::MIGRATION_PHASE_FAILED, "connection lost");
   const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_FAILED);
   EXPECT_EQ(ended.progress().detail(), "connection lost");
-  EXPECT_TRUE(controller_.HasEvent("migration.failed", "migration/" + migration.id()));
+  EXPECT_NE(controller_.AwaitEvent("migration.failed", "migration/" + migration.id()), 0);
   ExpectNothingLeft();
   ExpectStayed();
 }
