@@ -59,7 +59,7 @@ Json SingleValue(const Message& message, const FieldDescriptor& field) {
     default:
       break;
   }
-  SEALIFT_CHECK(!"a field type that the conversion to JSON does not know");
+  base::CheckFailed("every type of field is converted to JSON", __FILE__, __LINE__);
 }
 
 Json ItemValue(const Message& message, const FieldDescriptor& field, int index) {

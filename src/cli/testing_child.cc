@@ -46,7 +46,9 @@ pid_t Spawn(const std::string& program, const std::vector<std::string>& argument
 
   posix_spawn_file_actions_t actions{};
   posix_spawn_file_actions_init(&actions);
-  for (int i = 0; i < 3; ++i) posix_spawn_file_actions_adddup2(&actions, streams[i], i);
+  for (int number = 0; const int stream : streams) {
+    posix_spawn_file_actions_adddup2(&actions, stream, number++);
+  }
   posix_spawnattr_t attributes{};
   posix_spawnattr_init(&attributes);
   sigset_t none{};

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
 
@@ -31,6 +32,7 @@ OperatorClient::OperatorClient(const std::shared_ptr<grpc::Channel>& channel)
       users(v1::UserService::NewStub(channel)) {}
 
 TestController::TestController() : ca_file_(folder_ / "state/ca.crt"), files_(folder_ / "state") {
+  spdlog::set_level(spdlog::level::err);  // or a failure is lost among events
   rpc::RequireTls13();
   const absl::Status made =
       InitInstallation(folder_ / "state", {"127.0.0.1", 1}, clock_, [&](const AdminContext& admin) {

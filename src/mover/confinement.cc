@@ -172,6 +172,10 @@ class Rules {
   int error_ = 0;
 };
 
+scmp_arg_cmp Equals(unsigned argument, std::uint64_t value) {
+  return {argument, SCMP_CMP_EQ, value, 0};
+}
+
 // Calls that are allowed with some arguments only.
 void AddConditionalRules(Rules& rules) {
   // No memory is ever made executable.
@@ -183,14 +187,11 @@ void AddConditionalRules(Rules& rules) {
             {SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD)});
   rules.Add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
   // abort() signals its own thread.
-  rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill),
-            {SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(getpid()))});
+  rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), {Equals(0, static_cast<std::uint64_t>(getpid()))});
   // What the guest has written.
-  rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl),
-            {SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(kPagemapScanCall))});
+  rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), {Equals(1, kPagemapScanCall)});
   for (const int command : {F_GETFL, F_SETFL, F_GETFD, F_SETFD}) {
-    rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl),
-              {SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(command))});
+    rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl), {Equals(1, static_cast<std::uint64_t>(command))});
   }
 }
 

@@ -140,7 +140,7 @@ TEST(GuestMemory, FindsWhatIsPopulated) {
       GuestMemory::Map(file.Duplicate(), file.size(), MemoryAccess::kRead).value();
   EXPECT_EQ(memory.NextPopulated(0, kPages)->first, kPages);
   EXPECT_EQ(*memory.PopulatedBytes(), 0);
-  for (const std::uint64_t page : {10, 11, 40}) file.Write(page, 1);
+  for (const std::uint64_t page : {10U, 11U, 40U}) file.Write(page, 1);
   EXPECT_EQ(*memory.PopulatedBytes(), 3 * kPageSize);
   const auto run = *memory.NextPopulated(0, kPages);
   EXPECT_EQ(run.first, 10);

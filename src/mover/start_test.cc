@@ -115,7 +115,7 @@ TEST_F(StartTest, AnAlteredSpecIsRefused) {
   for (const auto& [name, spec] : lies) {
     SCOPED_TRACE(name);
     const absl::Status status =
-        Run([&](const base::Bytes& public_key) { return One(spec, public_key, kSpec); });
+        Run([&spec = spec](const base::Bytes& public_key) { return One(spec, public_key, kSpec); });
     ExpectRefused(status, absl::StatusCode::kPermissionDenied);
   }
 }

@@ -484,7 +484,7 @@ TEST_F(RpcTest, AnErrorKeepsItsCodeHoweverLongItsText) {
   const auto server = ServeOperators();
   const auto stub =
       v1::SessionService::NewStub(ChannelTo(*server, CredentialsOf(site_.Operator("admin"))));
-  for (const std::size_t size : {10, 2000, 100'000}) {
+  for (const std::size_t size : {10U, 2000U, 100'000U}) {
     grpc::ClientContext context;
     PrepareCall(context, kCallTimeout);
     v1::RenewCertificateRequest request;
