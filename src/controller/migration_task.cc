@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "controller/backoff.h"
 #include "controller/convert.h"
+#include "controller/migration_planning.h"
 #include "controller/migration_preparation.h"
 
 namespace sealift::controller {
@@ -97,17 +98,18 @@ void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::Mi
 MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
                              std::string wire_id)
     : parts_(parts),
-      vm_(std::move(vm)),
       source_(row.source),
       destination_(row.destination),
       wire_id_(std::move(wire_id)),
       record_(parts.store, parts.clock, std::move(row)),
+      vm_(std::move(vm)),
       turn_(record_.View().row.queued ? parts.queue.Join(source_, destination_)
                                       : parts.queue.Resume(source_, destination_)) {}
 
 void MigrationTask::Run(const std::stop_token& stop) {
   absl::Status started = AwaitTurn(stop);
   if (stop.stop_requested()) return;
+  if (started.ok()) started = Decide();
   if (started.ok()) started = Start();
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
     Abort(started, stop);
@@ -143,7 +145,26 @@ absl::Status MigrationTask::AwaitTurn(const std::stop_token& stop) {
     if (given_up()) return absl::CancelledError("cancelled by a user while it was queued");
     record_.ShowQueued(*behind);
   }
-  return record_.LeaveQueue();
+  return absl::OkStatus();
+}
+
+// What was decided when the migration was asked for may no longer hold: modes, floors and hosts
+// change while it is queued. Engine and streams stay.
+absl::Status MigrationTask::Decide() {
+  const store::MigrationRow before = record_.View().row;
+  SEALIFT_ASSIGN_OR_RETURN(
+      PlannedMigration planned,
+      PlanNow(parts_.store, parts_.agents,
+              {vm_.name, destination_, ParseEngine(before.engine), before.streams, before.id}));
+  SEALIFT_RETURN_IF_ERROR(record_.LeaveQueue(planned.mode, planned.plan.encryption));
+  vm_ = std::move(planned.vm);
+  const store::MigrationRow row = record_.View().row;
+  if (row.mode == before.mode && row.encrypted == before.encrypted) return absl::OkStatus();
+  parts_.events.Add(
+      "migration.decided_again", "migration/" + row.id, kControllerActor,
+      fmt::format("VM {} moves {}: {}", row.vm, ProtectionOf(row), row.decision_reason));
+  WarnIfInTheClear(parts_.events, row);
+  return absl::OkStatus();
 }
 
 absl::Status MigrationTask::Start() {
@@ -151,11 +172,24 @@ absl::Status MigrationTask::Start() {
   SEALIFT_ASSIGN_OR_RETURN(const MigrationStart start,
                            PrepareMigration(parts_.agents, parts_.random, record_.View().row, vm_,
                                             destination.address, parts_.trust_domain));
+  SEALIFT_RETURN_IF_ERROR(CheckModeUnchanged());
   SEALIFT_RETURN_IF_ERROR(record_.Delegate());
   SEALIFT_RETURN_IF_ERROR(TellStart(destination_, start.key_for_destination, {}));
   SEALIFT_RETURN_IF_ERROR(TellStart(source_, start.key_for_source, start.data_addresses));
   started_ = Started::kYes;
   return absl::OkStatus();
+}
+
+// Nothing of the guest has left the source yet.
+absl::Status MigrationTask::CheckModeUnchanged() {
+  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow vm, parts_.store.GetVm(vm_.name));
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(parts_.store));
+  SEALIFT_ASSIGN_OR_RETURN(const policy::EffectiveMode mode,
+                           modes.EffectiveAt(vm, {source_, destination_}));
+  if (policy::ModeName(mode.mode) == record_.View().row.mode) return absl::OkStatus();
+  return absl::AbortedError(
+      fmt::format("the mode of VM {} became {} while its migration was prepared: start it again",
+                  vm_.name, policy::ModeName(mode.mode)));
 }
 
 absl::Status MigrationTask::TellStart(const std::string& host, const std::string& sealed_key,
@@ -336,6 +370,8 @@ void MigrationTask::Complete() {
                   base::MessageOf(finished));
     return record_.Say(base::MessageOf(finished));
   }
+  // It knows the mode that the VM came with.
+  parts_.sync.CompareAgain(destination_);
   const store::MigrationRow row = record_.View().row;
   parts_.events.Add("migration.completed", "migration/" + row.id, kControllerActor,
                     fmt::format("VM {} {} host {} ({}, downtime {} ms)", row.vm,

@@ -15,10 +15,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "controller/host_link.h"
+#include "controller/migration_planning.h"
 #include "controller/migration_task.h"
-#include "controller/mode_policy.h"
-#include "controller/planner.h"
 #include "controller/vm_claims.h"
 #include "policy/rights.h"
 #include "store/store.h"
@@ -72,21 +70,11 @@ class MigrationRunner {
   void OnReport(AgentConnection& agent, const v1::AgentStatus& status);
 
  private:
-  struct Planned {
-    store::VmRow vm;
-    policy::EncryptionMode mode;  // in force
-    MigrationPlan plan;
-  };
   [[nodiscard]] absl::StatusOr<std::optional<MigrationView>> FindRepeated(
       const MigrationRequest& request);
-  [[nodiscard]] absl::StatusOr<Planned> Plan(const MigrationRequest& request);
-  [[nodiscard]] absl::StatusOr<MigrationQuestion> Ask(const MigrationRequest& request,
-                                                      const store::VmRow& vm);
-  // TellMode makes sure that the source has the mode of the store before anything else is done.
-  [[nodiscard]] absl::Status TellMode(const store::VmRow& vm, const HostView& source,
-                                      const ModePolicy& modes);
+  [[nodiscard]] absl::StatusOr<PlannedMigration> Plan(const MigrationRequest& request);
   [[nodiscard]] absl::StatusOr<store::MigrationRow> Record(const MigrationRequest& request,
-                                                           const Planned& planned);
+                                                           const PlannedMigration& planned);
   void Announce(const store::MigrationRow& row);
 
   enum class Entry { kNew, kResumed };

@@ -93,6 +93,15 @@ class MigrationsTest : public ::testing::Test {
     EXPECT_EQ(vm.state(), v1::VM_STATE_RUNNING);
     EXPECT_EQ(vm.migration_id(), "");
   }
+  // Sets the mode of all VMs: no host is told at once.
+  void SetModes(v1::EncryptionMode mode) {
+    v1::SetVmsRequest request;
+    request.set_all(true);
+    request.mutable_change()->set_encryption(mode);
+    v1::SetVmsResponse response;
+    ShortCall call;
+    ASSERT_TRUE(controller_.admin().vms->Set(&call, request, &response).ok());
+  }
   // Neither agent holds anything of a migration any more; what was missed is caught up with their
   // next reports.
   void ExpectNothingLeft() {
@@ -473,12 +482,23 @@ class QueueTest : public MigrationsTest {
     MigrationsTest::SetUp();
     ASSERT_TRUE(controller_.CreateVm("name: web2\nmemory: 512MiB\n", "a").ok());
     first_ = Copying();
+    Queue();
+  }
+  void Queue() {
     v1::StartMigrationRequest request;
     request.set_vm("web2");
     request.set_to("b");
     request.set_on_no_convergence(v1::NO_CONVERGENCE_FAIL);
     ShortCall call;
     ASSERT_TRUE(controller_.admin().migrations->Start(&call, request, &second_).ok());
+  }
+  // Queues it as one that is to go in the clear.
+  void QueueInTheClear() {
+    ASSERT_TRUE(Cancel(second_).ok());
+    Await(second_, v1::MIGRATION_PHASE_CANCELLED);
+    SetModes(v1::ENCRYPTION_MODE_DISABLED);
+    Queue();
+    ASSERT_FALSE(AwaitQueued().encrypted());
   }
   v1::Migration AwaitQueued() {
     return controller_.AwaitMigration(
@@ -518,6 +538,74 @@ TEST_F(QueueTest, ARestartedControllerKeepsTheQueue) {
   EndFirst();
   Await(second_, v1::MIGRATION_PHASE_COPYING);
   EXPECT_EQ(a_.last_prepare_source().on_no_convergence(), v1::NO_CONVERGENCE_FAIL);
+}
+
+TEST_F(QueueTest, TheModeInForceWhenItBeginsDecides) {
+  QueueInTheClear();
+  SetModes(v1::ENCRYPTION_MODE_REQUIRED);
+  EndFirst();
+  const v1::Migration begun = Await(second_, v1::MIGRATION_PHASE_COPYING);
+  EXPECT_EQ(begun.mode(), v1::ENCRYPTION_MODE_REQUIRED);
+  EXPECT_TRUE(begun.encrypted());
+  EXPECT_EQ(begun.cipher(), "AES-256-GCM");
+  EXPECT_FALSE(a_.last_spec().plain());
+  EXPECT_EQ(a_.last_spec().mode(), v1::ENCRYPTION_MODE_REQUIRED);
+  EXPECT_EQ(a_.last_put().encryption(), v1::ENCRYPTION_MODE_REQUIRED) << "the source knows it, too";
+  EXPECT_TRUE(controller_.HasEvent("migration.decided_again", "migration/" + second_.id()));
+}
+
+// The VM itself was not changed, nor was its host.
+TEST_F(QueueTest, AFloorOfTheDestinationThatWasRaisedMeanwhileCounts) {
+  QueueInTheClear();
+  v1::SetPolicyRequest floor;
+  floor.set_group("prod");
+  floor.set_floor(v1::ENCRYPTION_MODE_REQUIRED);
+  v1::Policy policy;
+  ShortCall call;
+  ASSERT_TRUE(controller_.admin().policy->Set(&call, floor, &policy).ok());
+  v1::SetHostRequest group;
+  group.set_name("b");
+  group.set_group("prod");
+  v1::Host host;
+  ShortCall second;
+  ASSERT_TRUE(controller_.admin().hosts->Set(&second, group, &host).ok());
+  EndFirst();
+  EXPECT_TRUE(Await(second_, v1::MIGRATION_PHASE_COPYING).encrypted());
+  EXPECT_FALSE(a_.last_spec().plain());
+}
+
+TEST_F(QueueTest, OneThatMayNoLongerGoIsRefusedWhenItsTurnComes) {
+  AwaitQueued();
+  SetModes(v1::ENCRYPTION_MODE_REQUIRED);
+  b_.Change([](v1::AgentStatus& status) { status.mutable_capabilities()->clear_aead_backend(); });
+  EndFirst();
+  const v1::Migration ended = Await(second_, v1::MIGRATION_PHASE_FAILED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("VM web2 may not move to host b"));
+  EXPECT_EQ(ended.running_on(), "a");
+  EXPECT_EQ(a_.Called("PrepareSource"), 1) << "nobody was told of it";
+}
+
+TEST_F(MigrationsTest, AModeThatIsRaisedBeforeAnythingWasSentStopsIt) {
+  SetModes(v1::ENCRYPTION_MODE_DISABLED);
+  b_.Hold();
+  const v1::Migration migration = Started();
+  ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
+  SetModes(v1::ENCRYPTION_MODE_REQUIRED);
+  b_.Release();
+  const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_FAILED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("became required"));
+  EXPECT_EQ(a_.Called("StartMigration") + b_.Called("StartMigration"), 0);
+  ExpectNothingLeft();
+  ExpectStayed();
+}
+
+TEST_F(MigrationsTest, TheNewOwnerIsToldWhatWasChangedOnTheWay) {
+  const v1::Migration migration = Copying();
+  SetModes(v1::ENCRYPTION_MODE_REQUIRED);
+  Finish();
+  ExpectMoved(migration);
+  ASSERT_TRUE(b_.WaitFor("PutVm"));
+  EXPECT_EQ(b_.last_put().encryption(), v1::ENCRYPTION_MODE_REQUIRED);
 }
 
 TEST_F(MigrationsTest, AVmOnItsWayIsLeftAlone) {
