@@ -116,15 +116,15 @@ absl::Status HostDeaths::GiveUp(AgentConnection& agent, const v1::AgentVm& repor
   const bool has_process =
       reported.state() != v1::VM_STATE_STOPPED && reported.state() != v1::VM_STATE_CRASHED;
   if (has_process) {
-    events_.AddWarning(
-        "vm.stale_copy", "vm/" + row->name, kControllerActor,
-        fmt::format("host {} was confirmed dead but still had it, under epoch {}; since then host "
-                    "{} owns it, under epoch {}: the copy on {} is ended",
-                    agent.host(), reported.epoch(), row->host, row->epoch, agent.host()));
     v1::AgentStopVmRequest stop;
     stop.set_name(row->name);
     stop.set_force(true);
     SEALIFT_RETURN_IF_ERROR(agent.Call(&AgentConnection::Stub::StopVm, stop).status());
+    events_.AddWarning(
+        "vm.stale_copy", "vm/" + row->name, kControllerActor,
+        fmt::format("host {} was confirmed dead but still had it, under epoch {}; since then host "
+                    "{} owns it, under epoch {}: the copy on {} was ended",
+                    agent.host(), reported.epoch(), row->host, row->epoch, agent.host()));
   }
   v1::AgentVmRequest forget;
   forget.set_name(row->name);
