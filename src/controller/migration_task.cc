@@ -281,17 +281,15 @@ bool MigrationTask::IsDead(const std::string& host) {
   return row.ok() && row->dead_since != 0 && parts_.agents.View(host).reach != HostReach::kReady;
 }
 
-// The destination cannot have been told of a commit that is not known here unless it says so: then
-// it has the guest. Else it never will, once it has been told of the abort, and the VM was lost
-// with the source.
-void MigrationTask::HandleDeadSource() {
+// The source says nothing more of the migration. The destination cannot have been told of a commit
+// that is not known here unless it says so: then it has the guest. Else it never will, once it has
+// been told of the abort.
+void MigrationTask::EndWithoutSource(v1::MigrationPhase phase, const std::string& why) {
   if (!IsDead(destination_)) {
     const HostView view = parts_.agents.Refresh(destination_);
     if (view.reach != HostReach::kReady) {
-      return record_.Say(
-          fmt::format("host {} is dead; waiting for host {} to say whether it has "
-                      "the guest: {}",
-                      source_, destination_, view.reason));
+      return record_.Say(fmt::format("{}; waiting for host {} to say whether it has the guest: {}",
+                                     why, destination_, view.reason));
     }
     const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
     if (there != nullptr) Obey(*there);
@@ -302,14 +300,14 @@ void MigrationTask::HandleDeadSource() {
       return;  // what came first, a commit or this, is asked next
     }
   }
-  EndAtSource(v1::MIGRATION_PHASE_FAILED,
-              fmt::format("host {} was confirmed dead before the guest was host {}'s", source_,
-                          destination_));
+  EndAtSource(phase, why);
 }
 
 void MigrationTask::HandleSilence(const absl::Status& cause) {
   if (IsDead(source_) && record_.phase() < v1::MIGRATION_PHASE_COMMITTED) {
-    return HandleDeadSource();
+    return EndWithoutSource(v1::MIGRATION_PHASE_FAILED,
+                            fmt::format("host {} was confirmed dead before the guest was host {}'s",
+                                        source_, destination_));
   }
   record_.Say(
       fmt::format("waiting for host {}, which decides: {}", source_, base::MessageOf(cause)));
@@ -317,7 +315,8 @@ void MigrationTask::HandleSilence(const absl::Status& cause) {
 }
 
 // The source has no record of the migration, so it has not committed it and never will. It ends
-// when the source also says that the guest is there and settled.
+// when the source also says that the guest is there and settled, or when a user gives the guest up:
+// its QEMU may be one that the agent there does not know.
 void MigrationTask::HandleForgotten() {
   AskDestination();
   if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return HelpDestination();
@@ -328,10 +327,15 @@ void MigrationTask::HandleForgotten() {
     return EndAtSource(v1::MIGRATION_PHASE_FAILED,
                        fmt::format("host {} lost its record of the migration", source_));
   }
+  if (view.reach == HostReach::kReady && given_up_) {
+    return EndWithoutSource(
+        v1::MIGRATION_PHASE_CANCELLED,
+        fmt::format("given up by a user: host {} had lost its record of it", source_));
+  }
   record_.Say(
       fmt::format("host {} has no record of the migration and does not report VM {} as running: "
-                  "start it there or look at its log",
-                  source_, vm_.name));
+                  "look at its log, or give the guest up with sealift migration cancel {}",
+                  source_, vm_.name, record_.View().row.id));
 }
 
 void MigrationTask::AskDestination() {
@@ -350,6 +354,8 @@ void MigrationTask::HelpDestination() {
   const auto there =
       (*destination)
           ->Call(&AgentConnection::Stub::TellDecision, DecisionFor(wire_id_, v1::DECISION_COMMIT));
+  // It was ready, or there would be no commit: it has lost its record, and the guest with it.
+  if (absl::IsNotFound(there.status())) return Complete();
   if (!there.ok()) return record_.Say(base::MessageOf(there.status()));
   Obey(*there);
 }
@@ -362,8 +368,10 @@ void MigrationTask::Obey(const v1::AgentMigration& destination) {
 }
 
 void MigrationTask::Complete() {
-  parts_.agents.Refresh(
-      destination_);  // so that the VM is seen running there as soon as it is its owner
+  // So that the VM is seen running there as soon as it is its owner.
+  const HostView view = parts_.agents.Refresh(destination_);
+  const bool lost = IsDead(destination_) || (view.reach == HostReach::kReady &&
+                                             FindAgentVm(*view.status, vm_.name) == nullptr);
   const absl::Status finished = record_.Finish(vm_.epoch);
   if (!finished.ok()) {
     spdlog::error("record that migration {} completed: {}", record_.View().row.id,
@@ -373,10 +381,10 @@ void MigrationTask::Complete() {
   // It knows the mode that the VM came with.
   parts_.sync.CompareAgain(destination_);
   const store::MigrationRow row = record_.View().row;
-  parts_.events.Add("migration.completed", "migration/" + row.id, kControllerActor,
-                    fmt::format("VM {} {} host {} ({}, downtime {} ms)", row.vm,
-                                IsDead(destination_) ? "was lost with" : "runs on", row.destination,
-                                row.encrypted ? "encrypted" : "in the clear", row.downtime_ms));
+  parts_.events.Add(
+      "migration.completed", "migration/" + row.id, kControllerActor,
+      fmt::format("VM {} {} host {} ({}, downtime {} ms)", row.vm, lost ? "was lost at" : "runs on",
+                  row.destination, row.encrypted ? "encrypted" : "in the clear", row.downtime_ms));
   CleanUp(v1::MIGRATION_PHASE_COMPLETED);
 }
 
@@ -422,12 +430,16 @@ absl::Status MigrationTask::Cancel() {
   }
   if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return TooLate();
   SEALIFT_ASSIGN_OR_RETURN(const auto source, parts_.agents.Connection(source_));
-  SEALIFT_ASSIGN_OR_RETURN(
-      const v1::AgentMigration view,
-      source->Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id_)));
-  record_.Learn(view);
+  const auto view = source->Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id_));
+  if (absl::IsNotFound(view.status())) {
+    if (record_.ended()) return TooLate();
+    given_up_ = true;
+    return absl::OkStatus();
+  }
+  SEALIFT_RETURN_IF_ERROR(view.status());
+  record_.Learn(*view);
   return record_.phase() == v1::MIGRATION_PHASE_COMMITTED ||
-                 view.progress().phase() == v1::MIGRATION_PHASE_COMPLETED
+                 view->progress().phase() == v1::MIGRATION_PHASE_COMPLETED
              ? TooLate()
              : absl::OkStatus();
 }

@@ -13,6 +13,7 @@
 // (TellDecision).
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -65,7 +66,7 @@ class MigrationTask {
 
   // Cancel asks for the end of the migration; OK means that it was asked in time, not that it has
   // ended. FAILED_PRECONDITION, saying where the VM runs, when it is too late. UNAVAILABLE when the
-  // source does not answer.
+  // source does not answer. Where the source has lost its record, the guest is given up.
   [[nodiscard]] absl::Status Cancel();
 
   [[nodiscard]] MigrationRecord& record() { return record_; }
@@ -85,7 +86,7 @@ class MigrationTask {
   [[nodiscard]] absl::Status WatchSource();
   void Judge(const absl::Status& watched);
   void HandleSilence(const absl::Status& cause);
-  void HandleDeadSource();
+  void EndWithoutSource(v1::MigrationPhase phase, const std::string& why);
   // A host that nobody needs to wait for.
   [[nodiscard]] bool IsDead(const std::string& host);
   void CancelOrphan();
@@ -107,6 +108,8 @@ class MigrationTask {
   const std::string destination_;
   const std::string wire_id_;
   MigrationRecord record_;
+
+  std::atomic<bool> given_up_ = false;  // by a user, when the source had no record of it
 
   // Of the task's thread only.
   store::VmRow vm_;                             // as it was when the migration began

@@ -102,6 +102,12 @@ class MigrationsTest : public ::testing::Test {
     ShortCall call;
     ASSERT_TRUE(controller_.admin().vms->Set(&call, request, &response).ok());
   }
+  std::string EventText(const std::string& type) {
+    for (const v1::Event& event : controller_.Events()) {
+      if (event.type() == type) return event.text();
+    }
+    return "";
+  }
   // Neither agent holds anything of a migration any more; what was missed is caught up with their
   // next reports.
   void ExpectNothingLeft() {
@@ -183,14 +189,8 @@ TEST_F(EnginesTest, TakesTheDirectEngineWhereItIsPossible) {
   EXPECT_EQ(a_.last_spec().engine(), v1::ENGINE_DIRECT);
   EXPECT_EQ(a_.OpenedKey(), b_.OpenedKey());
   EXPECT_EQ(a_.last_prepare_source().on_no_convergence(), v1::NO_CONVERGENCE_FAIL);
-  bool told = false;
-  for (const v1::Event& event : controller_.Events()) {
-    if (event.type() != "migration.started") continue;
-    told = true;
-    EXPECT_THAT(event.text(),
-                HasSubstr("with the engine direct: both hosts and the VM's memory allow it"));
-  }
-  EXPECT_TRUE(told);
+  EXPECT_THAT(EventText("migration.started"),
+              HasSubstr("with the engine direct: both hosts and the VM's memory allow it"));
 }
 
 TEST_F(EnginesTest, RefusesTheDirectEngineBeforeAnythingIsTouched) {
@@ -404,6 +404,40 @@ TEST_F(MigrationsTest, ASourceWithoutARecordFailsItOnlyWhileItHasTheGuest) {
   Await(migration, v1::MIGRATION_PHASE_FAILED);
   ExpectNothingLeft();
   ExpectStayed();
+}
+
+// Its disk was wiped, say: nobody knows whether its QEMU lives, so a person has to say so.
+TEST_F(MigrationsTest, ASourceWithoutRecordAndGuestIsGivenUpByAPerson) {
+  const v1::Migration migration = Copying();
+  b_.SetPhase(v1::MIGRATION_PHASE_SWITCHING);  // ready: it would wait for ever
+  a_.Change([](v1::AgentStatus& status) {
+    status.clear_vms();
+    status.clear_migrations();
+  });
+  AwaitDetail(migration, "sealift migration cancel " + migration.id());
+  ASSERT_TRUE(Cancel(migration).ok());
+  const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_CANCELLED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("lost its record"));
+  EXPECT_EQ(ended.running_on(), "a");
+  ExpectNothingLeft();
+  v1::StartVmRequest request;
+  request.set_name("web1");
+  v1::Vm vm;
+  ShortCall call;
+  ASSERT_TRUE(controller_.admin().vms->Start(&call, request, &vm).ok());
+  ExpectStayed();
+}
+
+TEST_F(MigrationsTest, ADestinationWithoutARecordOwnsWhatWasCommittedToIt) {
+  const v1::Migration migration = Copying();
+  b_.Change([](v1::AgentStatus& status) { status.clear_migrations(); });
+  a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  ExpectMoved(migration);
+  EXPECT_THAT(EventText("migration.completed"), HasSubstr("was lost at host b"));
+  ExpectNothingLeft();
+  ASSERT_TRUE(b_.WaitFor("PutVm")) << "so that it can be booted there";
+  EXPECT_EQ(b_.last_put().epoch(), 2U);
 }
 
 TEST_F(MigrationsTest, CancelsWhileItCopies) {
