@@ -436,12 +436,19 @@ absl::Status MigrationTask::Cancel() {
     given_up_ = true;
     return absl::OkStatus();
   }
+  if (absl::IsFailedPrecondition(view.status())) {
+    return absl::FailedPreconditionError(
+        fmt::format("it is too late to cancel migration {}: VM {} is being handed over from host "
+                    "{} to host {}",
+                    record_.View().row.id, record_.View().row.vm, source_, destination_));
+  }
   SEALIFT_RETURN_IF_ERROR(view.status());
   record_.Learn(*view);
-  return record_.phase() == v1::MIGRATION_PHASE_COMMITTED ||
-                 view->progress().phase() == v1::MIGRATION_PHASE_COMPLETED
-             ? TooLate()
-             : absl::OkStatus();
+  if (view->progress().phase() == v1::MIGRATION_PHASE_COMPLETED) record_.LearnCommit();
+  const v1::MigrationPhase phase = record_.phase();
+  const bool moved =
+      phase == v1::MIGRATION_PHASE_COMMITTED || phase == v1::MIGRATION_PHASE_COMPLETED;
+  return moved ? TooLate() : absl::OkStatus();
 }
 
 absl::Status MigrationTask::TooLate() {

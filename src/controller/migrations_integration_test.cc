@@ -472,6 +472,24 @@ TEST_F(MigrationsTest, ACancelAfterTheCommitIsTooLate) {
   EXPECT_THAT(status.error_message(), HasSubstr("host b"));
 }
 
+TEST_F(MigrationsTest, ACancelDuringTheHandOverNamesBothHosts) {
+  const v1::Migration migration = Copying();
+  a_.Fail("CancelMigration", {grpc::StatusCode::FAILED_PRECONDITION, "too late"});
+  const grpc::Status status = Cancel(migration);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("handed over from host a to host b"));
+}
+
+TEST_F(MigrationsTest, ACancelThatMeetsTheEndSaysWhereTheVmRuns) {
+  const v1::Migration migration = Copying();
+  a_.Fail("WatchMigration", {grpc::StatusCode::UNAVAILABLE, "not now"});
+  AwaitDetail(migration, "waiting for host a");
+  a_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);  // what the controller has not heard yet
+  const grpc::Status status = Cancel(migration);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("runs on host b"));
+}
+
 TEST_F(MigrationsTest, ARestartedControllerFollowsWhatItDelegated) {
   const v1::Migration migration = Copying();
   controller_.Stop();
