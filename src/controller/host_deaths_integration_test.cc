@@ -70,6 +70,14 @@ TEST_F(HostDeathsTest, AHostThatAnswersIsNotDead) {
   EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
 }
 
+TEST_F(HostDeathsTest, AHostWhoseAgentIsStuckIsNotDead) {
+  const std::int64_t before = controller_.LastEvent();
+  a_.Fail("GetStatus", {grpc::StatusCode::UNAVAILABLE, "a QEMU hangs"});
+  ASSERT_NE(controller_.AwaitEvent("host.unreachable", "host/a", before), 0);
+  ExpectRefused(ConfirmDead("a"), "takes connections");
+  EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+}
+
 // Nobody knows whether a silent host's guests run.
 TEST_F(HostDeathsTest, AVmOfASilentHostStartsNowhereElse) {
   controller_.Lose("a", a_);
