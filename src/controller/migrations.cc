@@ -220,17 +220,25 @@ absl::Status MigrationRunner::Cancel(const std::string& id, const std::string& a
   return absl::OkStatus();
 }
 
+std::optional<v1::MigrationPhase> MigrationRunner::EndOf(const v1::AgentMigration& held) {
+  const v1::MigrationPhase there = held.progress().phase();
+  const auto row = parts_.store.GetMigration(base::ToHex(base::AsBytes(held.id())));
+  // The hosts end one that the store does not know between themselves.
+  if (absl::IsNotFound(row.status()) && HasEnded(there)) return there;
+  if (!row.ok() || row->ended == 0) return std::nullopt;
+  // A committed source never lets its guest run again, whatever has become of it: one that was
+  // taken for dead, and is back, is as done with it as after a move.
+  const bool given_away =
+      held.role() == v1::AGENT_MIGRATION_ROLE_SOURCE && there == v1::MIGRATION_PHASE_COMMITTED;
+  return given_away ? v1::MIGRATION_PHASE_COMPLETED : ParsePhase(row->phase);
+}
+
 void MigrationRunner::OnReport(AgentConnection& agent, const v1::AgentStatus& status) {
   for (const v1::AgentMigration& held : status.migrations()) {
-    const auto row = parts_.store.GetMigration(base::ToHex(base::AsBytes(held.id())));
-    if (!row.ok() || row->ended == 0) continue;
-    // A committed source never lets its guest run again, whatever has become of it: one that was
-    // taken for dead, and is back, is as done with it as after a move.
-    const bool given_away = held.role() == v1::AGENT_MIGRATION_ROLE_SOURCE &&
-                            held.progress().phase() == v1::MIGRATION_PHASE_COMMITTED;
-    CleanUpMigration(agent, held.id(),
-                     given_away ? v1::MIGRATION_PHASE_COMPLETED : ParsePhase(row->phase));
-    if (given_away) parts_.sync.CompareAgain(agent.host());  // it may own the VM still, stopped
+    const std::optional<v1::MigrationPhase> end = EndOf(held);
+    if (!end) continue;
+    CleanUpMigration(agent, held.id(), *end);
+    parts_.sync.CompareAgain(agent.host());  // it may have lost a VM that it owns with that
   }
 }
 

@@ -66,7 +66,8 @@ class MigrationRunner {
   [[nodiscard]] absl::Status Cancel(const std::string& id, const std::string& actor);
 
   // OnReport is an observer of the agent directory: it removes what an agent still holds of
-  // migrations that have ended.
+  // migrations that have ended; of one that the store does not know, an older copy perhaps, when it
+  // has ended there.
   void OnReport(AgentConnection& agent, const v1::AgentStatus& status);
 
  private:
@@ -76,6 +77,8 @@ class MigrationRunner {
   [[nodiscard]] absl::StatusOr<store::MigrationRow> Record(const MigrationRequest& request,
                                                            const PlannedMigration& planned);
   void Announce(const store::MigrationRow& row);
+  // EndOf is how a migration that an agent still holds has ended, if it has.
+  [[nodiscard]] std::optional<v1::MigrationPhase> EndOf(const v1::AgentMigration& held);
 
   enum class Entry { kNew, kResumed };
   [[nodiscard]] absl::StatusOr<std::shared_ptr<MigrationTask>> Launch(store::MigrationRow row,

@@ -440,6 +440,22 @@ TEST_F(MigrationsTest, ADestinationWithoutARecordOwnsWhatWasCommittedToIt) {
   EXPECT_EQ(b_.last_put().epoch(), 2U);
 }
 
+// The store was restored from a copy, say. The hosts end such a migration between themselves.
+TEST_F(MigrationsTest, WhatTheStoreDoesNotKnowIsForgottenWhenItHasEnded) {
+  a_.Change([](v1::AgentStatus& status) {
+    v1::AgentMigration& migration = *status.add_migrations();
+    migration.set_id(std::string(16, '\x07'));
+    migration.set_vm("web1");
+    migration.set_role(v1::AGENT_MIGRATION_ROLE_SOURCE);
+    migration.mutable_progress()->set_phase(v1::MIGRATION_PHASE_COPYING);
+  });
+  const int heard = a_.Called("GetStatus");
+  while (a_.Called("GetStatus") < heard + 3) std::this_thread::yield();
+  EXPECT_EQ(a_.Called("CancelMigration") + a_.Called("ForgetMigration"), 0);
+  a_.SetPhase(v1::MIGRATION_PHASE_FAILED);
+  ExpectNothingLeft();
+}
+
 TEST_F(MigrationsTest, CancelsWhileItCopies) {
   const v1::Migration migration = Copying();
   ASSERT_TRUE(Cancel(migration).ok());
