@@ -308,6 +308,7 @@ grpc::Status FakeAgent::StartMigration(grpc::ServerContext*,
   SEALIFT_CHECK(request->data_addresses_size() ==
                 (migration->role() == v1::AGENT_MIGRATION_ROLE_SOURCE ? 1 : 0));
   sealed_key_ = request->sealed_key();
+  migration->set_started(true);
   migration->mutable_progress()->set_phase(v1::MIGRATION_PHASE_COPYING);
   ++version_;
   changed_.notify_all();

@@ -225,9 +225,9 @@ absl::Status MigrationTask::WatchSource() {
         heard_ = view;
         record_.Learn(view);
         const v1::MigrationPhase phase = view.progress().phase();
-        const bool orphan = phase == v1::MIGRATION_PHASE_PREPARING && started_ == Started::kUnknown;
-        return HasEnded(phase) || orphan || GuestStandsStill(phase) != still ? Continue::kNo
-                                                                             : Continue::kYes;
+        return HasEnded(phase) || IsOrphan(view) || GuestStandsStill(phase) != still
+                   ? Continue::kNo
+                   : Continue::kYes;
       });
 }
 
@@ -236,9 +236,7 @@ void MigrationTask::Judge(const absl::Status& watched) {
       heard_ ? heard_->progress().phase() : v1::MIGRATION_PHASE_UNSPECIFIED;
   if (phase == v1::MIGRATION_PHASE_COMPLETED) return Complete();
   if (HasEnded(phase)) return EndAtSource(phase, heard_->progress().detail());
-  if (phase == v1::MIGRATION_PHASE_PREPARING && started_ == Started::kUnknown) {
-    return CancelOrphan();
-  }
+  if (heard_ && IsOrphan(*heard_)) return CancelOrphan();
   if (absl::IsNotFound(watched)) return HandleForgotten();
   const bool period_over = heard_ && absl::IsDeadlineExceeded(watched);
   const bool silent = !watched.ok() && !period_over;
@@ -250,6 +248,11 @@ void MigrationTask::Judge(const absl::Status& watched) {
 }
 
 // The source was never told to start, and nobody has the key any more.
+bool MigrationTask::IsOrphan(const v1::AgentMigration& source) const {
+  return started_ == Started::kUnknown && !source.started() &&
+         source.progress().phase() == v1::MIGRATION_PHASE_PREPARING;
+}
+
 void MigrationTask::CancelOrphan() {
   CancelAtSource(start_error_.empty() ? kRestarted : start_error_);
 }

@@ -89,6 +89,7 @@ class MigrationTask {
   void EndWithoutSource(v1::MigrationPhase phase, const std::string& why);
   // A host that nobody needs to wait for.
   [[nodiscard]] bool IsDead(const std::string& host);
+  [[nodiscard]] bool IsOrphan(const v1::AgentMigration& source) const;
   void CancelOrphan();
   void EndWithDestination();
   void CancelAtSource(const std::string& why);

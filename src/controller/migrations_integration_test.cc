@@ -532,11 +532,27 @@ TEST_F(MigrationsTest, ARestartedControllerAbortsWhatItHadNotDelegated) {
 TEST_F(MigrationsTest, ARestartedControllerCancelsASourceThatWasNeverStarted) {
   const v1::Migration migration = Copying();
   controller_.Stop();
-  a_.SetPhase(v1::MIGRATION_PHASE_PREPARING);  // the start never reached it
+  a_.SetPhase(v1::MIGRATION_PHASE_PREPARING);
+  a_.Change([](v1::AgentStatus& status) {
+    status.mutable_migrations(0)->set_started(false);  // the start never reached it
+  });
   controller_.Start();
   Await(migration, v1::MIGRATION_PHASE_FAILED);
   EXPECT_GE(a_.Called("CancelMigration"), 1);  // once more, harmlessly, when cleaning up
   ExpectNothingLeft();
+}
+
+TEST_F(MigrationsTest, ARestartedControllerLetsASourceThatIsStillConnectingGoOn) {
+  const v1::Migration migration = Copying();
+  controller_.Stop();
+  a_.SetPhase(v1::MIGRATION_PHASE_PREPARING);
+  const int watched = a_.Called("WatchMigration");
+  controller_.Start();
+  while (a_.Called("WatchMigration") < watched + 2) std::this_thread::yield();
+  EXPECT_EQ(a_.Called("CancelMigration"), 0);
+  Finish();
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  ExpectMoved(migration);
 }
 
 // ---- Limits
