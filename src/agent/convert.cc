@@ -101,6 +101,7 @@ v1::AgentMigration ToProto(const MigrationView& migration) {
                                                             : v1::AGENT_MIGRATION_ROLE_DESTINATION);
   *message.mutable_progress() = ToProto(migration.snapshot);
   message.set_aead_backend(migration.aead_backend);
+  message.set_started(migration.started);
   return message;
 }
 

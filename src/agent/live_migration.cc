@@ -105,7 +105,7 @@ void LiveMigration::Join() {
 }
 
 MigrationView LiveMigration::View() const {
-  return {record_.id, record_.vm, record_.role, aead_backend_, board_->Look()};
+  return {record_.id, record_.vm, record_.role, aead_backend_, board_->Look(), started_};
 }
 
 bool LiveMigration::Ended() const { return migration::IsFinal(board_->Look().phase); }

@@ -2,6 +2,7 @@
 // runs its state machine.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -29,6 +30,7 @@ struct MigrationView {
   MigrationRole role = MigrationRole::kSource;
   std::string aead_backend;
   migration::Snapshot snapshot;
+  bool started = false;
 };
 
 // StepHook is called before and after each durable step of a migration, on whatever thread takes
@@ -122,8 +124,8 @@ class LiveMigration {
   std::uint64_t memory_bytes_ = 0;
   std::string aead_backend_;
 
-  std::mutex start_mutex_;  // between Start, Cancel, UndoIfStale and Join
-  bool started_ = false;    // guarded by start_mutex_
+  std::mutex start_mutex_;             // between Start, Cancel, UndoIfStale and Join
+  std::atomic<bool> started_ = false;  // changed under start_mutex_
 
   // Of the caller until Start, of the thread afterwards.
   std::unique_ptr<MoverProcess> mover_;

@@ -64,7 +64,7 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
       deaths_(*store_, rows_, agents_, events_, clock_, settings.fencing),
       queue_(settings.limits),
       migrations_({*store_, agents_, events_, random_, clock_,
-                   installation_.authority->trust_domain(), queue_},
+                   installation_.authority->trust_domain(), queue_, sync_},
                   claims_),
       vms_(*store_, agents_, claims_, events_, random_, clock_),
       changes_(*store_, agents_, sync_, events_),

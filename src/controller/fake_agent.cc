@@ -176,6 +176,19 @@ v1::AgentVm& FakeAgent::Vm(const std::string& name) {
   return vm;
 }
 
+bool FakeAgent::IsOnItsWay(const std::string& vm) {
+  return std::ranges::any_of(status_.migrations(), [&](const v1::AgentMigration& migration) {
+    return migration.vm() == vm && !HasEndedHere(migration.progress().phase());
+  });
+}
+
+void FakeAgent::Drop(const std::string& vm) {
+  auto& vms = *status_.mutable_vms();
+  vms.erase(std::remove_if(vms.begin(), vms.end(),
+                           [&](const v1::AgentVm& held) { return held.name() == vm; }),
+            vms.end());
+}
+
 grpc::Status FakeAgent::GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*,
                                   v1::AgentStatus* response) {
   const std::lock_guard lock(mutex_);
@@ -217,6 +230,9 @@ grpc::Status FakeAgent::StopVm(grpc::ServerContext*, const v1::AgentStopVmReques
                                v1::AgentVm* response) {
   const std::lock_guard lock(mutex_);
   if (const grpc::Status failure = Enter("StopVm"); !failure.ok()) return failure;
+  if (IsOnItsWay(request->name())) {
+    return {grpc::StatusCode::FAILED_PRECONDITION, "the VM is being migrated"};
+  }
   Vm(request->name()).set_state(v1::VM_STATE_STOPPED);
   *response = Vm(request->name());
   return grpc::Status::OK;
@@ -226,10 +242,7 @@ grpc::Status FakeAgent::ForgetVm(grpc::ServerContext*, const v1::AgentVmRequest*
                                  v1::ForgetVmResponse*) {
   const std::lock_guard lock(mutex_);
   if (const grpc::Status failure = Enter("ForgetVm"); !failure.ok()) return failure;
-  auto& vms = *status_.mutable_vms();
-  vms.erase(std::remove_if(vms.begin(), vms.end(),
-                           [&](const v1::AgentVm& vm) { return vm.name() == request->name(); }),
-            vms.end());
+  Drop(request->name());
   return grpc::Status::OK;
 }
 
@@ -295,6 +308,7 @@ grpc::Status FakeAgent::StartMigration(grpc::ServerContext*,
   SEALIFT_CHECK(request->data_addresses_size() ==
                 (migration->role() == v1::AGENT_MIGRATION_ROLE_SOURCE ? 1 : 0));
   sealed_key_ = request->sealed_key();
+  migration->set_started(true);
   migration->mutable_progress()->set_phase(v1::MIGRATION_PHASE_COPYING);
   ++version_;
   changed_.notify_all();
@@ -370,9 +384,13 @@ grpc::Status FakeAgent::ForgetMigration(grpc::ServerContext*,
   if (const grpc::Status failure = Enter("ForgetMigration"); !failure.ok()) return failure;
   const v1::AgentMigration* migration = Find(request->id());
   if (migration == nullptr) return Unknown("this migration");
-  if (!HasEndedHere(migration->progress().phase())) {
+  const bool given_away = migration->role() == v1::AGENT_MIGRATION_ROLE_SOURCE &&
+                          migration->progress().phase() == v1::MIGRATION_PHASE_COMMITTED &&
+                          request->completed();
+  if (!given_away && !HasEndedHere(migration->progress().phase())) {
     return {grpc::StatusCode::FAILED_PRECONDITION, "it has not ended here"};
   }
+  if (given_away) Drop(migration->vm());
   status_.mutable_migrations()->DeleteSubrange(static_cast<int>(migration - &status_.migrations(0)),
                                                1);
   return grpc::Status::OK;

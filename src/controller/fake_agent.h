@@ -104,6 +104,8 @@ class FakeAgent final : public v1::AgentService::Service {
   [[nodiscard]] grpc::Status Prepare(const v1::MigrationSpec& spec, v1::AgentMigrationRole role,
                                      std::string& public_key);
   v1::AgentVm& Vm(const std::string& name);
+  [[nodiscard]] bool IsOnItsWay(const std::string& vm);
+  void Drop(const std::string& vm);
 
   std::unique_ptr<rpc::Server> server_;
   std::uint16_t port_ = 0;

@@ -8,13 +8,22 @@
 
 #include "base/log.h"
 #include "base/process.h"
+#include "base/socket.h"
 #include "base/status.h"
 #include "controller/lookup.h"
+#include "rpc/protocol.h"
 
 namespace sealift::controller {
 namespace {
 
 constexpr std::chrono::seconds kKillLimit{5};
+constexpr std::chrono::seconds kProbeLimit{2};
+
+// The kernel takes them, however stuck the agent is.
+bool TakesConnections(const store::HostRow& host) {
+  const auto address = base::ParseHostPort(host.address, rpc::kAgentPort);
+  return address.ok() && base::ConnectTcp(*address, kProbeLimit).ok();
+}
 
 // The command is the administrator's own program: it runs as we do.
 absl::Status RunFenceCommand(const Fencing& fencing, const store::HostRow& host) {
@@ -55,11 +64,19 @@ HostDeaths::HostDeaths(store::Store& store, HostRows& rows, AgentDirectory& agen
       fencing_(std::move(fencing)) {}
 
 absl::Status HostDeaths::Confirm(const std::string& host, const std::string& actor) {
-  SEALIFT_RETURN_IF_ERROR(FindHost(store_, host).status());
-  if (agents_.Refresh(host).reach == HostReach::kReady) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow row, FindHost(store_, host));
+  const HostView view = agents_.Refresh(host);
+  if (view.reach == HostReach::kReady) {
     return absl::FailedPreconditionError(fmt::format(
         "host {} is not dead, its agent answers: move its VMs away with sealift host drain {}",
         host, host));
+  }
+  if (TakesConnections(row)) {
+    return absl::FailedPreconditionError(fmt::format(
+        "host {} is not dead: its agent does not answer ({}), but {} takes connections, so its VMs "
+        "may run; restart sealift-agentd there, or switch the host off first (sealift host fence "
+        "{})",
+        host, view.reason, row.address, host));
   }
   return Take(host, actor, "an operator says so");
 }
@@ -116,15 +133,15 @@ absl::Status HostDeaths::GiveUp(AgentConnection& agent, const v1::AgentVm& repor
   const bool has_process =
       reported.state() != v1::VM_STATE_STOPPED && reported.state() != v1::VM_STATE_CRASHED;
   if (has_process) {
-    events_.AddWarning(
-        "vm.stale_copy", "vm/" + row->name, kControllerActor,
-        fmt::format("host {} was confirmed dead but still had it, under epoch {}; since then host "
-                    "{} owns it, under epoch {}: the copy on {} is ended",
-                    agent.host(), reported.epoch(), row->host, row->epoch, agent.host()));
     v1::AgentStopVmRequest stop;
     stop.set_name(row->name);
     stop.set_force(true);
     SEALIFT_RETURN_IF_ERROR(agent.Call(&AgentConnection::Stub::StopVm, stop).status());
+    events_.AddWarning(
+        "vm.stale_copy", "vm/" + row->name, kControllerActor,
+        fmt::format("host {} was confirmed dead but still had it, under epoch {}; since then host "
+                    "{} owns it, under epoch {}: the copy on {} was ended",
+                    agent.host(), reported.epoch(), row->host, row->epoch, agent.host()));
   }
   v1::AgentVmRequest forget;
   forget.set_name(row->name);

@@ -22,7 +22,8 @@ class HostDeaths {
   HostDeaths(store::Store& store, HostRows& rows, AgentDirectory& agents, EventLog& events,
              const base::Clock& clock, Fencing fencing);
 
-  // Confirm takes a host for dead. FAILED_PRECONDITION while its agent answers.
+  // Confirm takes a host for dead. FAILED_PRECONDITION while its agent answers, and while anything
+  // at its address still takes connections: a host that is only stuck may run its guests.
   [[nodiscard]] absl::Status Confirm(const std::string& host, const std::string& actor);
   // Fence runs the fence command, and takes the host for dead if it succeeds. FAILED_PRECONDITION
   // without a command; ABORTED with the end of its output when it fails.

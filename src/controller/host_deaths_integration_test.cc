@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <thread>
+
 #include "base/file.h"
 #include "controller/test_controller.h"
 
@@ -65,6 +67,14 @@ class HostDeathsTest : public ::testing::Test {
 
 TEST_F(HostDeathsTest, AHostThatAnswersIsNotDead) {
   ExpectRefused(ConfirmDead("a"), "its agent answers");
+  EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+}
+
+TEST_F(HostDeathsTest, AHostWhoseAgentIsStuckIsNotDead) {
+  const std::int64_t before = controller_.LastEvent();
+  a_.Fail("GetStatus", {grpc::StatusCode::UNAVAILABLE, "a QEMU hangs"});
+  ASSERT_NE(controller_.AwaitEvent("host.unreachable", "host/a", before), 0);
+  ExpectRefused(ConfirmDead("a"), "takes connections");
   EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
 }
 
@@ -174,6 +184,47 @@ TEST_F(DeadDuringAMigrationTest, ASourceThatHadNotCommittedTakesTheVmAlong) {
   EXPECT_GT(b_.Called("CancelMigration"), 0);
   ASSERT_TRUE(StartVm("b").ok());
   EXPECT_EQ(controller_.GetVm("web1").epoch(), 2U);
+}
+
+// Its commit was on its disk, but reached nobody.
+class DeadAfterItsCommitTest : public DeadDuringAMigrationTest {
+ protected:
+  void SetUp() override {
+    DeadDuringAMigrationTest::SetUp();
+    controller_.Lose("a", a_);
+    a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+    a_.Change(
+        [](v1::AgentStatus& status) { status.mutable_vms(0)->set_state(v1::VM_STATE_MIGRATING); });
+    ASSERT_TRUE(ConfirmDead("a").ok());
+    ASSERT_EQ(End(), v1::MIGRATION_PHASE_FAILED);
+  }
+  void AwaitNoMigrationAtA() {
+    const int heard = a_.Called("GetStatus");
+    while (a_.Report().migrations_size() > 0 && a_.Called("GetStatus") < heard + 100) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(a_.Report().migrations_size(), 0);
+  }
+};
+
+TEST_F(DeadAfterItsCommitTest, ASourceThatComesBackIsDoneWithAVmThatWasTaken) {
+  ASSERT_TRUE(StartVm("b").ok());
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("host.alive", "host/a"), 0);
+  AwaitNoMigrationAtA();
+  EXPECT_EQ(a_.Report().vms_size(), 0);
+  EXPECT_FALSE(controller_.HasEvent("vm.stale_copy", "vm/web1")) << "there was none to end";
+  EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+  EXPECT_EQ(b_.Report().vms(0).state(), v1::VM_STATE_RUNNING);
+}
+
+TEST_F(DeadAfterItsCommitTest, AVmThatNobodyTookStartsAnewWhereItWas) {
+  controller_.Reconnect("a", a_);
+  AwaitNoMigrationAtA();
+  const grpc::Status started = StartVm("");
+  ASSERT_TRUE(started.ok()) << started.error_message();
+  EXPECT_EQ(controller_.GetVm("web1").host(), "a");
+  EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_RUNNING);
 }
 
 TEST_F(DeadDuringAMigrationTest, AGuestThatTheDestinationOwnsIsNotLost) {

@@ -1,10 +1,36 @@
 #include "controller/migration_record.h"
 
+#include <fmt/format.h>
+
 #include "base/log.h"
 #include "base/status.h"
 #include "controller/convert.h"
 
 namespace sealift::controller {
+namespace {
+
+constexpr char kCipher[] = "AES-256-GCM";
+
+}  // namespace
+
+void SetProtection(policy::EncryptionMode mode, const policy::EncryptionDecision& decision,
+                   store::MigrationRow& row) {
+  row.mode = policy::ModeName(mode);
+  row.encrypted = decision.outcome == policy::Outcome::kEncrypted;
+  row.decision_reason = decision.reason;
+  row.cipher = row.encrypted ? kCipher : "";
+}
+
+std::string ProtectionOf(const store::MigrationRow& row) {
+  return row.encrypted ? "encrypted with " + row.cipher : "in the clear";
+}
+
+void WarnIfInTheClear(EventLog& events, const store::MigrationRow& row) {
+  if (row.encrypted || row.mode != policy::ModeName(policy::EncryptionMode::kOpportunistic)) return;
+  events.AddWarning(
+      "migration.in_the_clear", "migration/" + row.id, kControllerActor,
+      fmt::format("VM {} crosses the network unencrypted: {}", row.vm, row.decision_reason));
+}
 
 MigrationRecord::MigrationRecord(store::Store& store, const base::Clock& clock,
                                  store::MigrationRow row)
@@ -49,11 +75,13 @@ void MigrationRecord::ShowQueued(std::size_t behind) {
   Show(view_.row);
 }
 
-absl::Status MigrationRecord::LeaveQueue() {
+absl::Status MigrationRecord::LeaveQueue(policy::EncryptionMode mode,
+                                         const policy::EncryptionDecision& decision) {
   const std::lock_guard lock(mutex_);
   store::MigrationRow row = view_.row;
   row.queued = false;
-  if (view_.row.queued) SEALIFT_RETURN_IF_ERROR(store_.UpdateMigration(row));
+  SetProtection(mode, decision, row);
+  SEALIFT_RETURN_IF_ERROR(store_.UpdateMigration(row));
   view_.behind = 0;
   Show(std::move(row));
   return absl::OkStatus();

@@ -11,6 +11,8 @@
 
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "controller/event_log.h"
+#include "policy/encryption.h"
 #include "sealift/v1/agent.pb.h"
 #include "store/store.h"
 
@@ -23,6 +25,14 @@ struct MigrationView {
   std::uint64_t version = 0;  // another after every change
   std::size_t behind = 0;     // it waits for so many others to end
 };
+
+// SetProtection writes a decision into a row; ProtectionOf says it: "in the clear", or "encrypted
+// with" a cipher.
+void SetProtection(policy::EncryptionMode mode, const policy::EncryptionDecision& decision,
+                   store::MigrationRow& row);
+[[nodiscard]] std::string ProtectionOf(const store::MigrationRow& row);
+// WarnIfInTheClear adds an event about a migration that would be encrypted if both hosts could.
+void WarnIfInTheClear(EventLog& events, const store::MigrationRow& row);
 
 // MigrationRecord is thread-safe. Store and clock outlive it. Its phase never goes back.
 class MigrationRecord {
@@ -43,9 +53,10 @@ class MigrationRecord {
   [[nodiscard]] bool RequestCancel();
   [[nodiscard]] bool cancel_requested();
   // ShowQueued shows for how many others the migration waits; LeaveQueue writes durably that it
-  // begins.
+  // begins, protected as was decided for that moment.
   void ShowQueued(std::size_t behind);
-  [[nodiscard]] absl::Status LeaveQueue();
+  [[nodiscard]] absl::Status LeaveQueue(policy::EncryptionMode mode,
+                                        const policy::EncryptionDecision& decision);
   // Delegate writes durably that the source agent decides from now on. CANCELLED when a user wished
   // so before.
   [[nodiscard]] absl::Status Delegate();

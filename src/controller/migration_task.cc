@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "controller/backoff.h"
 #include "controller/convert.h"
+#include "controller/migration_planning.h"
 #include "controller/migration_preparation.h"
 
 namespace sealift::controller {
@@ -97,17 +98,18 @@ void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::Mi
 MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
                              std::string wire_id)
     : parts_(parts),
-      vm_(std::move(vm)),
       source_(row.source),
       destination_(row.destination),
       wire_id_(std::move(wire_id)),
       record_(parts.store, parts.clock, std::move(row)),
+      vm_(std::move(vm)),
       turn_(record_.View().row.queued ? parts.queue.Join(source_, destination_)
                                       : parts.queue.Resume(source_, destination_)) {}
 
 void MigrationTask::Run(const std::stop_token& stop) {
   absl::Status started = AwaitTurn(stop);
   if (stop.stop_requested()) return;
+  if (started.ok()) started = Decide();
   if (started.ok()) started = Start();
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
     Abort(started, stop);
@@ -143,7 +145,26 @@ absl::Status MigrationTask::AwaitTurn(const std::stop_token& stop) {
     if (given_up()) return absl::CancelledError("cancelled by a user while it was queued");
     record_.ShowQueued(*behind);
   }
-  return record_.LeaveQueue();
+  return absl::OkStatus();
+}
+
+// What was decided when the migration was asked for may no longer hold: modes, floors and hosts
+// change while it is queued. Engine and streams stay.
+absl::Status MigrationTask::Decide() {
+  const store::MigrationRow before = record_.View().row;
+  SEALIFT_ASSIGN_OR_RETURN(
+      PlannedMigration planned,
+      PlanNow(parts_.store, parts_.agents,
+              {vm_.name, destination_, ParseEngine(before.engine), before.streams, before.id}));
+  SEALIFT_RETURN_IF_ERROR(record_.LeaveQueue(planned.mode, planned.plan.encryption));
+  vm_ = std::move(planned.vm);
+  const store::MigrationRow row = record_.View().row;
+  if (row.mode == before.mode && row.encrypted == before.encrypted) return absl::OkStatus();
+  parts_.events.Add(
+      "migration.decided_again", "migration/" + row.id, kControllerActor,
+      fmt::format("VM {} moves {}: {}", row.vm, ProtectionOf(row), row.decision_reason));
+  WarnIfInTheClear(parts_.events, row);
+  return absl::OkStatus();
 }
 
 absl::Status MigrationTask::Start() {
@@ -151,11 +172,24 @@ absl::Status MigrationTask::Start() {
   SEALIFT_ASSIGN_OR_RETURN(const MigrationStart start,
                            PrepareMigration(parts_.agents, parts_.random, record_.View().row, vm_,
                                             destination.address, parts_.trust_domain));
+  SEALIFT_RETURN_IF_ERROR(CheckModeUnchanged());
   SEALIFT_RETURN_IF_ERROR(record_.Delegate());
   SEALIFT_RETURN_IF_ERROR(TellStart(destination_, start.key_for_destination, {}));
   SEALIFT_RETURN_IF_ERROR(TellStart(source_, start.key_for_source, start.data_addresses));
   started_ = Started::kYes;
   return absl::OkStatus();
+}
+
+// Nothing of the guest has left the source yet.
+absl::Status MigrationTask::CheckModeUnchanged() {
+  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow vm, parts_.store.GetVm(vm_.name));
+  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(parts_.store));
+  SEALIFT_ASSIGN_OR_RETURN(const policy::EffectiveMode mode,
+                           modes.EffectiveAt(vm, {source_, destination_}));
+  if (policy::ModeName(mode.mode) == record_.View().row.mode) return absl::OkStatus();
+  return absl::AbortedError(
+      fmt::format("the mode of VM {} became {} while its migration was prepared: start it again",
+                  vm_.name, policy::ModeName(mode.mode)));
 }
 
 absl::Status MigrationTask::TellStart(const std::string& host, const std::string& sealed_key,
@@ -191,9 +225,9 @@ absl::Status MigrationTask::WatchSource() {
         heard_ = view;
         record_.Learn(view);
         const v1::MigrationPhase phase = view.progress().phase();
-        const bool orphan = phase == v1::MIGRATION_PHASE_PREPARING && started_ == Started::kUnknown;
-        return HasEnded(phase) || orphan || GuestStandsStill(phase) != still ? Continue::kNo
-                                                                             : Continue::kYes;
+        return HasEnded(phase) || IsOrphan(view) || GuestStandsStill(phase) != still
+                   ? Continue::kNo
+                   : Continue::kYes;
       });
 }
 
@@ -202,9 +236,7 @@ void MigrationTask::Judge(const absl::Status& watched) {
       heard_ ? heard_->progress().phase() : v1::MIGRATION_PHASE_UNSPECIFIED;
   if (phase == v1::MIGRATION_PHASE_COMPLETED) return Complete();
   if (HasEnded(phase)) return EndAtSource(phase, heard_->progress().detail());
-  if (phase == v1::MIGRATION_PHASE_PREPARING && started_ == Started::kUnknown) {
-    return CancelOrphan();
-  }
+  if (heard_ && IsOrphan(*heard_)) return CancelOrphan();
   if (absl::IsNotFound(watched)) return HandleForgotten();
   const bool period_over = heard_ && absl::IsDeadlineExceeded(watched);
   const bool silent = !watched.ok() && !period_over;
@@ -216,6 +248,11 @@ void MigrationTask::Judge(const absl::Status& watched) {
 }
 
 // The source was never told to start, and nobody has the key any more.
+bool MigrationTask::IsOrphan(const v1::AgentMigration& source) const {
+  return started_ == Started::kUnknown && !source.started() &&
+         source.progress().phase() == v1::MIGRATION_PHASE_PREPARING;
+}
+
 void MigrationTask::CancelOrphan() {
   CancelAtSource(start_error_.empty() ? kRestarted : start_error_);
 }
@@ -247,17 +284,15 @@ bool MigrationTask::IsDead(const std::string& host) {
   return row.ok() && row->dead_since != 0 && parts_.agents.View(host).reach != HostReach::kReady;
 }
 
-// The destination cannot have been told of a commit that is not known here unless it says so: then
-// it has the guest. Else it never will, once it has been told of the abort, and the VM was lost
-// with the source.
-void MigrationTask::HandleDeadSource() {
+// The source says nothing more of the migration. The destination cannot have been told of a commit
+// that is not known here unless it says so: then it has the guest. Else it never will, once it has
+// been told of the abort.
+void MigrationTask::EndWithoutSource(v1::MigrationPhase phase, const std::string& why) {
   if (!IsDead(destination_)) {
     const HostView view = parts_.agents.Refresh(destination_);
     if (view.reach != HostReach::kReady) {
-      return record_.Say(
-          fmt::format("host {} is dead; waiting for host {} to say whether it has "
-                      "the guest: {}",
-                      source_, destination_, view.reason));
+      return record_.Say(fmt::format("{}; waiting for host {} to say whether it has the guest: {}",
+                                     why, destination_, view.reason));
     }
     const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
     if (there != nullptr) Obey(*there);
@@ -268,14 +303,14 @@ void MigrationTask::HandleDeadSource() {
       return;  // what came first, a commit or this, is asked next
     }
   }
-  EndAtSource(v1::MIGRATION_PHASE_FAILED,
-              fmt::format("host {} was confirmed dead before the guest was host {}'s", source_,
-                          destination_));
+  EndAtSource(phase, why);
 }
 
 void MigrationTask::HandleSilence(const absl::Status& cause) {
   if (IsDead(source_) && record_.phase() < v1::MIGRATION_PHASE_COMMITTED) {
-    return HandleDeadSource();
+    return EndWithoutSource(v1::MIGRATION_PHASE_FAILED,
+                            fmt::format("host {} was confirmed dead before the guest was host {}'s",
+                                        source_, destination_));
   }
   record_.Say(
       fmt::format("waiting for host {}, which decides: {}", source_, base::MessageOf(cause)));
@@ -283,7 +318,8 @@ void MigrationTask::HandleSilence(const absl::Status& cause) {
 }
 
 // The source has no record of the migration, so it has not committed it and never will. It ends
-// when the source also says that the guest is there and settled.
+// when the source also says that the guest is there and settled, or when a user gives the guest up:
+// its QEMU may be one that the agent there does not know.
 void MigrationTask::HandleForgotten() {
   AskDestination();
   if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return HelpDestination();
@@ -294,10 +330,15 @@ void MigrationTask::HandleForgotten() {
     return EndAtSource(v1::MIGRATION_PHASE_FAILED,
                        fmt::format("host {} lost its record of the migration", source_));
   }
+  if (view.reach == HostReach::kReady && given_up_) {
+    return EndWithoutSource(
+        v1::MIGRATION_PHASE_CANCELLED,
+        fmt::format("given up by a user: host {} had lost its record of it", source_));
+  }
   record_.Say(
       fmt::format("host {} has no record of the migration and does not report VM {} as running: "
-                  "start it there or look at its log",
-                  source_, vm_.name));
+                  "look at its log, or give the guest up with sealift migration cancel {}",
+                  source_, vm_.name, record_.View().row.id));
 }
 
 void MigrationTask::AskDestination() {
@@ -316,6 +357,8 @@ void MigrationTask::HelpDestination() {
   const auto there =
       (*destination)
           ->Call(&AgentConnection::Stub::TellDecision, DecisionFor(wire_id_, v1::DECISION_COMMIT));
+  // It was ready, or there would be no commit: it has lost its record, and the guest with it.
+  if (absl::IsNotFound(there.status())) return Complete();
   if (!there.ok()) return record_.Say(base::MessageOf(there.status()));
   Obey(*there);
 }
@@ -328,19 +371,23 @@ void MigrationTask::Obey(const v1::AgentMigration& destination) {
 }
 
 void MigrationTask::Complete() {
-  parts_.agents.Refresh(
-      destination_);  // so that the VM is seen running there as soon as it is its owner
+  // So that the VM is seen running there as soon as it is its owner.
+  const HostView view = parts_.agents.Refresh(destination_);
+  const bool lost = IsDead(destination_) || (view.reach == HostReach::kReady &&
+                                             FindAgentVm(*view.status, vm_.name) == nullptr);
   const absl::Status finished = record_.Finish(vm_.epoch);
   if (!finished.ok()) {
     spdlog::error("record that migration {} completed: {}", record_.View().row.id,
                   base::MessageOf(finished));
     return record_.Say(base::MessageOf(finished));
   }
+  // It knows the mode that the VM came with.
+  parts_.sync.CompareAgain(destination_);
   const store::MigrationRow row = record_.View().row;
-  parts_.events.Add("migration.completed", "migration/" + row.id, kControllerActor,
-                    fmt::format("VM {} {} host {} ({}, downtime {} ms)", row.vm,
-                                IsDead(destination_) ? "was lost with" : "runs on", row.destination,
-                                row.encrypted ? "encrypted" : "in the clear", row.downtime_ms));
+  parts_.events.Add(
+      "migration.completed", "migration/" + row.id, kControllerActor,
+      fmt::format("VM {} {} host {} ({}, downtime {} ms)", row.vm, lost ? "was lost at" : "runs on",
+                  row.destination, row.encrypted ? "encrypted" : "in the clear", row.downtime_ms));
   CleanUp(v1::MIGRATION_PHASE_COMPLETED);
 }
 
@@ -386,14 +433,25 @@ absl::Status MigrationTask::Cancel() {
   }
   if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return TooLate();
   SEALIFT_ASSIGN_OR_RETURN(const auto source, parts_.agents.Connection(source_));
-  SEALIFT_ASSIGN_OR_RETURN(
-      const v1::AgentMigration view,
-      source->Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id_)));
-  record_.Learn(view);
-  return record_.phase() == v1::MIGRATION_PHASE_COMMITTED ||
-                 view.progress().phase() == v1::MIGRATION_PHASE_COMPLETED
-             ? TooLate()
-             : absl::OkStatus();
+  const auto view = source->Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id_));
+  if (absl::IsNotFound(view.status())) {
+    if (record_.ended()) return TooLate();
+    given_up_ = true;
+    return absl::OkStatus();
+  }
+  if (absl::IsFailedPrecondition(view.status())) {
+    return absl::FailedPreconditionError(
+        fmt::format("it is too late to cancel migration {}: VM {} is being handed over from host "
+                    "{} to host {}",
+                    record_.View().row.id, record_.View().row.vm, source_, destination_));
+  }
+  SEALIFT_RETURN_IF_ERROR(view.status());
+  record_.Learn(*view);
+  if (view->progress().phase() == v1::MIGRATION_PHASE_COMPLETED) record_.LearnCommit();
+  const v1::MigrationPhase phase = record_.phase();
+  const bool moved =
+      phase == v1::MIGRATION_PHASE_COMMITTED || phase == v1::MIGRATION_PHASE_COMPLETED;
+  return moved ? TooLate() : absl::OkStatus();
 }
 
 absl::Status MigrationTask::TooLate() {

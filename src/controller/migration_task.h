@@ -4,15 +4,16 @@
 //       │            │            │
 //       └────────────┴────────────┴──▶ failed, cancelled
 //
-// preparing   The controller decides: movers are set up, the key is made, sealed to both and wiped.
-// Any error aborts. copying     Written durably before the source is told to start. From here on
-// the source agent decides, and the controller
-//             follows what it reports, however long it takes to answer: it never guesses where the
-//             VM runs.
+// preparing   The controller decides: whether it is encrypted, when its turn has come; movers are
+//             set up, the key is made, sealed to both and wiped. Any error aborts.
+// copying     Written durably before the source is told to start. From here on the source agent
+//             decides, and the controller follows what it reports, however long it takes to answer:
+//             it never guesses where the VM runs.
 // committed   Irrevocable. When the source cannot tell the destination, the controller does
 // (TellDecision).
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -25,6 +26,7 @@
 #include "controller/event_log.h"
 #include "controller/migration_queue.h"
 #include "controller/migration_record.h"
+#include "controller/vm_sync.h"
 #include "keys/random.h"
 #include "store/store.h"
 
@@ -39,6 +41,7 @@ struct MigrationParts {
   const base::Clock& clock;
   std::string trust_domain;
   MigrationQueue& queue;
+  VmSync& sync;
 };
 
 // CleanUpMigration makes one agent drop what it holds of a migration that has ended in the store as
@@ -63,7 +66,7 @@ class MigrationTask {
 
   // Cancel asks for the end of the migration; OK means that it was asked in time, not that it has
   // ended. FAILED_PRECONDITION, saying where the VM runs, when it is too late. UNAVAILABLE when the
-  // source does not answer.
+  // source does not answer. Where the source has lost its record, the guest is given up.
   [[nodiscard]] absl::Status Cancel();
 
   [[nodiscard]] MigrationRecord& record() { return record_; }
@@ -73,17 +76,20 @@ class MigrationTask {
   enum class Started { kUnknown, kYes };
 
   [[nodiscard]] absl::Status AwaitTurn(const std::stop_token& stop);
+  [[nodiscard]] absl::Status Decide();
   void LeaveQueue();
   [[nodiscard]] absl::Status Start();
+  [[nodiscard]] absl::Status CheckModeUnchanged();
   [[nodiscard]] absl::Status TellStart(const std::string& host, const std::string& sealed_key,
                                        const std::vector<std::string>& data_addresses);
   void Follow(const std::stop_token& stop);
   [[nodiscard]] absl::Status WatchSource();
   void Judge(const absl::Status& watched);
   void HandleSilence(const absl::Status& cause);
-  void HandleDeadSource();
+  void EndWithoutSource(v1::MigrationPhase phase, const std::string& why);
   // A host that nobody needs to wait for.
   [[nodiscard]] bool IsDead(const std::string& host);
+  [[nodiscard]] bool IsOrphan(const v1::AgentMigration& source) const;
   void CancelOrphan();
   void EndWithDestination();
   void CancelAtSource(const std::string& why);
@@ -99,13 +105,15 @@ class MigrationTask {
   [[nodiscard]] absl::Status TooLate();
 
   const MigrationParts& parts_;
-  const store::VmRow vm_;
   const std::string source_;
   const std::string destination_;
   const std::string wire_id_;
   MigrationRecord record_;
 
+  std::atomic<bool> given_up_ = false;  // by a user, when the source had no record of it
+
   // Of the task's thread only.
+  store::VmRow vm_;                             // as it was when the migration began
   std::unique_ptr<MigrationQueue::Turn> turn_;  // until the migration has ended
   Started started_ = Started::kUnknown;
   std::optional<v1::AgentMigration> heard_;  // the last view of the source in the present watch

@@ -9,15 +9,10 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "controller/convert.h"
-#include "controller/forecasts.h"
-#include "controller/lookup.h"
 #include "controller/migration_preparation.h"
-#include "controller/vm_sync.h"
 
 namespace sealift::controller {
 namespace {
-
-constexpr char kCipher[] = "AES-256-GCM";
 
 absl::Status CheckRequest(const MigrationRequest& request) {
   constexpr std::size_t kMaxRequestId = 128;
@@ -89,7 +84,7 @@ absl::StatusOr<MigrationView> MigrationRunner::Start(const MigrationRequest& req
                            claims_.Take(request.vm, "being looked at for a migration"));
   SEALIFT_ASSIGN_OR_RETURN(auto repeated, FindRepeated(request));
   if (repeated) return *std::move(repeated);
-  SEALIFT_ASSIGN_OR_RETURN(Planned planned, Plan(request));
+  SEALIFT_ASSIGN_OR_RETURN(PlannedMigration planned, Plan(request));
   SEALIFT_ASSIGN_OR_RETURN(store::MigrationRow row, Record(request, planned));
   Announce(row);
   SEALIFT_ASSIGN_OR_RETURN(const auto task,
@@ -111,61 +106,23 @@ absl::StatusOr<std::optional<MigrationView>> MigrationRunner::FindRepeated(
   return view;
 }
 
-absl::StatusOr<MigrationRunner::Planned> MigrationRunner::Plan(const MigrationRequest& request) {
-  SEALIFT_ASSIGN_OR_RETURN(store::VmRow vm, FindVm(parts_.store, request.vm));
-  SEALIFT_ASSIGN_OR_RETURN(const MigrationQuestion question, Ask(request, vm));
-  if (question.vm.encrypted) {
+absl::StatusOr<PlannedMigration> MigrationRunner::Plan(const MigrationRequest& request) {
+  SEALIFT_ASSIGN_OR_RETURN(
+      PlannedMigration planned,
+      PlanNow(parts_.store, parts_.agents,
+              {request.vm, request.to, request.engine, request.streams, /*id=*/""}));
+  SEALIFT_ASSIGN_OR_RETURN(const auto definition,
+                           hypervisor::ParseVmDefinition(planned.vm.definition));
+  if (definition.encrypted) {
     SEALIFT_RETURN_IF_ERROR(
         base::Annotate(policy::CheckRight(request.rights, policy::Right::kMigrateEncrypted),
-                       fmt::format("VM {} is encrypted", vm.name)));
+                       fmt::format("VM {} is encrypted", planned.vm.name)));
   }
-  SEALIFT_ASSIGN_OR_RETURN(MigrationPlan plan, PlanMigration(question));
-  SEALIFT_ASSIGN_OR_RETURN(const auto destination, parts_.agents.Connection(request.to));
-  v1::CheckVmRequest check;
-  check.set_definition_yaml(vm.definition);
-  check.set_incoming(true);
-  SEALIFT_RETURN_IF_ERROR(destination->Call(&AgentConnection::Stub::CheckVm, check).status());
-  return Planned{std::move(vm), question.mode.mode, std::move(plan)};
-}
-
-absl::StatusOr<MigrationQuestion> MigrationRunner::Ask(const MigrationRequest& request,
-                                                       const store::VmRow& vm) {
-  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow from, FindHost(parts_.store, vm.host));
-  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow to, FindHost(parts_.store, request.to));
-  SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(parts_.store));
-  const HostView source = parts_.agents.Refresh(from.name);
-  SEALIFT_RETURN_IF_ERROR(TellMode(vm, source, modes));
-  SEALIFT_ASSIGN_OR_RETURN(const auto definition, hypervisor::ParseVmDefinition(vm.definition));
-  SEALIFT_ASSIGN_OR_RETURN(MigrationQuestion question,
-                           MakeQuestion(vm, definition, modes, FactsOf(from, source),
-                                        FactsOf(to, parts_.agents.Refresh(to.name))));
-  SEALIFT_ASSIGN_OR_RETURN(const auto under_way, parts_.store.FindRunningMigration(vm.name));
-  if (under_way) question.migration_under_way = under_way->id;
-  const v1::AgentVm* reported = source.status ? FindAgentVm(*source.status, vm.name) : nullptr;
-  if (reported != nullptr) {
-    question.state = reported->state();
-    question.direct = reported->direct();
-    question.direct_reason = reported->direct_reason();
-  }
-  question.engine = request.engine;
-  question.streams = request.streams;
-  return question;
-}
-
-absl::Status MigrationRunner::TellMode(const store::VmRow& vm, const HostView& source,
-                                       const ModePolicy& modes) {
-  if (source.reach != HostReach::kReady) return absl::OkStatus();  // refused for that
-  const v1::AgentVm* reported = FindAgentVm(*source.status, vm.name);
-  if (reported == nullptr || !ModeIsPending(vm, reported)) return absl::OkStatus();
-  SEALIFT_ASSIGN_OR_RETURN(const auto agent, parts_.agents.Connection(vm.host));
-  return base::Annotate(
-      PushVm(*agent, vm, modes),
-      fmt::format("host {} has not been told the mode of VM {} yet", vm.host, vm.name));
+  return planned;
 }
 
 absl::StatusOr<store::MigrationRow> MigrationRunner::Record(const MigrationRequest& request,
-                                                            const Planned& planned) {
-  const bool encrypted = planned.plan.encryption.outcome == policy::Outcome::kEncrypted;
+                                                            const PlannedMigration& planned) {
   store::MigrationRow row;
   SEALIFT_ASSIGN_OR_RETURN(row.id, DrawId(parts_.random));
   row.request_id = request.request_id;
@@ -173,10 +130,7 @@ absl::StatusOr<store::MigrationRow> MigrationRunner::Record(const MigrationReque
   row.source = planned.vm.host;
   row.destination = request.to;
   row.requested_by = request.requested_by;
-  row.mode = policy::ModeName(planned.mode);
-  row.encrypted = encrypted;
-  row.decision_reason = planned.plan.encryption.reason;
-  row.cipher = encrypted ? kCipher : "";
+  SetProtection(planned.mode, planned.plan.encryption, row);
   row.engine = EngineName(planned.plan.engine);
   row.engine_reason = planned.plan.engine_reason;
   row.streams = planned.plan.streams;
@@ -190,17 +144,12 @@ absl::StatusOr<store::MigrationRow> MigrationRunner::Record(const MigrationReque
 }
 
 void MigrationRunner::Announce(const store::MigrationRow& row) {
-  const std::string subject = "migration/" + row.id;
   parts_.events.Add(
-      "migration.started", subject, row.requested_by,
+      "migration.started", "migration/" + row.id, row.requested_by,
       fmt::format("VM {} moves from host {} to host {}, {}: {}; with the engine {}: {}", row.vm,
-                  row.source, row.destination,
-                  row.encrypted ? "encrypted with " + row.cipher : "in the clear",
-                  row.decision_reason, row.engine, row.engine_reason));
-  if (row.encrypted || row.mode != policy::ModeName(policy::EncryptionMode::kOpportunistic)) return;
-  parts_.events.AddWarning(
-      "migration.in_the_clear", subject, kControllerActor,
-      fmt::format("VM {} crosses the network unencrypted: {}", row.vm, row.decision_reason));
+                  row.source, row.destination, ProtectionOf(row), row.decision_reason, row.engine,
+                  row.engine_reason));
+  WarnIfInTheClear(parts_.events, row);
 }
 
 absl::StatusOr<std::shared_ptr<MigrationTask>> MigrationRunner::Launch(store::MigrationRow row,
@@ -271,12 +220,25 @@ absl::Status MigrationRunner::Cancel(const std::string& id, const std::string& a
   return absl::OkStatus();
 }
 
+std::optional<v1::MigrationPhase> MigrationRunner::EndOf(const v1::AgentMigration& held) {
+  const v1::MigrationPhase there = held.progress().phase();
+  const auto row = parts_.store.GetMigration(base::ToHex(base::AsBytes(held.id())));
+  // The hosts end one that the store does not know between themselves.
+  if (absl::IsNotFound(row.status()) && HasEnded(there)) return there;
+  if (!row.ok() || row->ended == 0) return std::nullopt;
+  // A committed source never lets its guest run again, whatever has become of it: one that was
+  // taken for dead, and is back, is as done with it as after a move.
+  const bool given_away =
+      held.role() == v1::AGENT_MIGRATION_ROLE_SOURCE && there == v1::MIGRATION_PHASE_COMMITTED;
+  return given_away ? v1::MIGRATION_PHASE_COMPLETED : ParsePhase(row->phase);
+}
+
 void MigrationRunner::OnReport(AgentConnection& agent, const v1::AgentStatus& status) {
   for (const v1::AgentMigration& held : status.migrations()) {
-    const auto row = parts_.store.GetMigration(base::ToHex(base::AsBytes(held.id())));
-    if (row.ok() && row->ended != 0) {
-      CleanUpMigration(agent, held.id(), ParsePhase(row->phase));
-    }
+    const std::optional<v1::MigrationPhase> end = EndOf(held);
+    if (!end) continue;
+    CleanUpMigration(agent, held.id(), *end);
+    parts_.sync.CompareAgain(agent.host());  // it may have lost a VM that it owns with that
   }
 }
 

@@ -15,10 +15,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "controller/host_link.h"
+#include "controller/migration_planning.h"
 #include "controller/migration_task.h"
-#include "controller/mode_policy.h"
-#include "controller/planner.h"
 #include "controller/vm_claims.h"
 #include "policy/rights.h"
 #include "store/store.h"
@@ -68,26 +66,19 @@ class MigrationRunner {
   [[nodiscard]] absl::Status Cancel(const std::string& id, const std::string& actor);
 
   // OnReport is an observer of the agent directory: it removes what an agent still holds of
-  // migrations that have ended.
+  // migrations that have ended; of one that the store does not know, an older copy perhaps, when it
+  // has ended there.
   void OnReport(AgentConnection& agent, const v1::AgentStatus& status);
 
  private:
-  struct Planned {
-    store::VmRow vm;
-    policy::EncryptionMode mode;  // in force
-    MigrationPlan plan;
-  };
   [[nodiscard]] absl::StatusOr<std::optional<MigrationView>> FindRepeated(
       const MigrationRequest& request);
-  [[nodiscard]] absl::StatusOr<Planned> Plan(const MigrationRequest& request);
-  [[nodiscard]] absl::StatusOr<MigrationQuestion> Ask(const MigrationRequest& request,
-                                                      const store::VmRow& vm);
-  // TellMode makes sure that the source has the mode of the store before anything else is done.
-  [[nodiscard]] absl::Status TellMode(const store::VmRow& vm, const HostView& source,
-                                      const ModePolicy& modes);
+  [[nodiscard]] absl::StatusOr<PlannedMigration> Plan(const MigrationRequest& request);
   [[nodiscard]] absl::StatusOr<store::MigrationRow> Record(const MigrationRequest& request,
-                                                           const Planned& planned);
+                                                           const PlannedMigration& planned);
   void Announce(const store::MigrationRow& row);
+  // EndOf is how a migration that an agent still holds has ended, if it has.
+  [[nodiscard]] std::optional<v1::MigrationPhase> EndOf(const v1::AgentMigration& held);
 
   enum class Entry { kNew, kResumed };
   [[nodiscard]] absl::StatusOr<std::shared_ptr<MigrationTask>> Launch(store::MigrationRow row,

@@ -93,6 +93,21 @@ class MigrationsTest : public ::testing::Test {
     EXPECT_EQ(vm.state(), v1::VM_STATE_RUNNING);
     EXPECT_EQ(vm.migration_id(), "");
   }
+  // Sets the mode of all VMs: no host is told at once.
+  void SetModes(v1::EncryptionMode mode) {
+    v1::SetVmsRequest request;
+    request.set_all(true);
+    request.mutable_change()->set_encryption(mode);
+    v1::SetVmsResponse response;
+    ShortCall call;
+    ASSERT_TRUE(controller_.admin().vms->Set(&call, request, &response).ok());
+  }
+  std::string EventText(const std::string& type) {
+    for (const v1::Event& event : controller_.Events()) {
+      if (event.type() == type) return event.text();
+    }
+    return "";
+  }
   // Neither agent holds anything of a migration any more; what was missed is caught up with their
   // next reports.
   void ExpectNothingLeft() {
@@ -174,14 +189,8 @@ TEST_F(EnginesTest, TakesTheDirectEngineWhereItIsPossible) {
   EXPECT_EQ(a_.last_spec().engine(), v1::ENGINE_DIRECT);
   EXPECT_EQ(a_.OpenedKey(), b_.OpenedKey());
   EXPECT_EQ(a_.last_prepare_source().on_no_convergence(), v1::NO_CONVERGENCE_FAIL);
-  bool told = false;
-  for (const v1::Event& event : controller_.Events()) {
-    if (event.type() != "migration.started") continue;
-    told = true;
-    EXPECT_THAT(event.text(),
-                HasSubstr("with the engine direct: both hosts and the VM's memory allow it"));
-  }
-  EXPECT_TRUE(told);
+  EXPECT_THAT(EventText("migration.started"),
+              HasSubstr("with the engine direct: both hosts and the VM's memory allow it"));
 }
 
 TEST_F(EnginesTest, RefusesTheDirectEngineBeforeAnythingIsTouched) {
@@ -397,6 +406,56 @@ TEST_F(MigrationsTest, ASourceWithoutARecordFailsItOnlyWhileItHasTheGuest) {
   ExpectStayed();
 }
 
+// Its disk was wiped, say: nobody knows whether its QEMU lives, so a person has to say so.
+TEST_F(MigrationsTest, ASourceWithoutRecordAndGuestIsGivenUpByAPerson) {
+  const v1::Migration migration = Copying();
+  b_.SetPhase(v1::MIGRATION_PHASE_SWITCHING);  // ready: it would wait for ever
+  a_.Change([](v1::AgentStatus& status) {
+    status.clear_vms();
+    status.clear_migrations();
+  });
+  AwaitDetail(migration, "sealift migration cancel " + migration.id());
+  ASSERT_TRUE(Cancel(migration).ok());
+  const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_CANCELLED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("lost its record"));
+  EXPECT_EQ(ended.running_on(), "a");
+  ExpectNothingLeft();
+  v1::StartVmRequest request;
+  request.set_name("web1");
+  v1::Vm vm;
+  ShortCall call;
+  ASSERT_TRUE(controller_.admin().vms->Start(&call, request, &vm).ok());
+  ExpectStayed();
+}
+
+TEST_F(MigrationsTest, ADestinationWithoutARecordOwnsWhatWasCommittedToIt) {
+  const v1::Migration migration = Copying();
+  b_.Change([](v1::AgentStatus& status) { status.clear_migrations(); });
+  a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  ExpectMoved(migration);
+  EXPECT_THAT(EventText("migration.completed"), HasSubstr("was lost at host b"));
+  ExpectNothingLeft();
+  ASSERT_TRUE(b_.WaitFor("PutVm")) << "so that it can be booted there";
+  EXPECT_EQ(b_.last_put().epoch(), 2U);
+}
+
+// The store was restored from a copy, say. The hosts end such a migration between themselves.
+TEST_F(MigrationsTest, WhatTheStoreDoesNotKnowIsForgottenWhenItHasEnded) {
+  a_.Change([](v1::AgentStatus& status) {
+    v1::AgentMigration& migration = *status.add_migrations();
+    migration.set_id(std::string(16, '\x07'));
+    migration.set_vm("web1");
+    migration.set_role(v1::AGENT_MIGRATION_ROLE_SOURCE);
+    migration.mutable_progress()->set_phase(v1::MIGRATION_PHASE_COPYING);
+  });
+  const int heard = a_.Called("GetStatus");
+  while (a_.Called("GetStatus") < heard + 3) std::this_thread::yield();
+  EXPECT_EQ(a_.Called("CancelMigration") + a_.Called("ForgetMigration"), 0);
+  a_.SetPhase(v1::MIGRATION_PHASE_FAILED);
+  ExpectNothingLeft();
+}
+
 TEST_F(MigrationsTest, CancelsWhileItCopies) {
   const v1::Migration migration = Copying();
   ASSERT_TRUE(Cancel(migration).ok());
@@ -429,6 +488,24 @@ TEST_F(MigrationsTest, ACancelAfterTheCommitIsTooLate) {
   EXPECT_THAT(status.error_message(), HasSubstr("host b"));
 }
 
+TEST_F(MigrationsTest, ACancelDuringTheHandOverNamesBothHosts) {
+  const v1::Migration migration = Copying();
+  a_.Fail("CancelMigration", {grpc::StatusCode::FAILED_PRECONDITION, "too late"});
+  const grpc::Status status = Cancel(migration);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("handed over from host a to host b"));
+}
+
+TEST_F(MigrationsTest, ACancelThatMeetsTheEndSaysWhereTheVmRuns) {
+  const v1::Migration migration = Copying();
+  a_.Fail("WatchMigration", {grpc::StatusCode::UNAVAILABLE, "not now"});
+  AwaitDetail(migration, "waiting for host a");
+  a_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);  // what the controller has not heard yet
+  const grpc::Status status = Cancel(migration);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("runs on host b"));
+}
+
 TEST_F(MigrationsTest, ARestartedControllerFollowsWhatItDelegated) {
   const v1::Migration migration = Copying();
   controller_.Stop();
@@ -455,11 +532,27 @@ TEST_F(MigrationsTest, ARestartedControllerAbortsWhatItHadNotDelegated) {
 TEST_F(MigrationsTest, ARestartedControllerCancelsASourceThatWasNeverStarted) {
   const v1::Migration migration = Copying();
   controller_.Stop();
-  a_.SetPhase(v1::MIGRATION_PHASE_PREPARING);  // the start never reached it
+  a_.SetPhase(v1::MIGRATION_PHASE_PREPARING);
+  a_.Change([](v1::AgentStatus& status) {
+    status.mutable_migrations(0)->set_started(false);  // the start never reached it
+  });
   controller_.Start();
   Await(migration, v1::MIGRATION_PHASE_FAILED);
   EXPECT_GE(a_.Called("CancelMigration"), 1);  // once more, harmlessly, when cleaning up
   ExpectNothingLeft();
+}
+
+TEST_F(MigrationsTest, ARestartedControllerLetsASourceThatIsStillConnectingGoOn) {
+  const v1::Migration migration = Copying();
+  controller_.Stop();
+  a_.SetPhase(v1::MIGRATION_PHASE_PREPARING);
+  const int watched = a_.Called("WatchMigration");
+  controller_.Start();
+  while (a_.Called("WatchMigration") < watched + 2) std::this_thread::yield();
+  EXPECT_EQ(a_.Called("CancelMigration"), 0);
+  Finish();
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  ExpectMoved(migration);
 }
 
 // ---- Limits
@@ -473,12 +566,23 @@ class QueueTest : public MigrationsTest {
     MigrationsTest::SetUp();
     ASSERT_TRUE(controller_.CreateVm("name: web2\nmemory: 512MiB\n", "a").ok());
     first_ = Copying();
+    Queue();
+  }
+  void Queue() {
     v1::StartMigrationRequest request;
     request.set_vm("web2");
     request.set_to("b");
     request.set_on_no_convergence(v1::NO_CONVERGENCE_FAIL);
     ShortCall call;
     ASSERT_TRUE(controller_.admin().migrations->Start(&call, request, &second_).ok());
+  }
+  // Queues it as one that is to go in the clear.
+  void QueueInTheClear() {
+    ASSERT_TRUE(Cancel(second_).ok());
+    Await(second_, v1::MIGRATION_PHASE_CANCELLED);
+    SetModes(v1::ENCRYPTION_MODE_DISABLED);
+    Queue();
+    ASSERT_FALSE(AwaitQueued().encrypted());
   }
   v1::Migration AwaitQueued() {
     return controller_.AwaitMigration(
@@ -518,6 +622,74 @@ TEST_F(QueueTest, ARestartedControllerKeepsTheQueue) {
   EndFirst();
   Await(second_, v1::MIGRATION_PHASE_COPYING);
   EXPECT_EQ(a_.last_prepare_source().on_no_convergence(), v1::NO_CONVERGENCE_FAIL);
+}
+
+TEST_F(QueueTest, TheModeInForceWhenItBeginsDecides) {
+  QueueInTheClear();
+  SetModes(v1::ENCRYPTION_MODE_REQUIRED);
+  EndFirst();
+  const v1::Migration begun = Await(second_, v1::MIGRATION_PHASE_COPYING);
+  EXPECT_EQ(begun.mode(), v1::ENCRYPTION_MODE_REQUIRED);
+  EXPECT_TRUE(begun.encrypted());
+  EXPECT_EQ(begun.cipher(), "AES-256-GCM");
+  EXPECT_FALSE(a_.last_spec().plain());
+  EXPECT_EQ(a_.last_spec().mode(), v1::ENCRYPTION_MODE_REQUIRED);
+  EXPECT_EQ(a_.last_put().encryption(), v1::ENCRYPTION_MODE_REQUIRED) << "the source knows it, too";
+  EXPECT_TRUE(controller_.HasEvent("migration.decided_again", "migration/" + second_.id()));
+}
+
+// The VM itself was not changed, nor was its host.
+TEST_F(QueueTest, AFloorOfTheDestinationThatWasRaisedMeanwhileCounts) {
+  QueueInTheClear();
+  v1::SetPolicyRequest floor;
+  floor.set_group("prod");
+  floor.set_floor(v1::ENCRYPTION_MODE_REQUIRED);
+  v1::Policy policy;
+  ShortCall call;
+  ASSERT_TRUE(controller_.admin().policy->Set(&call, floor, &policy).ok());
+  v1::SetHostRequest group;
+  group.set_name("b");
+  group.set_group("prod");
+  v1::Host host;
+  ShortCall second;
+  ASSERT_TRUE(controller_.admin().hosts->Set(&second, group, &host).ok());
+  EndFirst();
+  EXPECT_TRUE(Await(second_, v1::MIGRATION_PHASE_COPYING).encrypted());
+  EXPECT_FALSE(a_.last_spec().plain());
+}
+
+TEST_F(QueueTest, OneThatMayNoLongerGoIsRefusedWhenItsTurnComes) {
+  AwaitQueued();
+  SetModes(v1::ENCRYPTION_MODE_REQUIRED);
+  b_.Change([](v1::AgentStatus& status) { status.mutable_capabilities()->clear_aead_backend(); });
+  EndFirst();
+  const v1::Migration ended = Await(second_, v1::MIGRATION_PHASE_FAILED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("VM web2 may not move to host b"));
+  EXPECT_EQ(ended.running_on(), "a");
+  EXPECT_EQ(a_.Called("PrepareSource"), 1) << "nobody was told of it";
+}
+
+TEST_F(MigrationsTest, AModeThatIsRaisedBeforeAnythingWasSentStopsIt) {
+  SetModes(v1::ENCRYPTION_MODE_DISABLED);
+  b_.Hold();
+  const v1::Migration migration = Started();
+  ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
+  SetModes(v1::ENCRYPTION_MODE_REQUIRED);
+  b_.Release();
+  const v1::Migration ended = Await(migration, v1::MIGRATION_PHASE_FAILED);
+  EXPECT_THAT(ended.progress().detail(), HasSubstr("became required"));
+  EXPECT_EQ(a_.Called("StartMigration") + b_.Called("StartMigration"), 0);
+  ExpectNothingLeft();
+  ExpectStayed();
+}
+
+TEST_F(MigrationsTest, TheNewOwnerIsToldWhatWasChangedOnTheWay) {
+  const v1::Migration migration = Copying();
+  SetModes(v1::ENCRYPTION_MODE_REQUIRED);
+  Finish();
+  ExpectMoved(migration);
+  ASSERT_TRUE(b_.WaitFor("PutVm"));
+  EXPECT_EQ(b_.last_put().encryption(), v1::ENCRYPTION_MODE_REQUIRED);
 }
 
 TEST_F(MigrationsTest, AVmOnItsWayIsLeftAlone) {

@@ -25,12 +25,13 @@ inline constexpr char kInsertMigration[] =
     "INSERT INTO migrations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, "
     "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kUpdateMigration[] =
-    "UPDATE migrations SET encrypted = ?, decision_reason = ?, cipher = ?, aead_backend = ?, "
-    "engine = ?, engine_reason = ?, streams = ?, phase = ?, detail = ?, running_on = ?, "
+    "UPDATE migrations SET mode = ?, encrypted = ?, decision_reason = ?, cipher = ?, "
+    "aead_backend = ?, engine = ?, engine_reason = ?, streams = ?, phase = ?, detail = ?, "
+    "running_on = ?, "
     "ram_total_bytes = ?, ram_transferred_bytes = ?, wire_bytes = ?, downtime_ms = ?, ended = ?, "
     "queued = ? WHERE id = ?";
 
-// BindProgress binds what kUpdateMigration may change, in its order.
+// BindProgress binds what kUpdateMigration may change after the mode, in its order.
 inline void BindProgress(Statement& statement, const MigrationRow& row) {
   statement.Bind(row.encrypted, row.decision_reason, row.cipher, row.aead_backend, row.engine,
                  row.engine_reason, row.streams, row.phase, row.detail, row.running_on,

@@ -414,7 +414,7 @@ class SqliteStore final : public Store {
 
   absl::Status WriteProgress(const MigrationRow& migration) {
     Statement update(db_, kUpdateMigration);
-    BindProgress(update, migration);
+    BindProgress(update.Bind(migration.mode), migration);
     return ExpectOne(update.Bind(migration.id).Run(), "migration", migration.id);
   }
 

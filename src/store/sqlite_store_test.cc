@@ -278,9 +278,10 @@ TEST_F(SqliteStoreTest, UpdatesWhatMayChangeOfAMigration) {
   Populate();
   ASSERT_TRUE(store_->CreateMigration(Migration("m", "v")).ok());
   MigrationRow changed = Migration("m", "other");
-  changed.source = changed.destination = changed.requested_by = changed.mode = "other";
+  changed.source = changed.destination = changed.requested_by = "other";
   changed.request_id = "other";
   changed.started = 99;
+  changed.mode = "disabled";
   changed.encrypted = false;
   changed.phase = "failed";
   changed.detail = "cable";
@@ -289,6 +290,7 @@ TEST_F(SqliteStoreTest, UpdatesWhatMayChangeOfAMigration) {
   changed.on_no_convergence = "other";
   ASSERT_TRUE(store_->UpdateMigration(changed).ok());
   MigrationRow expected = Migration("m", "v");
+  expected.mode = "disabled";
   expected.encrypted = false;
   expected.phase = "failed";
   expected.detail = "cable";

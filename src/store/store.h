@@ -189,7 +189,7 @@ class Store {
   // the request_id (if any) is known.
   [[nodiscard]] virtual absl::Status CreateMigration(const MigrationRow& migration) = 0;
   // UpdateMigration replaces what may change while it runs; id, request_id, vm, source,
-  // destination, requested_by, mode, on_no_convergence and started stay.
+  // destination, requested_by, on_no_convergence and started stay.
   [[nodiscard]] virtual absl::Status UpdateMigration(const MigrationRow& migration) = 0;
   // FinishMove ends a migration that was committed (`ended` and `phase` are set) and makes its
   // destination the owner, in one transaction (MoveVm's rules). Doing it again is OK, also after
