@@ -69,12 +69,12 @@ class MoverLink {
 enum class LedgerStep {
   kDelegated,  // source: this agent decides; the guest may be found stopped by this migration
   kCommitted,  // source: the guest belongs to the destination. Irrevocable
-  kAborted,    // source: the guest stays, and is to go on here
+  kAborted,    // source: takes the place of a commit that is in doubt; the guest is to go on here
   kResumed,    // source: the guest goes on here, nothing of the migration is left
   kReleased,   // source: the guest is gone from here; the VM leaves the inventory
   kReceiving,  // destination: a QEMU waits for the guest
   kReady,      // destination: received; only a decision may end this
-  kOwned,      // destination: told of the commit; the VM enters the inventory
+  kOwned,      // destination: the guest was told to run; the VM enters the inventory
   kDropped,    // destination: nothing of it is left here
 };
 

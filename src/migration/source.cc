@@ -71,10 +71,9 @@ SourcePhase SourceMigration::From(Switching phase) {
   if (!status.ok()) return RollBack(status);
   status = ledger_.Write(LedgerStep::kCommitted);
   if (status.ok()) return Committed{phase.stopped_at};
-  if (!absl::IsDataLoss(status)) return RollBack(status);
   // The commit may be on disk all the same: before the guest goes on, the abort has to be.
-  WriteWithoutFail(LedgerStep::kAborted, ledger_, board_, clock_);
-  return GoOnHere(EndedBy(status));
+  if (absl::IsDataLoss(status)) WriteWithoutFail(LedgerStep::kAborted, ledger_, board_, clock_);
+  return RollBack(status);
 }
 
 absl::Status SourceMigration::SwitchOver(base::Duration deadline) {
@@ -151,13 +150,6 @@ bool SourceMigration::StandsStill() {
 Ended SourceMigration::RollBack(const absl::Status& why) {
   engine_->Release();
   Ended ended = EndedBy(why);
-  // Where this fails "delegated" is on disk, which a restart rolls back as well.
-  const absl::Status written = ledger_.Write(LedgerStep::kAborted);
-  if (!written.ok()) ended.reason += "; the ledger: " + base::MessageOf(written);
-  return GoOnHere(std::move(ended));
-}
-
-Ended SourceMigration::GoOnHere(Ended ended) {
   static_cast<void>(mover_.SendToPeer({PeerMessageType::kAbort, ended.reason}));
   // QEMU may hang in its own socket until the mover closes it.
   mover_.Kill();
@@ -168,6 +160,7 @@ Ended SourceMigration::GoOnHere(Ended ended) {
   if (!status.ok()) ended.reason += "; resume at the source: " + base::MessageOf(status);
   status = engine_->Undo();
   if (!status.ok()) ended.reason += "; " + base::MessageOf(status);
+  // Where this fails "delegated" or "aborted" is on disk, which a restart rolls back again.
   status = ledger_.Write(LedgerStep::kResumed);
   if (!status.ok()) ended.reason += "; the ledger: " + base::MessageOf(status);
   return ended;

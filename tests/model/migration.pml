@@ -66,7 +66,7 @@ inline Take(side, phase, next) {
   phase = next
 }
 
-inline RollBack() { s_at = WriteAborted }
+inline RollBack() { s_at = KillMover }
 
 /* ---- The source's agent: source.cc ---- */
 
@@ -87,17 +87,21 @@ proctype SourceAgent() {
        :: !disk_failed -> disk_failed = true; RollBack()
        :: !disk_failed -> disk_failed = true; s_ledger = kCommitted; /* DATA_LOSS */
           if
-          :: MUTANT != 3 -> RollBack()
-          :: MUTANT == 3 -> s_at = Resume
+          :: MUTANT != 3 -> s_at = WriteAborted
+          :: MUTANT == 3 -> RollBack()
           fi
        fi }
   :: atomic { s_alive && s_phase == Switching && s_at == Begin -> RollBack() } /* time, cancel, trouble */
-  /* RollBack, GoOnHere */
+  /* RollBack: only a commit in doubt waits for the disk */
   :: atomic { s_alive && s_at == WriteAborted -> s_ledger = kAborted; s_at = KillMover }
   :: atomic { s_alive && s_at == KillMover ->
        if
        :: linked && message == 0 -> message = abort
        :: true
+       fi;
+       if
+       :: MUTANT != 11
+       :: MUTANT == 11 -> s_ledger = kResumed
        fi;
        linked = false; s_at = Resume }
   :: atomic { s_alive && s_at == Resume ->
@@ -106,7 +110,12 @@ proctype SourceAgent() {
        :: else
        fi;
        s_at = WriteResumed }
-  :: atomic { s_alive && s_at == WriteResumed -> s_ledger = kResumed; Take(source, s_phase, Ended); s_at = Rest }
+  :: atomic { s_alive && s_at == WriteResumed ->
+       if
+       :: s_ledger = kResumed
+       :: !disk_failed -> disk_failed = true
+       fi;
+       Take(source, s_phase, Ended); s_at = Rest }
   /* Committed */
   :: atomic { s_alive && s_phase == Committed && s_at == Tell ->
        if

@@ -24,6 +24,7 @@ MUTANTS = {
     8: ("one_finally", "a restart leaves a guest stopped that was rolled back"),
     9: ("one_finally", "a restart drops a guest that runs, as `owned` is not on disk yet"),
     10: ("at_most_one", "says `resumed` before `owned` is on disk: the source lets go of what is in no books"),
+    11: ("one_finally", "`resumed` is written before the guest goes on, and a restart leaves it as it is"),
 }
 
 
