@@ -69,6 +69,9 @@ class MoverProcess final : public migration::MoverLink {
       base::Duration timeout) override;
   [[nodiscard]] absl::Status Health() override;
   [[nodiscard]] std::uint64_t wire_bytes() override;
+  [[nodiscard]] std::chrono::seconds reconnect_limit() const override {
+    return std::chrono::seconds(reconnect_seconds_);
+  }
   [[nodiscard]] absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& memory,
                                        const hypervisor::WriteTracking& tracking,
                                        std::chrono::milliseconds downtime_limit) override;

@@ -175,8 +175,9 @@ class Vm {
   // each multifd channel.
   [[nodiscard]] virtual absl::Status StartIncoming(const std::string& path,
                                                    const MigrationParameters& parameters) = 0;
-  // WaitIncoming blocks until everything was received (OK), the process failed or wedged, or
-  // `timeout` has passed.
+  // WaitIncoming blocks until everything was received (OK) or `timeout` has passed
+  // (DEADLINE_EXCEEDED). Any other error is final: the process has failed, has ended, or has not
+  // answered for 15 s.
   [[nodiscard]] virtual absl::Status WaitIncoming(base::Duration timeout) = 0;
 };
 

@@ -46,6 +46,8 @@ class MoverLink {
   [[nodiscard]] virtual absl::Status Health() = 0;
   // Bytes on the migration network so far, both directions.
   [[nodiscard]] virtual std::uint64_t wire_bytes() = 0;
+  // How long it waits for a connection that was lost before it gives up.
+  [[nodiscard]] virtual std::chrono::seconds reconnect_limit() const = 0;
 
   // -- Direct engine, at the source.
 

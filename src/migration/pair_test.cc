@@ -220,6 +220,7 @@ class NetworkedMover final : public MoverLink {
   }
   absl::Status Health() override { return world_.Health(host_); }
   std::uint64_t wire_bytes() override { return 0; }
+  seconds reconnect_limit() const override { return seconds(30); }
   absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& /*memory*/,
                          const hypervisor::WriteTracking& /*tracking*/,
                          milliseconds /*downtime_limit*/) override {

@@ -19,6 +19,13 @@ using std::chrono::milliseconds;
 // How long the destination may take after the commit before people are told that we wait for it.
 constexpr std::chrono::seconds kResumedPatience{2};
 
+// HasMoved says whether anything of the guest moved between two looks at its copy.
+bool HasMoved(const Snapshot& then, const Snapshot& now) {
+  return now.wire_bytes != then.wire_bytes || now.iterations != then.iterations ||
+         now.ram_transferred_bytes != then.ram_transferred_bytes ||
+         now.ram_remaining_bytes != then.ram_remaining_bytes;
+}
+
 }  // namespace
 
 SourceMigration::SourceMigration(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
@@ -47,6 +54,8 @@ SourcePhase SourceMigration::From(Preparing /*phase*/) {
 }
 
 SourcePhase SourceMigration::From(Copying /*phase*/) {
+  Snapshot then = board_.Look();
+  base::Duration moved_at = clock_.SinceBoot();
   for (;;) {
     const absl::Status interruption = Interruption(board_, mover_);
     if (!interruption.ok()) return RollBack(interruption);
@@ -54,6 +63,15 @@ SourcePhase SourceMigration::From(Copying /*phase*/) {
     if (!stopped.ok()) return RollBack(stopped.status());
     if (*stopped) return Switching{clock_.SinceBoot()};
     PostProgress();
+    Snapshot now = board_.Look();
+    if (HasMoved(then, now)) moved_at = clock_.SinceBoot();
+    const base::Duration still = clock_.SinceBoot() - moved_at;
+    if (still > mover_.reconnect_limit() + kStandstillLimit) {
+      return RollBack(absl::AbortedError(
+          fmt::format("the copy has stood still for {} s: does the destination's QEMU hang?",
+                      duration_cast<std::chrono::seconds>(still).count())));
+    }
+    then = std::move(now);
   }
 }
 

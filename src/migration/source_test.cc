@@ -350,11 +350,28 @@ TEST_F(CopyingTest, CopiesForAsLongAsItTakes) {
   std::function<void()> look = [&] {
     EXPECT_EQ(board_.Look().phase, PhaseName::kCopying);
     if (clock_.SinceBoot() - start > std::chrono::minutes(2)) return mover_.Break();
+    mover_.SetWireBytes(mover_.wire_bytes() + 1);
     journal_.When("wait for outgoing", look);
   };
   WhileCopying(look);
   RunToEnded();
   EXPECT_GT(clock_.SinceBoot() - start, std::chrono::minutes(2));
+}
+
+// A lost connection alone is the mover's to give up.
+TEST_F(CopyingTest, ACopyThatStandsStillIsGivenUp) {
+  const base::Duration start = clock_.SinceBoot();
+  constexpr seconds kLastMove{20};
+  std::function<void()> look = [&] {
+    if (clock_.SinceBoot() - start > kLastMove) return;
+    mover_.SetWireBytes(mover_.wire_bytes() + 1);
+    journal_.When("wait for outgoing", look);
+  };
+  WhileCopying(look);
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("the copy has stood still for 70 s"));
+  EXPECT_GT(clock_.SinceBoot() - start,
+            kLastMove + testing::FakeMover::kReconnectLimit + kStandstillLimit);
+  ExpectGuestRunsHere();
 }
 
 TEST_F(CopyingTest, ACancelRollsBackInThisOrder) {

@@ -164,6 +164,8 @@ class StagedVm final : public hypervisor::Vm {
 // FakeMover runs, with every stream established, until a test says otherwise.
 class FakeMover final : public MoverLink {
  public:
+  static constexpr std::chrono::seconds kReconnectLimit{40};
+
   explicit FakeMover(Stage& stage) : stage_(stage) {}
 
   // -- What a test does to it.
@@ -206,6 +208,7 @@ class FakeMover final : public MoverLink {
   }
   absl::Status Health() override { return health_; }
   std::uint64_t wire_bytes() override { return wire_bytes_; }
+  std::chrono::seconds reconnect_limit() const override { return kReconnectLimit; }
   absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& /*memory*/,
                          const hypervisor::WriteTracking& /*tracking*/,
                          std::chrono::milliseconds /*downtime_limit*/) override {

@@ -611,6 +611,16 @@ TEST_F(QemuHypervisorTest, RefusesAMigrationIntoAnotherVm) {
   }
 }
 
+TEST_F(QemuHypervisorTest, ATargetThatIsWedgedHasFailed) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  ASSERT_TRUE(target->Suspend().ok());
+  const absl::Status received = target->WaitIncoming(std::chrono::milliseconds(50));
+  EXPECT_TRUE(absl::IsAborted(received)) << received;
+  EXPECT_THAT(base::MessageOf(received), HasSubstr("did not answer query-status within 15000 ms"));
+  EXPECT_TRUE(target->Resume().ok());
+}
+
 TEST_F(QemuHypervisorTest, AnIncomingThatDoesNotComeTimesOut) {
   const auto target = Start(host_b_, Definition(), StartMode::kIncoming);
   ASSERT_TRUE(
