@@ -256,9 +256,12 @@ absl::StatusOr<MigrationState> FakeVm::WaitOutgoing(MigrationState state, base::
   return outgoing_.state;
 }
 
-absl::Status FakeVm::ContinueSwitchover() {
+absl::Status FakeVm::ContinueSwitchover(base::Duration timeout) {
   const std::lock_guard lock(mutex_);
-  SEALIFT_RETURN_IF_ERROR(Record("ContinueSwitchover"));
+  SEALIFT_RETURN_IF_ERROR(
+      Record("ContinueSwitchover",
+             fmt::format("{} ms",
+                         std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count())));
   if (outgoing_.state != MigrationState::kPreSwitchover) {
     return absl::FailedPreconditionError("the migration is not in pre-switchover");
   }

@@ -88,7 +88,7 @@ class FakeVm final : public Vm {
   [[nodiscard]] absl::StatusOr<OutgoingProgress> Outgoing() override;
   [[nodiscard]] absl::StatusOr<MigrationState> WaitOutgoing(MigrationState state,
                                                             base::Duration timeout) override;
-  [[nodiscard]] absl::Status ContinueSwitchover() override;
+  [[nodiscard]] absl::Status ContinueSwitchover(base::Duration timeout) override;
   [[nodiscard]] absl::Status CancelOutgoing() override;
   [[nodiscard]] absl::Status StartIncoming(const std::string& path,
                                            const MigrationParameters& parameters) override;

@@ -27,12 +27,12 @@ TEST(FakeHypervisor, ReplaysAMigrationByItself) {
   EXPECT_EQ(*vm->WaitOutgoing(MigrationState::kActive, seconds(10)),
             MigrationState::kPreSwitchover);
   EXPECT_EQ(*vm->State(), RunState::kSwitching);
-  ASSERT_TRUE(vm->ContinueSwitchover().ok());
+  ASSERT_TRUE(vm->ContinueSwitchover(seconds(3)).ok());
   EXPECT_EQ(vm->Outgoing()->state, MigrationState::kCompleted);
   EXPECT_EQ(*vm->State(), RunState::kMigrated);
   EXPECT_EQ(vm->CancelOutgoing().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(host.Find("a")->Calls(),
-              ElementsAre("StartOutgoing /run/a-out.sock", "ContinueSwitchover", "CancelOutgoing"));
+  EXPECT_THAT(host.Find("a")->Calls(), ElementsAre("StartOutgoing /run/a-out.sock",
+                                                   "ContinueSwitchover 3000 ms", "CancelOutgoing"));
 }
 
 TEST(FakeHypervisor, AWaitEndsWhenTheTestMovesOn) {

@@ -162,8 +162,9 @@ class Vm {
   // the state then.
   [[nodiscard]] virtual absl::StatusOr<MigrationState> WaitOutgoing(MigrationState state,
                                                                     base::Duration timeout) = 0;
-  // ContinueSwitchover lets a source in kPreSwitchover go on (`migrate-continue`).
-  [[nodiscard]] virtual absl::Status ContinueSwitchover() = 0;
+  // ContinueSwitchover lets a source in kPreSwitchover go on (`migrate-continue`). A process that
+  // is silent for `timeout` may do so all the same.
+  [[nodiscard]] virtual absl::Status ContinueSwitchover(base::Duration timeout) = 0;
   // CancelOutgoing cancels and waits until the guest runs again here. Harmless without a migration;
   // after kCompleted it is FAILED_PRECONDITION and changes nothing.
   [[nodiscard]] virtual absl::Status CancelOutgoing() = 0;

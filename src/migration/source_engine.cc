@@ -31,7 +31,7 @@ class StreamEngine final : public SourceEngine {
   }
 
   absl::Status Finish(base::Duration deadline) override {
-    SEALIFT_RETURN_IF_ERROR(vm_.ContinueSwitchover());
+    SEALIFT_RETURN_IF_ERROR(vm_.ContinueSwitchover(deadline - clock_.SinceBoot()));
     while (state_ != MigrationState::kCompleted) {
       const base::Duration left = deadline - clock_.SinceBoot();
       if (left <= base::Duration::zero()) {

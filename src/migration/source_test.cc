@@ -293,6 +293,12 @@ TEST_F(DirectTest, WithoutTrackingNothingIsCopied) {
   ExpectGuestRunsHere();
 }
 
+TEST_F(DirectTest, TheHypervisorGetsWhatTheCopyHasLeftOfTheThreeSeconds) {
+  journal_.When("mover FinishCopy", [this] { clock_.Advance(milliseconds(2900)); });
+  RunToEnded();
+  EXPECT_THAT(qemu_.Calls(), ::testing::Contains("ContinueSwitchover 100 ms"));
+}
+
 TEST_F(DirectTest, WhatWasNotConfirmedIsNotHandedOver) {
   journal_.When("mover FinishCopy", [this] { SetCopy(CopyProgress::Phase::kConverged); });
   EXPECT_THAT(RunToEnded().reason, HasSubstr("rest of the guest's memory was not sent in 3 s"));

@@ -138,8 +138,8 @@ class StagedVm final : public hypervisor::Vm {
     stage_.Wait("wait for outgoing", timeout);
     return vm_.WaitOutgoing(state, base::Duration::zero());
   }
-  absl::Status ContinueSwitchover() override {
-    return stage_.Do("vm ContinueSwitchover", [&] { return vm_.ContinueSwitchover(); });
+  absl::Status ContinueSwitchover(base::Duration timeout) override {
+    return stage_.Do("vm ContinueSwitchover", [&] { return vm_.ContinueSwitchover(timeout); });
   }
   absl::Status CancelOutgoing() override {
     return stage_.Do("vm CancelOutgoing", [&] { return vm_.CancelOutgoing(); });

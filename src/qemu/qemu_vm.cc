@@ -140,8 +140,8 @@ absl::StatusOr<json> QemuVm::Execute(std::string_view command, json arguments,
   return base::Annotate(reply.status(), fmt::format("VM {}", definition_.name));
 }
 
-absl::Status QemuVm::Run(std::string_view command, json arguments) {
-  return Execute(command, std::move(arguments)).status();
+absl::Status QemuVm::Run(std::string_view command, json arguments, base::Duration timeout) {
+  return Execute(command, std::move(arguments), timeout).status();
 }
 
 absl::StatusOr<RunState> QemuVm::State() {
@@ -284,8 +284,8 @@ absl::StatusOr<MigrationState> QemuVm::WaitOutgoing(MigrationState state, base::
   return view.state;
 }
 
-absl::Status QemuVm::ContinueSwitchover() {
-  return Run("migrate-continue", {{"state", "pre-switchover"}});
+absl::Status QemuVm::ContinueSwitchover(base::Duration timeout) {
+  return Run("migrate-continue", {{"state", "pre-switchover"}}, timeout);
 }
 
 absl::Status QemuVm::CancelOutgoing() {

@@ -58,7 +58,7 @@ class QemuVm final : public hypervisor::Vm {
   [[nodiscard]] absl::StatusOr<hypervisor::OutgoingProgress> Outgoing() override;
   [[nodiscard]] absl::StatusOr<hypervisor::MigrationState> WaitOutgoing(
       hypervisor::MigrationState state, base::Duration timeout) override;
-  [[nodiscard]] absl::Status ContinueSwitchover() override;
+  [[nodiscard]] absl::Status ContinueSwitchover(base::Duration timeout) override;
   [[nodiscard]] absl::Status CancelOutgoing() override;
   [[nodiscard]] absl::Status StartIncoming(
       const std::string& path, const hypervisor::MigrationParameters& parameters) override;
@@ -75,7 +75,8 @@ class QemuVm final : public hypervisor::Vm {
   absl::StatusOr<nlohmann::json> Execute(std::string_view command,
                                          nlohmann::json arguments = nullptr,
                                          base::Duration timeout = kQmpTimeout);
-  absl::Status Run(std::string_view command, nlohmann::json arguments = nullptr);
+  absl::Status Run(std::string_view command, nlohmann::json arguments = nullptr,
+                   base::Duration timeout = kQmpTimeout);
   absl::Status RecallMigration(QmpClient& client, base::Duration timeout);
   absl::Status SetUpMigration(const hypervisor::MigrationParameters& parameters);
   absl::Status AwaitRunning();
