@@ -42,8 +42,8 @@ class GoneMover final : public migration::MoverLink {
     return Health();
   }
   absl::Status FinishCopy() override { return Health(); }
-  migration::CopyProgress WaitCopy(const migration::CopyProgress& seen,
-                                   base::Duration /*timeout*/) override {
+  migration::CopyProgress WaitCopy(const migration::CopyProgress& seen, base::Duration /*timeout*/,
+                                   std::stop_token /*stop*/) override {
     return seen;
   }
   void Kill() override {}

@@ -302,9 +302,9 @@ absl::Status MoverProcess::FinishCopy() {
 }
 
 migration::CopyProgress MoverProcess::WaitCopy(const migration::CopyProgress& seen,
-                                               base::Duration timeout) {
+                                               base::Duration timeout, std::stop_token stop) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, timeout, [&] {
+  changed_.wait_for(lock, std::move(stop), timeout, [&] {
     return copy_.phase != seen.phase || copy_.round != seen.round || copy_.stalls != seen.stalls ||
            !health_.ok();
   });

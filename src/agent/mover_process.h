@@ -77,7 +77,8 @@ class MoverProcess final : public migration::MoverLink {
                                        std::chrono::milliseconds downtime_limit) override;
   [[nodiscard]] absl::Status FinishCopy() override;
   [[nodiscard]] migration::CopyProgress WaitCopy(const migration::CopyProgress& seen,
-                                                 base::Duration timeout) override;
+                                                 base::Duration timeout,
+                                                 std::stop_token stop) override;
   void Kill() override;
 
  private:
@@ -99,7 +100,7 @@ class MoverProcess final : public migration::MoverLink {
       peer_;  // our end of the control stream; set by Start, before the threads that use it
 
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable_any changed_;
   // Guarded by mutex_:
   std::vector<base::HostPort> destination_;
   std::optional<mover::Offer> offer_;

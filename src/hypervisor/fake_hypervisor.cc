@@ -249,9 +249,11 @@ absl::StatusOr<OutgoingProgress> FakeVm::Outgoing() {
   return outgoing_;
 }
 
-absl::StatusOr<MigrationState> FakeVm::WaitOutgoing(MigrationState state, base::Duration timeout) {
+absl::StatusOr<MigrationState> FakeVm::WaitOutgoing(MigrationState state, base::Duration timeout,
+                                                    std::stop_token stop) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, timeout, [&] { return outgoing_.state != state || exit_.has_value(); });
+  changed_.wait_for(lock, std::move(stop), timeout,
+                    [&] { return outgoing_.state != state || exit_.has_value(); });
   if (exit_.has_value()) return absl::UnavailableError("the process is gone");
   return outgoing_.state;
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -158,10 +159,11 @@ class Vm {
   [[nodiscard]] virtual absl::Status StartOutgoing(const std::string& path,
                                                    const MigrationParameters& parameters) = 0;
   [[nodiscard]] virtual absl::StatusOr<OutgoingProgress> Outgoing() = 0;
-  // WaitOutgoing blocks until the state is no longer `state` or `timeout` has passed, and returns
-  // the state then.
+  // WaitOutgoing blocks until the state is no longer `state`, `timeout` has passed, or `stop` is
+  // requested, and returns the state then.
   [[nodiscard]] virtual absl::StatusOr<MigrationState> WaitOutgoing(MigrationState state,
-                                                                    base::Duration timeout) = 0;
+                                                                    base::Duration timeout,
+                                                                    std::stop_token stop) = 0;
   // ContinueSwitchover lets a source in kPreSwitchover go on (`migrate-continue`). A process that
   // is silent for `timeout` may do so all the same.
   [[nodiscard]] virtual absl::Status ContinueSwitchover(base::Duration timeout) = 0;

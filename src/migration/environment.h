@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <stop_token>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -58,9 +59,10 @@ class MoverLink {
                                                std::chrono::milliseconds downtime_limit) = 0;
   // FinishCopy: the guest stands still, copy the rest.
   [[nodiscard]] virtual absl::Status FinishCopy() = 0;
-  // WaitCopy blocks until phase, round or stalls are not those of `seen`, or `timeout` has passed,
-  // and returns the progress then.
-  [[nodiscard]] virtual CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout) = 0;
+  // WaitCopy blocks until phase, round or stalls are not those of `seen`, `timeout` has passed, or
+  // `stop` is requested, and returns the progress then.
+  [[nodiscard]] virtual CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout,
+                                              std::stop_token stop) = 0;
 
   // Kill ends the mover at once; QEMU sees its sockets close. Harmless when it has gone.
   virtual void Kill() = 0;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/log.h"
@@ -16,6 +17,8 @@ using hypervisor::RunState;
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
+// How often a cancel is looked for while the guest stands still and the destination is not ready.
+constexpr milliseconds kReadyLook{50};
 // How long the destination may take after the commit before people are told that we wait for it.
 constexpr std::chrono::seconds kResumedPatience{2};
 
@@ -30,7 +33,7 @@ bool HasMoved(const Snapshot& then, const Snapshot& now) {
 
 SourceMigration::SourceMigration(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
                                  Ledger& ledger, Board& board, const base::Clock& clock)
-    : engine_(MakeSourceEngine(options, vm, mover, clock)),
+    : engine_(MakeSourceEngine(options, vm, mover, board, clock)),
       vm_(vm),
       mover_(mover),
       ledger_(ledger),
@@ -100,9 +103,14 @@ absl::Status SourceMigration::SwitchOver(base::Duration deadline) {
 }
 
 absl::Status SourceMigration::WaitUntilPeerReady(base::Duration deadline) {
-  SEALIFT_ASSIGN_OR_RETURN(const PeerMessage message,
-                           mover_.ReceiveFromPeer(deadline - clock_.SinceBoot()));
-  if (message.type == PeerMessageType::kReady) return absl::OkStatus();
+  absl::StatusOr<PeerMessage> message;
+  do {
+    SEALIFT_RETURN_IF_ERROR(Interruption(board_, mover_));
+    const base::Duration left = deadline - clock_.SinceBoot();
+    message = mover_.ReceiveFromPeer(std::min<base::Duration>(left, kReadyLook));
+  } while (IsTimeout(message.status()) && clock_.SinceBoot() < deadline);
+  SEALIFT_RETURN_IF_ERROR(message.status());
+  if (message->type == PeerMessageType::kReady) return absl::OkStatus();
   return absl::AbortedError("the destination answered out of turn");
 }
 

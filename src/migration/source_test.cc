@@ -293,6 +293,17 @@ TEST_F(DirectTest, WithoutTrackingNothingIsCopied) {
   ExpectGuestRunsHere();
 }
 
+TEST_F(DirectTest, ACancelEndsTheLastRound) {
+  journal_.When("mover FinishCopy", [this] {
+    SetCopy(CopyProgress::Phase::kConverged);
+    ASSERT_TRUE(board_.RequestCancel().ok());
+  });
+  const base::Duration start = clock_.SinceBoot();
+  EXPECT_EQ(RunToEnded().why, Ended::Why::kCancelled);
+  EXPECT_EQ(clock_.SinceBoot(), start);
+  ExpectGuestRunsHere();
+}
+
 TEST_F(DirectTest, TheHypervisorGetsWhatTheCopyHasLeftOfTheThreeSeconds) {
   journal_.When("mover FinishCopy", [this] { clock_.Advance(milliseconds(2900)); });
   RunToEnded();
@@ -539,7 +550,11 @@ TEST_F(SwitchingTest, TheHypervisorAndThePeerShareTheThreeSeconds) {
 }
 
 TEST_F(SwitchingTest, TakesAPeerThatIsReadyAtTheLastMoment) {
-  journal_.When("wait for peer", [this] { mover_.Say(PeerMessageType::kReady); });
+  std::function<void()> look = [&] {
+    if (Stopped() >= kSwitchoverLimit) return mover_.Say(PeerMessageType::kReady);
+    journal_.When("wait for peer", look);
+  };
+  journal_.When("wait for peer", look);
   PeerResumes();
   RunToCompleted();
   EXPECT_GE(Stopped(), kSwitchoverLimit);
@@ -565,6 +580,23 @@ TEST_F(SwitchingTest, CanBeCancelledUntilTheCommit) {
   OnceSending([this] { ASSERT_TRUE(board_.RequestCancel().ok()); });
   EXPECT_EQ(RunToEnded().why, Ended::Why::kCancelled);
   ExpectNoCommit();
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, ACancelEndsTheWaitForThePeerSoon) {
+  journal_.When("wait for peer", [this] { ASSERT_TRUE(board_.RequestCancel().ok()); });
+  EXPECT_EQ(RunToEnded().why, Ended::Why::kCancelled);
+  EXPECT_LE(Stopped(), milliseconds(100));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(SwitchingTest, ACancelEndsTheWaitForTheHypervisor) {
+  OnceSending([this] {
+    qemu_.SetOutgoing(MigrationState::kDevice);
+    ASSERT_TRUE(board_.RequestCancel().ok());
+  });
+  EXPECT_EQ(RunToEnded().why, Ended::Why::kCancelled);
+  EXPECT_EQ(Stopped(), base::Duration::zero());
   ExpectGuestRunsHere();
 }
 

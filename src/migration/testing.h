@@ -132,11 +132,12 @@ class StagedVm final : public hypervisor::Vm {
   }
   absl::StatusOr<hypervisor::OutgoingProgress> Outgoing() override { return vm_.Outgoing(); }
   absl::StatusOr<hypervisor::MigrationState> WaitOutgoing(hypervisor::MigrationState state,
-                                                          base::Duration timeout) override {
-    const auto now = vm_.WaitOutgoing(state, base::Duration::zero());
-    if (!now.ok() || *now != state) return now;
+                                                          base::Duration timeout,
+                                                          std::stop_token stop) override {
+    const auto now = vm_.WaitOutgoing(state, base::Duration::zero(), {});
+    if (!now.ok() || *now != state || stop.stop_requested()) return now;
     stage_.Wait("wait for outgoing", timeout);
-    return vm_.WaitOutgoing(state, base::Duration::zero());
+    return vm_.WaitOutgoing(state, base::Duration::zero(), {});
   }
   absl::Status ContinueSwitchover(base::Duration timeout) override {
     return stage_.Do("vm ContinueSwitchover", [&] { return vm_.ContinueSwitchover(timeout); });
@@ -217,10 +218,11 @@ class FakeMover final : public MoverLink {
   absl::Status FinishCopy() override {
     return stage_.Do("mover FinishCopy", [&] { return health_; });
   }
-  CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout) override {
+  CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout,
+                        std::stop_token stop) override {
     const bool news =
         copy_.phase != seen.phase || copy_.round != seen.round || copy_.stalls != seen.stalls;
-    if (!news) stage_.Wait("wait for copy", timeout);
+    if (!news && !stop.stop_requested()) stage_.Wait("wait for copy", timeout);
     return copy_;
   }
   void Kill() override {

@@ -137,7 +137,7 @@ class QemuHypervisorTest : public ::testing::Test {
     MigrationState state = MigrationState::kSetup;
     while (state != wanted && state != MigrationState::kFailed &&
            state != MigrationState::kCancelled && state != MigrationState::kCompleted) {
-      const absl::StatusOr<MigrationState> next = vm.WaitOutgoing(state, kPatience);
+      const absl::StatusOr<MigrationState> next = vm.WaitOutgoing(state, kPatience, {});
       EXPECT_TRUE(next.ok()) << next.status();
       if (!next.ok() || *next == state) break;
       state = *next;
@@ -495,7 +495,7 @@ TEST_F(QemuHypervisorTest, AnAdoptedSourceCanBeCancelled) {
   ASSERT_TRUE(source.ok()) << source.status();
   started_.push_back(*source);
   EXPECT_EQ((*source)->State().value(), RunState::kSwitching);
-  EXPECT_EQ((*source)->WaitOutgoing(MigrationState::kActive, kPatience).value(),
+  EXPECT_EQ((*source)->WaitOutgoing(MigrationState::kActive, kPatience, {}).value(),
             MigrationState::kPreSwitchover);
   EXPECT_TRUE((*source)->CancelOutgoing().ok());
   EXPECT_EQ((*source)->State().value(), RunState::kRunning);
@@ -619,6 +619,18 @@ TEST_F(QemuHypervisorTest, ASourceThatIsWedgedAtTheSwitchOverIsNotWaitedForLonge
   EXPECT_TRUE(absl::IsDeadlineExceeded(source->ContinueSwitchover(std::chrono::milliseconds(200))));
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
   EXPECT_TRUE(source->Resume().ok());
+}
+
+TEST_F(QemuHypervisorTest, AWaitForTheMigrationEndsWhenItIsStopped) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  std::stop_source stop;
+  auto state = std::async(std::launch::async, [&] {
+    return source->WaitOutgoing(MigrationState::kPreSwitchover, std::chrono::hours(1),
+                                stop.get_token());
+  });
+  stop.request_stop();
+  EXPECT_EQ(state.get().value(), MigrationState::kPreSwitchover);
 }
 
 TEST_F(QemuHypervisorTest, ATargetThatIsWedgedHasFailed) {

@@ -276,10 +276,11 @@ absl::StatusOr<OutgoingProgress> QemuVm::Outgoing() {
   return QueryMigration(Caller());
 }
 
-absl::StatusOr<MigrationState> QemuVm::WaitOutgoing(MigrationState state, base::Duration timeout) {
+absl::StatusOr<MigrationState> QemuVm::WaitOutgoing(MigrationState state, base::Duration timeout,
+                                                    std::stop_token stop) {
   if (monitor_.migration().direction != Direction::kOutgoing) return MigrationState::kNone;
-  const MigrationView view =
-      monitor_.WaitMigration([&](const MigrationView& now) { return now.state != state; }, timeout);
+  const MigrationView view = monitor_.WaitMigration(
+      [&](const MigrationView& now) { return now.state != state; }, timeout, std::move(stop));
   if (monitor_.WaitExit(base::Duration::zero())) return Ended();
   return view.state;
 }
