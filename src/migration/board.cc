@@ -70,7 +70,7 @@ absl::Status Board::RequestCancel() {
 
 void Board::Tell(Decision decision) {
   const std::lock_guard lock(mutex_);
-  told_ = decision;
+  if (!told_) told_ = decision;
   changed_.notify_all();
 }
 

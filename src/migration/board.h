@@ -45,7 +45,7 @@ class Board {
   // RequestCancel asks the state machine to abort. FAILED_PRECONDITION when it is too late.
   [[nodiscard]] absl::Status RequestCancel();
   // Tell hands over a decision learned elsewhere: to a destination, the source's; to a committed
-  // source, that the destination has resumed.
+  // source, that the destination has resumed. The first one counts.
   void Tell(Decision decision);
 
  private:

@@ -138,6 +138,7 @@ TEST_F(BoardTest, ACancelWakesWhoWaitsWithIt) {
 
 TEST_F(BoardTest, ADecisionStays) {
   board_.Tell(Decision::kCommit);
+  board_.Tell(Decision::kAbort);
   EXPECT_EQ(board_.WaitForDecision(kNoTime), Decision::kCommit);
   EXPECT_EQ(board_.WaitForDecision(kNoTime), Decision::kCommit);
 }
