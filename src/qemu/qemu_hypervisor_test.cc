@@ -501,6 +501,20 @@ TEST_F(QemuHypervisorTest, AnAdoptedSourceCanBeCancelled) {
   EXPECT_EQ((*source)->State().value(), RunState::kRunning);
 }
 
+// QEMU takes one connection at a time.
+TEST_F(QemuHypervisorTest, AWaitForTheMigrationConnectsAgain) {
+  const VmDefinition definition = Definition();
+  std::shared_ptr<Vm> first = Boot(definition);
+  const auto target = MigrateUpToSwitchover(first);
+  const auto source = host_a_->Adopt(definition);
+  ASSERT_TRUE(source.ok()) << source.status();
+  EXPECT_FALSE((*source)->State().ok());
+  started_ = {target, *source};
+  first.reset();
+  EXPECT_EQ((*source)->WaitOutgoing(MigrationState::kActive, kPatience, {}).value(),
+            MigrationState::kPreSwitchover);
+}
+
 TEST_F(QemuHypervisorTest, AnAdoptedTargetGoesOnReceiving) {
   const VmDefinition definition = Definition();
   const auto source = Boot(definition);

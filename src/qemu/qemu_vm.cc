@@ -278,6 +278,8 @@ absl::StatusOr<OutgoingProgress> QemuVm::Outgoing() {
 
 absl::StatusOr<MigrationState> QemuVm::WaitOutgoing(MigrationState state, base::Duration timeout,
                                                     std::stop_token stop) {
+  // Without a connection no event would tell; a new one finds out what was missed.
+  static_cast<void>(Qmp(timeout));
   if (monitor_.migration().direction != Direction::kOutgoing) return MigrationState::kNone;
   const MigrationView view = monitor_.WaitMigration(
       [&](const MigrationView& now) { return now.state != state; }, timeout, std::move(stop));
