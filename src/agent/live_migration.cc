@@ -35,14 +35,15 @@ class GoneMover final : public migration::MoverLink {
   }
   absl::Status Health() override { return absl::UnavailableError(kRestarted); }
   std::uint64_t wire_bytes() override { return 0; }
+  std::chrono::seconds reconnect_limit() const override { return {}; }
   absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& /*memory*/,
                          const hypervisor::WriteTracking& /*tracking*/,
                          std::chrono::milliseconds /*downtime_limit*/) override {
     return Health();
   }
   absl::Status FinishCopy() override { return Health(); }
-  migration::CopyProgress WaitCopy(const migration::CopyProgress& seen,
-                                   base::Duration /*timeout*/) override {
+  migration::CopyProgress WaitCopy(const migration::CopyProgress& seen, base::Duration /*timeout*/,
+                                   std::stop_token /*stop*/) override {
     return seen;
   }
   void Kill() override {}

@@ -156,6 +156,7 @@ absl::Status MoverProcess::StartSource(const keys::MigrationSpec& spec, base::By
   {
     const std::lock_guard lock(mutex_);
     destination_ = std::move(destination);
+    data_streams_ = spec.streams;
   }
   return Start({mover::Role::kSource, spec, std::move(sealed_key), {}}, {channel_listener.get()});
 }
@@ -191,13 +192,14 @@ void MoverProcess::Read() {
     status = decoded.ok() ? Handle(*decoded) : decoded.status();
   }
   SetGone(status);
+  for (auto& [stream, connector] : connectors_) connector.join();
   // It has nothing left to do here, or is not to be trusted.
   if (!process_.WaitGone(kEndLimit)) Kill();
   process_.Reap();
 }
 
 absl::Status MoverProcess::Handle(const mover::ControlMessage& message) {
-  if (const auto* request = std::get_if<mover::Connect>(&message)) return Connect(*request);
+  if (const auto* request = std::get_if<mover::Connect>(&message)) return BeginConnect(*request);
   if (const auto* failed = std::get_if<mover::Failed>(&message)) {
     spdlog::warn("mover {}: {}", process_.id().pid, failed->reason);
     return absl::UnavailableError(fmt::format("mover: {}{}", failed->reason, WhyNotConnected()));
@@ -223,18 +225,26 @@ absl::Status MoverProcess::Handle(const mover::ControlMessage& message) {
   return absl::OkStatus();
 }
 
-absl::Status MoverProcess::Connect(const mover::Connect& request) {
-  std::vector<base::HostPort> destination;
+absl::Status MoverProcess::BeginConnect(const mover::Connect& request) {
+  base::HostPort destination;
   {
     const std::lock_guard lock(mutex_);
-    destination = destination_;
+    if (destination_.empty() || request.stream > data_streams_) {
+      return absl::UnavailableError("the mover asked for a connection");
+    }
+    // Streams are spread over the addresses; each retry takes the next.
+    destination =
+        destination_[(std::size_t{request.stream} + request.generation - 1) % destination_.size()];
   }
-  if (destination.empty()) return absl::UnavailableError("the mover asked for a connection");
-  // Streams are spread over the addresses; each retry takes the next.
-  const std::size_t at =
-      (std::size_t{request.stream} + request.generation - 1) % destination.size();
-  const absl::StatusOr<base::UniqueFd> connection =
-      base::ConnectTcp(destination[at], kConnectLimit);
+  // A stream asks again only once it has been answered.
+  std::thread& connector = connectors_[request.stream];
+  if (connector.joinable()) connector.join();
+  connector = std::thread([this, request, to = std::move(destination)] { Connect(request, to); });
+  return absl::OkStatus();
+}
+
+void MoverProcess::Connect(const mover::Connect& request, const base::HostPort& destination) {
+  const absl::StatusOr<base::UniqueFd> connection = base::ConnectTcp(destination, kConnectLimit);
   {
     const std::lock_guard lock(mutex_);
     connecting_ = connection.status();
@@ -250,7 +260,6 @@ absl::Status MoverProcess::Connect(const mover::Connect& request) {
         control_.get(),
         mover::EncodeControl(mover::ConnectionFailed{request.stream, request.generation}), {}));
   }
-  return absl::OkStatus();
 }
 
 std::string MoverProcess::WhyNotConnected() {
@@ -302,9 +311,9 @@ absl::Status MoverProcess::FinishCopy() {
 }
 
 migration::CopyProgress MoverProcess::WaitCopy(const migration::CopyProgress& seen,
-                                               base::Duration timeout) {
+                                               base::Duration timeout, std::stop_token stop) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, timeout, [&] {
+  changed_.wait_for(lock, std::move(stop), timeout, [&] {
     return copy_.phase != seen.phase || copy_.round != seen.round || copy_.stalls != seen.stalls ||
            !health_.ok();
   });

@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -69,12 +70,16 @@ class MoverProcess final : public migration::MoverLink {
       base::Duration timeout) override;
   [[nodiscard]] absl::Status Health() override;
   [[nodiscard]] std::uint64_t wire_bytes() override;
+  [[nodiscard]] std::chrono::seconds reconnect_limit() const override {
+    return std::chrono::seconds(reconnect_seconds_);
+  }
   [[nodiscard]] absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& memory,
                                        const hypervisor::WriteTracking& tracking,
                                        std::chrono::milliseconds downtime_limit) override;
   [[nodiscard]] absl::Status FinishCopy() override;
   [[nodiscard]] migration::CopyProgress WaitCopy(const migration::CopyProgress& seen,
-                                                 base::Duration timeout) override;
+                                                 base::Duration timeout,
+                                                 std::stop_token stop) override;
   void Kill() override;
 
  private:
@@ -83,7 +88,9 @@ class MoverProcess final : public migration::MoverLink {
   void Read();
   // An error ends the mover.
   [[nodiscard]] absl::Status Handle(const mover::ControlMessage& message);
-  [[nodiscard]] absl::Status Connect(const mover::Connect& request);
+  // BeginConnect leaves the reader free to hear the mover: a connection may take its time.
+  [[nodiscard]] absl::Status BeginConnect(const mover::Connect& request);
+  void Connect(const mover::Connect& request, const base::HostPort& destination);
   // " (connect to …: refused)" when the last connection failed, else nothing.
   [[nodiscard]] std::string WhyNotConnected();
   void SetGone(const absl::Status& why);
@@ -96,9 +103,10 @@ class MoverProcess final : public migration::MoverLink {
       peer_;  // our end of the control stream; set by Start, before the threads that use it
 
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable_any changed_;
   // Guarded by mutex_:
   std::vector<base::HostPort> destination_;
+  std::uint16_t data_streams_ = 0;
   std::optional<mover::Offer> offer_;
   absl::Status connecting_;  // how the last connection went
   bool established_ = false;
@@ -107,6 +115,7 @@ class MoverProcess final : public migration::MoverLink {
   absl::Status health_;
 
   std::thread reader_;
+  std::map<std::uint16_t, std::thread> connectors_;  // by stream; the reader's
 };
 
 }  // namespace sealift::agent

@@ -249,16 +249,21 @@ absl::StatusOr<OutgoingProgress> FakeVm::Outgoing() {
   return outgoing_;
 }
 
-absl::StatusOr<MigrationState> FakeVm::WaitOutgoing(MigrationState state, base::Duration timeout) {
+absl::StatusOr<MigrationState> FakeVm::WaitOutgoing(MigrationState state, base::Duration timeout,
+                                                    std::stop_token stop) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, timeout, [&] { return outgoing_.state != state || exit_.has_value(); });
+  changed_.wait_for(lock, std::move(stop), timeout,
+                    [&] { return outgoing_.state != state || exit_.has_value(); });
   if (exit_.has_value()) return absl::UnavailableError("the process is gone");
   return outgoing_.state;
 }
 
-absl::Status FakeVm::ContinueSwitchover() {
+absl::Status FakeVm::ContinueSwitchover(base::Duration timeout) {
   const std::lock_guard lock(mutex_);
-  SEALIFT_RETURN_IF_ERROR(Record("ContinueSwitchover"));
+  SEALIFT_RETURN_IF_ERROR(
+      Record("ContinueSwitchover",
+             fmt::format("{} ms",
+                         std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count())));
   if (outgoing_.state != MigrationState::kPreSwitchover) {
     return absl::FailedPreconditionError("the migration is not in pre-switchover");
   }

@@ -87,8 +87,9 @@ class FakeVm final : public Vm {
                                            const MigrationParameters& parameters) override;
   [[nodiscard]] absl::StatusOr<OutgoingProgress> Outgoing() override;
   [[nodiscard]] absl::StatusOr<MigrationState> WaitOutgoing(MigrationState state,
-                                                            base::Duration timeout) override;
-  [[nodiscard]] absl::Status ContinueSwitchover() override;
+                                                            base::Duration timeout,
+                                                            std::stop_token stop) override;
+  [[nodiscard]] absl::Status ContinueSwitchover(base::Duration timeout) override;
   [[nodiscard]] absl::Status CancelOutgoing() override;
   [[nodiscard]] absl::Status StartIncoming(const std::string& path,
                                            const MigrationParameters& parameters) override;
@@ -105,7 +106,7 @@ class FakeVm final : public Vm {
   const VmDefinition definition_;
   const int pid_;
   mutable std::mutex mutex_;
-  mutable std::condition_variable changed_;
+  mutable std::condition_variable_any changed_;
   Pace pace_;
   RunState state_;
   OutgoingProgress outgoing_;

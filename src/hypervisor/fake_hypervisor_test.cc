@@ -24,26 +24,38 @@ TEST(FakeHypervisor, ReplaysAMigrationByItself) {
   const auto vm = *host.Start(Definition(), StartMode::kBoot);
   EXPECT_EQ(*vm->State(), RunState::kRunning);
   ASSERT_TRUE(vm->StartOutgoing("/run/a-out.sock", {}).ok());
-  EXPECT_EQ(*vm->WaitOutgoing(MigrationState::kActive, seconds(10)),
+  EXPECT_EQ(*vm->WaitOutgoing(MigrationState::kActive, seconds(10), {}),
             MigrationState::kPreSwitchover);
   EXPECT_EQ(*vm->State(), RunState::kSwitching);
-  ASSERT_TRUE(vm->ContinueSwitchover().ok());
+  ASSERT_TRUE(vm->ContinueSwitchover(seconds(3)).ok());
   EXPECT_EQ(vm->Outgoing()->state, MigrationState::kCompleted);
   EXPECT_EQ(*vm->State(), RunState::kMigrated);
   EXPECT_EQ(vm->CancelOutgoing().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(host.Find("a")->Calls(),
-              ElementsAre("StartOutgoing /run/a-out.sock", "ContinueSwitchover", "CancelOutgoing"));
+  EXPECT_THAT(host.Find("a")->Calls(), ElementsAre("StartOutgoing /run/a-out.sock",
+                                                   "ContinueSwitchover 3000 ms", "CancelOutgoing"));
 }
 
 TEST(FakeHypervisor, AWaitEndsWhenTheTestMovesOn) {
   FakeVm vm(Definition(), RunState::kRunning, Pace::kByTest, 1);
   ASSERT_TRUE(vm.StartOutgoing("/x", {}).ok());
-  auto state = std::async(std::launch::async,
-                          [&] { return vm.WaitOutgoing(MigrationState::kActive, seconds(10)); });
+  auto state = std::async(std::launch::async, [&] {
+    return vm.WaitOutgoing(MigrationState::kActive, seconds(10), {});
+  });
   vm.SetOutgoing(MigrationState::kFailed, "no route");
   EXPECT_EQ(*state.get(), MigrationState::kFailed);
   EXPECT_EQ(vm.Outgoing()->error, "no route");
   EXPECT_EQ(*vm.State(), RunState::kRunning);
+}
+
+TEST(FakeHypervisor, AWaitForTheMigrationEndsWhenItIsStopped) {
+  FakeVm vm(Definition(), RunState::kRunning, Pace::kByTest, 1);
+  ASSERT_TRUE(vm.StartOutgoing("/x", {}).ok());
+  std::stop_source stop;
+  auto state = std::async(std::launch::async, [&] {
+    return vm.WaitOutgoing(MigrationState::kActive, std::chrono::hours(1), stop.get_token());
+  });
+  stop.request_stop();
+  EXPECT_EQ(*state.get(), MigrationState::kActive);
 }
 
 TEST(FakeHypervisor, DeathEndsWaitsAndRunsTheCallback) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -158,12 +159,14 @@ class Vm {
   [[nodiscard]] virtual absl::Status StartOutgoing(const std::string& path,
                                                    const MigrationParameters& parameters) = 0;
   [[nodiscard]] virtual absl::StatusOr<OutgoingProgress> Outgoing() = 0;
-  // WaitOutgoing blocks until the state is no longer `state` or `timeout` has passed, and returns
-  // the state then.
+  // WaitOutgoing blocks until the state is no longer `state`, `timeout` has passed, or `stop` is
+  // requested, and returns the state then.
   [[nodiscard]] virtual absl::StatusOr<MigrationState> WaitOutgoing(MigrationState state,
-                                                                    base::Duration timeout) = 0;
-  // ContinueSwitchover lets a source in kPreSwitchover go on (`migrate-continue`).
-  [[nodiscard]] virtual absl::Status ContinueSwitchover() = 0;
+                                                                    base::Duration timeout,
+                                                                    std::stop_token stop) = 0;
+  // ContinueSwitchover lets a source in kPreSwitchover go on (`migrate-continue`). A process that
+  // is silent for `timeout` may do so all the same.
+  [[nodiscard]] virtual absl::Status ContinueSwitchover(base::Duration timeout) = 0;
   // CancelOutgoing cancels and waits until the guest runs again here. Harmless without a migration;
   // after kCompleted it is FAILED_PRECONDITION and changes nothing.
   [[nodiscard]] virtual absl::Status CancelOutgoing() = 0;
@@ -175,8 +178,9 @@ class Vm {
   // each multifd channel.
   [[nodiscard]] virtual absl::Status StartIncoming(const std::string& path,
                                                    const MigrationParameters& parameters) = 0;
-  // WaitIncoming blocks until everything was received (OK), the process failed or wedged, or
-  // `timeout` has passed.
+  // WaitIncoming blocks until everything was received (OK) or `timeout` has passed
+  // (DEADLINE_EXCEEDED). Any other error is final: the process has failed, has ended, or has not
+  // answered for 15 s.
   [[nodiscard]] virtual absl::Status WaitIncoming(base::Duration timeout) = 0;
 };
 

@@ -34,14 +34,9 @@ void Board::Post(const std::function<void(Snapshot&)>& change) {
   changed_.notify_all();
 }
 
-bool Board::cancel_requested() const {
-  const std::lock_guard lock(mutex_);
-  return cancel_requested_;
-}
-
 absl::Status Board::CloseCancellation() {
   const std::lock_guard lock(mutex_);
-  if (cancel_requested_) return absl::CancelledError("cancelled on request");
+  if (cancel_.stop_requested()) return absl::CancelledError("cancelled on request");
   cancellation_closed_ = true;
   return absl::OkStatus();
 }
@@ -69,14 +64,13 @@ absl::Status Board::RequestCancel() {
   if (cancellation_closed_ || snapshot_.phase == PhaseName::kCommitted) {
     return absl::FailedPreconditionError("too late to cancel: the guest is being handed over");
   }
-  cancel_requested_ = true;
-  changed_.notify_all();
+  cancel_.request_stop();
   return absl::OkStatus();
 }
 
 void Board::Tell(Decision decision) {
   const std::lock_guard lock(mutex_);
-  told_ = decision;
+  if (!told_) told_ = decision;
   changed_.notify_all();
 }
 

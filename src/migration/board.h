@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 
 #include "absl/status/status.h"
 #include "base/clock.h"
@@ -26,7 +27,8 @@ class Board {
 
   // Post changes the snapshot under the lock and wakes all who wait.
   void Post(const std::function<void(Snapshot&)>& change);
-  [[nodiscard]] bool cancel_requested() const;
+  // cancel is requested once a cancel was: whoever waits with it is woken then.
+  [[nodiscard]] std::stop_token cancel() const { return cancel_.get_token(); }
   // CloseCancellation is called before a step that only a decision may undo: CANCELLED when a
   // cancel came before, and every one that comes later is refused.
   [[nodiscard]] absl::Status CloseCancellation();
@@ -43,18 +45,18 @@ class Board {
   // RequestCancel asks the state machine to abort. FAILED_PRECONDITION when it is too late.
   [[nodiscard]] absl::Status RequestCancel();
   // Tell hands over a decision learned elsewhere: to a destination, the source's; to a committed
-  // source, that the destination has resumed.
+  // source, that the destination has resumed. The first one counts.
   void Tell(Decision decision);
 
  private:
   const base::Clock& clock_;
   const base::Duration started_;
+  std::stop_source cancel_;
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   // Guarded by mutex_:
   Snapshot snapshot_;
   std::uint64_t version_ = 0;
-  bool cancel_requested_ = false;
   bool cancellation_closed_ = false;
   std::optional<Decision> told_;
   base::Duration measured_at_;

@@ -103,9 +103,9 @@ TEST_F(BoardTest, ACancelIsTakenUntilTheCommit) {
        {PhaseName::kPreparing, PhaseName::kCopying, PhaseName::kSwitching}) {
     Board board(clock_);
     board.Post([&](Snapshot& snapshot) { snapshot.phase = phase; });
-    EXPECT_FALSE(board.cancel_requested());
+    EXPECT_FALSE(board.cancel().stop_requested());
     EXPECT_TRUE(board.RequestCancel().ok());
-    EXPECT_TRUE(board.cancel_requested());
+    EXPECT_TRUE(board.cancel().stop_requested());
   }
 }
 
@@ -114,7 +114,7 @@ TEST_F(BoardTest, ACancelIsRefusedAfterTheCommit) {
        {PhaseName::kCommitted, PhaseName::kCompleted, PhaseName::kFailed, PhaseName::kCancelled}) {
     PostPhase(phase);
     EXPECT_EQ(board_.RequestCancel().code(), absl::StatusCode::kFailedPrecondition);
-    EXPECT_FALSE(board_.cancel_requested());
+    EXPECT_FALSE(board_.cancel().stop_requested());
   }
 }
 
@@ -129,8 +129,16 @@ TEST_F(BoardTest, ADecisionWakesWhoWaitsForIt) {
   EXPECT_EQ(told.get(), Decision::kAbort);
 }
 
+TEST_F(BoardTest, ACancelWakesWhoWaitsWithIt) {
+  std::promise<void> woken;
+  const std::stop_callback callback(board_.cancel(), [&] { woken.set_value(); });
+  ASSERT_TRUE(board_.RequestCancel().ok());
+  EXPECT_EQ(woken.get_future().wait_for(kNoTime), std::future_status::ready);
+}
+
 TEST_F(BoardTest, ADecisionStays) {
   board_.Tell(Decision::kCommit);
+  board_.Tell(Decision::kAbort);
   EXPECT_EQ(board_.WaitForDecision(kNoTime), Decision::kCommit);
   EXPECT_EQ(board_.WaitForDecision(kNoTime), Decision::kCommit);
 }

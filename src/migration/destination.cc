@@ -10,6 +10,8 @@
 
 namespace sealift::migration {
 
+using hypervisor::RunState;
+
 DestinationMigration::DestinationMigration(hypervisor::Vm& vm, MoverLink& mover, Ledger& ledger,
                                            Board& board, const base::Clock& clock)
     : vm_(vm), mover_(mover), ledger_(ledger), board_(board), clock_(clock) {}
@@ -58,6 +60,8 @@ DestinationPhase DestinationMigration::From(Ready /*phase*/) {
 }
 
 Decision DestinationMigration::WaitForDecision() {
+  // It was let go by an earlier agent, which had been told.
+  if (vm_.State().value_or(RunState::kPaused) == RunState::kRunning) return Decision::kCommit;
   Listener listener(mover_, board_);
   for (;;) {
     const bool heard_peer = listener.hears_peer();
@@ -77,11 +81,10 @@ Decision DestinationMigration::WaitForDecision() {
   }
 }
 
+// The commit alone lets the guest run; it waits for no disk. A restart that finds "ready" takes the
+// guest again.
 Completed DestinationMigration::Own() {
   Completed completed;
-  // A restart that finds "ready" asks and is told of the commit: the guest need not wait for a
-  // disk.
-  const absl::Status owned = ledger_.Write(LedgerStep::kOwned);
   const absl::Status running = MakeRun(vm_, board_, clock_, [this] { return vm_.Continue(); });
   if (running.ok()) {
     const absl::Status announced = vm_.Announce();
@@ -91,7 +94,7 @@ Completed DestinationMigration::Own() {
     spdlog::error("{}", completed.note);
   }
   // The source lets go of the VM when it hears: then it must be in the books here.
-  if (!owned.ok()) WriteWithoutFail(LedgerStep::kOwned, ledger_, board_, clock_);
+  WriteWithoutFail(LedgerStep::kOwned, ledger_, board_, clock_);
   static_cast<void>(
       mover_.SendToPeer({PeerMessageType::kResumed, running.ok() ? "" : completed.note}));
   PostWireBytes();

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <stop_token>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -46,6 +47,8 @@ class MoverLink {
   [[nodiscard]] virtual absl::Status Health() = 0;
   // Bytes on the migration network so far, both directions.
   [[nodiscard]] virtual std::uint64_t wire_bytes() = 0;
+  // How long it waits for a connection that was lost before it gives up.
+  [[nodiscard]] virtual std::chrono::seconds reconnect_limit() const = 0;
 
   // -- Direct engine, at the source.
 
@@ -56,9 +59,10 @@ class MoverLink {
                                                std::chrono::milliseconds downtime_limit) = 0;
   // FinishCopy: the guest stands still, copy the rest.
   [[nodiscard]] virtual absl::Status FinishCopy() = 0;
-  // WaitCopy blocks until phase, round or stalls are not those of `seen`, or `timeout` has passed,
-  // and returns the progress then.
-  [[nodiscard]] virtual CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout) = 0;
+  // WaitCopy blocks until phase, round or stalls are not those of `seen`, `timeout` has passed, or
+  // `stop` is requested, and returns the progress then.
+  [[nodiscard]] virtual CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout,
+                                              std::stop_token stop) = 0;
 
   // Kill ends the mover at once; QEMU sees its sockets close. Harmless when it has gone.
   virtual void Kill() = 0;
@@ -69,12 +73,12 @@ class MoverLink {
 enum class LedgerStep {
   kDelegated,  // source: this agent decides; the guest may be found stopped by this migration
   kCommitted,  // source: the guest belongs to the destination. Irrevocable
-  kAborted,    // source: the guest stays, and is to go on here
+  kAborted,    // source: takes the place of a commit that is in doubt; the guest is to go on here
   kResumed,    // source: the guest goes on here, nothing of the migration is left
   kReleased,   // source: the guest is gone from here; the VM leaves the inventory
   kReceiving,  // destination: a QEMU waits for the guest
   kReady,      // destination: received; only a decision may end this
-  kOwned,      // destination: told of the commit; the VM enters the inventory
+  kOwned,      // destination: the guest was told to run; the VM enters the inventory
   kDropped,    // destination: nothing of it is left here
 };
 

@@ -213,13 +213,15 @@ class NetworkedMover final : public MoverLink {
       return health;
     });
   }
-  absl::StatusOr<PeerMessage> ReceiveFromPeer(base::Duration /*timeout*/) override {
+  absl::StatusOr<PeerMessage> ReceiveFromPeer(base::Duration timeout) override {
     if (const std::optional<PeerMessage> message = world_.Receive(host_)) return *message;
-    const absl::Status health = Health();
-    return health.ok() ? absl::DeadlineExceededError("silence") : health;
+    SEALIFT_RETURN_IF_ERROR(Health());
+    stage_.Wait("wait for peer", timeout);
+    return absl::DeadlineExceededError("silence");
   }
   absl::Status Health() override { return world_.Health(host_); }
   std::uint64_t wire_bytes() override { return 0; }
+  seconds reconnect_limit() const override { return seconds(30); }
   absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& /*memory*/,
                          const hypervisor::WriteTracking& /*tracking*/,
                          milliseconds /*downtime_limit*/) override {
@@ -228,7 +230,8 @@ class NetworkedMover final : public MoverLink {
   absl::Status FinishCopy() override {
     return CopyUntil(CopyProgress::Phase::kFinished, "mover FinishCopy");
   }
-  CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout) override {
+  CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout,
+                        std::stop_token /*stop*/) override {
     if (seen.phase != copy_.phase) return copy_;
     stage_.Wait("wait for copy", timeout);
     // A mover gives up a connection over which nothing has come for long.

@@ -35,6 +35,8 @@ namespace sealift::migration {
 inline constexpr std::chrono::seconds kEstablishLimit{35};
 // From the guest's stop to the written commit; a switch-over that takes longer is rolled back.
 inline constexpr std::chrono::seconds kSwitchoverLimit{3};
+// How long a copy may stand still beyond the time that the mover waits for a lost connection.
+inline constexpr std::chrono::seconds kStandstillLimit{30};
 // How long a guest that is to run, and does not, is tried again. After it a destination leaves the
 // guest, which is its own, as it is; a source goes on trying.
 inline constexpr std::chrono::seconds kRunLimit{30};

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/log.h"
@@ -16,14 +17,23 @@ using hypervisor::RunState;
 using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
+// How often a cancel is looked for while the guest stands still and the destination is not ready.
+constexpr milliseconds kReadyLook{50};
 // How long the destination may take after the commit before people are told that we wait for it.
 constexpr std::chrono::seconds kResumedPatience{2};
+
+// HasMoved says whether anything of the guest moved between two looks at its copy.
+bool HasMoved(const Snapshot& then, const Snapshot& now) {
+  return now.wire_bytes != then.wire_bytes || now.iterations != then.iterations ||
+         now.ram_transferred_bytes != then.ram_transferred_bytes ||
+         now.ram_remaining_bytes != then.ram_remaining_bytes;
+}
 
 }  // namespace
 
 SourceMigration::SourceMigration(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
                                  Ledger& ledger, Board& board, const base::Clock& clock)
-    : engine_(MakeSourceEngine(options, vm, mover, clock)),
+    : engine_(MakeSourceEngine(options, vm, mover, board, clock)),
       vm_(vm),
       mover_(mover),
       ledger_(ledger),
@@ -47,6 +57,8 @@ SourcePhase SourceMigration::From(Preparing /*phase*/) {
 }
 
 SourcePhase SourceMigration::From(Copying /*phase*/) {
+  Snapshot then = board_.Look();
+  base::Duration moved_at = clock_.SinceBoot();
   for (;;) {
     const absl::Status interruption = Interruption(board_, mover_);
     if (!interruption.ok()) return RollBack(interruption);
@@ -54,6 +66,15 @@ SourcePhase SourceMigration::From(Copying /*phase*/) {
     if (!stopped.ok()) return RollBack(stopped.status());
     if (*stopped) return Switching{clock_.SinceBoot()};
     PostProgress();
+    Snapshot now = board_.Look();
+    if (HasMoved(then, now)) moved_at = clock_.SinceBoot();
+    const base::Duration still = clock_.SinceBoot() - moved_at;
+    if (still > mover_.reconnect_limit() + kStandstillLimit) {
+      return RollBack(absl::AbortedError(
+          fmt::format("the copy has stood still for {} s: does the destination's QEMU hang?",
+                      duration_cast<std::chrono::seconds>(still).count())));
+    }
+    then = std::move(now);
   }
 }
 
@@ -71,10 +92,9 @@ SourcePhase SourceMigration::From(Switching phase) {
   if (!status.ok()) return RollBack(status);
   status = ledger_.Write(LedgerStep::kCommitted);
   if (status.ok()) return Committed{phase.stopped_at};
-  if (!absl::IsDataLoss(status)) return RollBack(status);
   // The commit may be on disk all the same: before the guest goes on, the abort has to be.
-  WriteWithoutFail(LedgerStep::kAborted, ledger_, board_, clock_);
-  return GoOnHere(EndedBy(status));
+  if (absl::IsDataLoss(status)) WriteWithoutFail(LedgerStep::kAborted, ledger_, board_, clock_);
+  return RollBack(status);
 }
 
 absl::Status SourceMigration::SwitchOver(base::Duration deadline) {
@@ -83,9 +103,14 @@ absl::Status SourceMigration::SwitchOver(base::Duration deadline) {
 }
 
 absl::Status SourceMigration::WaitUntilPeerReady(base::Duration deadline) {
-  SEALIFT_ASSIGN_OR_RETURN(const PeerMessage message,
-                           mover_.ReceiveFromPeer(deadline - clock_.SinceBoot()));
-  if (message.type == PeerMessageType::kReady) return absl::OkStatus();
+  absl::StatusOr<PeerMessage> message;
+  do {
+    SEALIFT_RETURN_IF_ERROR(Interruption(board_, mover_));
+    const base::Duration left = deadline - clock_.SinceBoot();
+    message = mover_.ReceiveFromPeer(std::min<base::Duration>(left, kReadyLook));
+  } while (IsTimeout(message.status()) && clock_.SinceBoot() < deadline);
+  SEALIFT_RETURN_IF_ERROR(message.status());
+  if (message->type == PeerMessageType::kReady) return absl::OkStatus();
   return absl::AbortedError("the destination answered out of turn");
 }
 
@@ -151,13 +176,6 @@ bool SourceMigration::StandsStill() {
 Ended SourceMigration::RollBack(const absl::Status& why) {
   engine_->Release();
   Ended ended = EndedBy(why);
-  // Where this fails "delegated" is on disk, which a restart rolls back as well.
-  const absl::Status written = ledger_.Write(LedgerStep::kAborted);
-  if (!written.ok()) ended.reason += "; the ledger: " + base::MessageOf(written);
-  return GoOnHere(std::move(ended));
-}
-
-Ended SourceMigration::GoOnHere(Ended ended) {
   static_cast<void>(mover_.SendToPeer({PeerMessageType::kAbort, ended.reason}));
   // QEMU may hang in its own socket until the mover closes it.
   mover_.Kill();
@@ -168,6 +186,7 @@ Ended SourceMigration::GoOnHere(Ended ended) {
   if (!status.ok()) ended.reason += "; resume at the source: " + base::MessageOf(status);
   status = engine_->Undo();
   if (!status.ok()) ended.reason += "; " + base::MessageOf(status);
+  // Where this fails "delegated" or "aborted" is on disk, which a restart rolls back again.
   status = ledger_.Write(LedgerStep::kResumed);
   if (!status.ok()) ended.reason += "; the ledger: " + base::MessageOf(status);
   return ended;

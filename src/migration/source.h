@@ -40,11 +40,9 @@ class SourceMigration {
   // had to tell that it is there.
   [[nodiscard]] std::optional<PeerMessage> WaitUntilPeerResumed();
   void PostProgress();
-  // RollBack makes the guest go on here, where no commit is on disk.
+  // RollBack makes the guest go on here, where no commit is on disk, or the abort after it. It
+  // waits for no disk, and returns when the guest runs or its process is gone.
   [[nodiscard]] Ended RollBack(const absl::Status& why);
-  // GoOnHere makes the guest go on here, where the commit is not on disk, or the abort after it. It
-  // returns when the guest runs or its process is gone.
-  [[nodiscard]] Ended GoOnHere(Ended ended);
   [[nodiscard]] absl::Status TryToGoOn();
   [[nodiscard]] bool StandsStill();
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/status.h"
+#include "migration/steps.h"
 #include "migration/throttle.h"
 
 namespace sealift::migration {
@@ -18,28 +19,34 @@ using hypervisor::MigrationState;
 class StreamEngine final : public SourceEngine {
  public:
   StreamEngine(std::string path, const MigrationParameters& parameters, hypervisor::Vm& vm,
-               MoverLink& mover, const base::Clock& clock)
-      : path_(std::move(path)), parameters_(parameters), vm_(vm), mover_(mover), clock_(clock) {}
+               MoverLink& mover, const Board& board, const base::Clock& clock)
+      : path_(std::move(path)),
+        parameters_(parameters),
+        vm_(vm),
+        mover_(mover),
+        board_(board),
+        clock_(clock) {}
 
   absl::Status Begin() override { return vm_.StartOutgoing(path_, parameters_); }
 
   absl::StatusOr<bool> Copy(base::Duration timeout) override {
-    SEALIFT_ASSIGN_OR_RETURN(state_, vm_.WaitOutgoing(state_, timeout));
+    SEALIFT_ASSIGN_OR_RETURN(state_, vm_.WaitOutgoing(state_, timeout, board_.cancel()));
     if (state_ == MigrationState::kPreSwitchover) return true;
     if (state_ == MigrationState::kSetup || state_ == MigrationState::kActive) return false;
     return Failed();
   }
 
   absl::Status Finish(base::Duration deadline) override {
-    SEALIFT_RETURN_IF_ERROR(vm_.ContinueSwitchover());
+    SEALIFT_RETURN_IF_ERROR(vm_.ContinueSwitchover(deadline - clock_.SinceBoot()));
     while (state_ != MigrationState::kCompleted) {
       const base::Duration left = deadline - clock_.SinceBoot();
       if (left <= base::Duration::zero()) {
         return absl::DeadlineExceededError("the guest's state was not sent within 3 s");
       }
-      SEALIFT_RETURN_IF_ERROR(mover_.Health());
+      SEALIFT_RETURN_IF_ERROR(Interruption(board_, mover_));
       SEALIFT_ASSIGN_OR_RETURN(
-          state_, vm_.WaitOutgoing(state_, std::min<base::Duration>(left, kLookEvery)));
+          state_,
+          vm_.WaitOutgoing(state_, std::min<base::Duration>(left, kLookEvery), board_.cancel()));
       if (state_ == MigrationState::kFailed || state_ == MigrationState::kCancelled) {
         return absl::AbortedError("the hypervisor could not hand over the guest's state");
       }
@@ -72,6 +79,7 @@ class StreamEngine final : public SourceEngine {
   const MigrationParameters parameters_;
   hypervisor::Vm& vm_;
   MoverLink& mover_;
+  const Board& board_;
   const base::Clock& clock_;
   MigrationState state_ = MigrationState::kSetup;
 };
@@ -93,12 +101,13 @@ MigrationParameters WithoutMemory(MigrationParameters parameters) {
 class DirectEngine final : public SourceEngine {
  public:
   DirectEngine(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
-               const base::Clock& clock)
-      : rest_(options.channel_path, WithoutMemory(options.parameters), vm, mover, clock),
+               const Board& board, const base::Clock& clock)
+      : rest_(options.channel_path, WithoutMemory(options.parameters), vm, mover, board, clock),
         downtime_limit_(options.parameters.downtime_limit),
         on_no_convergence_(options.on_no_convergence),
         vm_(vm),
         mover_(mover),
+        board_(board),
         clock_(clock),
         throttle_(vm) {}
 
@@ -111,7 +120,7 @@ class DirectEngine final : public SourceEngine {
   absl::StatusOr<bool> Copy(base::Duration timeout) override {
     if (progress_.phase != CopyProgress::Phase::kCopying) return rest_.Copy(timeout);
     const std::uint32_t stalls = progress_.stalls;
-    progress_ = mover_.WaitCopy(progress_, timeout);
+    progress_ = mover_.WaitCopy(progress_, timeout, board_.cancel());
     if (progress_.phase != CopyProgress::Phase::kCopying) {
       throttle_.Release();
       SEALIFT_RETURN_IF_ERROR(rest_.Begin());
@@ -128,8 +137,9 @@ class DirectEngine final : public SourceEngine {
       if (left <= base::Duration::zero()) {
         return absl::DeadlineExceededError("the rest of the guest's memory was not sent in 3 s");
       }
-      SEALIFT_RETURN_IF_ERROR(mover_.Health());
-      progress_ = mover_.WaitCopy(progress_, std::min<base::Duration>(left, kLookEvery));
+      SEALIFT_RETURN_IF_ERROR(Interruption(board_, mover_));
+      progress_ =
+          mover_.WaitCopy(progress_, std::min<base::Duration>(left, kLookEvery), board_.cancel());
     }
     return rest_.Finish(deadline);
   }
@@ -165,6 +175,7 @@ class DirectEngine final : public SourceEngine {
   const NoConvergence on_no_convergence_;
   hypervisor::Vm& vm_;
   MoverLink& mover_;
+  const Board& board_;
   const base::Clock& clock_;
   CopyProgress progress_;
   Throttle throttle_;
@@ -179,11 +190,13 @@ MigrationParameters ForStream(const SourceOptions& options) {
 }  // namespace
 
 std::unique_ptr<SourceEngine> MakeSourceEngine(const SourceOptions& options, hypervisor::Vm& vm,
-                                               MoverLink& mover, const base::Clock& clock) {
+                                               MoverLink& mover, const Board& board,
+                                               const base::Clock& clock) {
   if (options.engine == EngineName::kDirect) {
-    return std::make_unique<DirectEngine>(options, vm, mover, clock);
+    return std::make_unique<DirectEngine>(options, vm, mover, board, clock);
   }
-  return std::make_unique<StreamEngine>(options.channel_path, ForStream(options), vm, mover, clock);
+  return std::make_unique<StreamEngine>(options.channel_path, ForStream(options), vm, mover, board,
+                                        clock);
 }
 
 }  // namespace sealift::migration

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "hypervisor/hypervisor.h"
+#include "migration/board.h"
 #include "migration/environment.h"
 #include "migration/phase.h"
 
@@ -41,10 +42,11 @@ class SourceEngine {
 
   // Begin starts to copy the running guest.
   [[nodiscard]] virtual absl::Status Begin() = 0;
-  // Copy goes on for `timeout` at most. True: the guest now stands still for the switch-over.
+  // Copy goes on for `timeout` at most, and until a cancel. True: the guest now stands still for
+  // the switch-over.
   [[nodiscard]] virtual absl::StatusOr<bool> Copy(base::Duration timeout) = 0;
   // Finish copies what is left, until the hypervisor has handed the guest over; DEADLINE_EXCEEDED
-  // at `deadline`, a time since boot.
+  // at `deadline`, a time since boot, CANCELLED at a cancel.
   [[nodiscard]] virtual absl::Status Finish(base::Duration deadline) = 0;
   // Release lets the guest run at full speed again, at once.
   virtual void Release() = 0;
@@ -57,6 +59,7 @@ class SourceEngine {
 // MakeSourceEngine makes the engine of the options. Everything else must outlive it.
 [[nodiscard]] std::unique_ptr<SourceEngine> MakeSourceEngine(const SourceOptions& options,
                                                              hypervisor::Vm& vm, MoverLink& mover,
+                                                             const Board& board,
                                                              const base::Clock& clock);
 
 }  // namespace sealift::migration

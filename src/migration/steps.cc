@@ -19,7 +19,7 @@ bool IsTimeout(const absl::Status& status) {
 }
 
 absl::Status Interruption(const Board& board, MoverLink& mover) {
-  if (board.cancel_requested()) return absl::CancelledError("cancelled on request");
+  if (board.cancel().stop_requested()) return absl::CancelledError("cancelled on request");
   return mover.Health();
 }
 

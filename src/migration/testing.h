@@ -132,14 +132,15 @@ class StagedVm final : public hypervisor::Vm {
   }
   absl::StatusOr<hypervisor::OutgoingProgress> Outgoing() override { return vm_.Outgoing(); }
   absl::StatusOr<hypervisor::MigrationState> WaitOutgoing(hypervisor::MigrationState state,
-                                                          base::Duration timeout) override {
-    const auto now = vm_.WaitOutgoing(state, base::Duration::zero());
-    if (!now.ok() || *now != state) return now;
+                                                          base::Duration timeout,
+                                                          std::stop_token stop) override {
+    const auto now = vm_.WaitOutgoing(state, base::Duration::zero(), {});
+    if (!now.ok() || *now != state || stop.stop_requested()) return now;
     stage_.Wait("wait for outgoing", timeout);
-    return vm_.WaitOutgoing(state, base::Duration::zero());
+    return vm_.WaitOutgoing(state, base::Duration::zero(), {});
   }
-  absl::Status ContinueSwitchover() override {
-    return stage_.Do("vm ContinueSwitchover", [&] { return vm_.ContinueSwitchover(); });
+  absl::Status ContinueSwitchover(base::Duration timeout) override {
+    return stage_.Do("vm ContinueSwitchover", [&] { return vm_.ContinueSwitchover(timeout); });
   }
   absl::Status CancelOutgoing() override {
     return stage_.Do("vm CancelOutgoing", [&] { return vm_.CancelOutgoing(); });
@@ -164,6 +165,8 @@ class StagedVm final : public hypervisor::Vm {
 // FakeMover runs, with every stream established, until a test says otherwise.
 class FakeMover final : public MoverLink {
  public:
+  static constexpr std::chrono::seconds kReconnectLimit{40};
+
   explicit FakeMover(Stage& stage) : stage_(stage) {}
 
   // -- What a test does to it.
@@ -206,6 +209,7 @@ class FakeMover final : public MoverLink {
   }
   absl::Status Health() override { return health_; }
   std::uint64_t wire_bytes() override { return wire_bytes_; }
+  std::chrono::seconds reconnect_limit() const override { return kReconnectLimit; }
   absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& /*memory*/,
                          const hypervisor::WriteTracking& /*tracking*/,
                          std::chrono::milliseconds /*downtime_limit*/) override {
@@ -214,10 +218,11 @@ class FakeMover final : public MoverLink {
   absl::Status FinishCopy() override {
     return stage_.Do("mover FinishCopy", [&] { return health_; });
   }
-  CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout) override {
+  CopyProgress WaitCopy(const CopyProgress& seen, base::Duration timeout,
+                        std::stop_token stop) override {
     const bool news =
         copy_.phase != seen.phase || copy_.round != seen.round || copy_.stalls != seen.stalls;
-    if (!news) stage_.Wait("wait for copy", timeout);
+    if (!news && !stop.stop_requested()) stage_.Wait("wait for copy", timeout);
     return copy_;
   }
   void Kill() override {

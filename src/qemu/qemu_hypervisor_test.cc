@@ -137,7 +137,7 @@ class QemuHypervisorTest : public ::testing::Test {
     MigrationState state = MigrationState::kSetup;
     while (state != wanted && state != MigrationState::kFailed &&
            state != MigrationState::kCancelled && state != MigrationState::kCompleted) {
-      const absl::StatusOr<MigrationState> next = vm.WaitOutgoing(state, kPatience);
+      const absl::StatusOr<MigrationState> next = vm.WaitOutgoing(state, kPatience, {});
       EXPECT_TRUE(next.ok()) << next.status();
       if (!next.ok() || *next == state) break;
       state = *next;
@@ -335,7 +335,7 @@ TEST_F(QemuHypervisorTest, MovesAGuest) {
   const auto target = MigrateUpToSwitchover(source);
   EXPECT_EQ(source->State().value(), RunState::kSwitching);
   EXPECT_EQ(target->State().value(), RunState::kIncoming);
-  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
   EXPECT_EQ(WaitFor(*source, MigrationState::kCompleted), MigrationState::kCompleted);
   const absl::Status received = target->WaitIncoming(kPatience);
   EXPECT_TRUE(received.ok()) << received;
@@ -374,7 +374,7 @@ TEST_F(QemuHypervisorTest, MovesBetweenKindsOfMemory) {
       definition.backing =
           from == MemoryBacking::kShared ? MemoryBacking::kPrivate : MemoryBacking::kShared;
       const auto target = MigrateUpToSwitchover(source, {}, definition);
-      ASSERT_TRUE(source->ContinueSwitchover().ok());
+      ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
       EXPECT_TRUE(target->WaitIncoming(kPatience).ok());
       EXPECT_EQ(source->SharedMemory().ok(), from == MemoryBacking::kShared);
       EXPECT_EQ(target->SharedMemory().ok(), from == MemoryBacking::kPrivate);
@@ -406,7 +406,7 @@ TEST_F(QemuHypervisorTest, MovesAllButSharedMemoryWhenOthersMoveThat) {
   EXPECT_TRUE(Echoes(*source));
   const auto target = MigrateUpToSwitchover(source, devices_only);
   CopyMemory(*source, *target);
-  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
   const absl::Status received = target->WaitIncoming(kPatience);
   EXPECT_TRUE(received.ok()) << received;
   EXPECT_LT(source->Outgoing()->ram_transferred_bytes, 1U << 20);
@@ -426,7 +426,7 @@ TEST_F(QemuHypervisorTest, AStreamAfterAFailedDirectMigrationHasTheMemoryInIt) {
   EXPECT_TRUE(source->CancelOutgoing().ok());
   EXPECT_TRUE(lost->Quit().ok());
   const auto target = MigrateUpToSwitchover(source);
-  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
   EXPECT_TRUE(target->WaitIncoming(kPatience).ok());
   ASSERT_TRUE(target->Continue().ok());
   EXPECT_TRUE(source->Quit().ok());
@@ -462,7 +462,7 @@ TEST_F(QemuHypervisorTest, MovesWithAnyNumberOfChannels) {
   for (const unsigned channels : {0U, 3U}) {
     const auto source = Boot(Definition());
     const auto target = MigrateUpToSwitchover(source, {.multifd_channels = channels});
-    ASSERT_TRUE(source->ContinueSwitchover().ok());
+    ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
     EXPECT_TRUE(target->WaitIncoming(kPatience).ok());
     EXPECT_EQ(WaitFor(*source, MigrationState::kCompleted), MigrationState::kCompleted);
   }
@@ -482,7 +482,7 @@ TEST_F(QemuHypervisorTest, CancelsInPreSwitchoverAndMovesLater) {
   EXPECT_EQ(Await(exit), Exit::kCrashed);
 
   const auto second = MigrateUpToSwitchover(source);
-  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
   EXPECT_TRUE(second->WaitIncoming(kPatience).ok());
   EXPECT_EQ(WaitFor(*source, MigrationState::kCompleted), MigrationState::kCompleted);
 }
@@ -495,10 +495,24 @@ TEST_F(QemuHypervisorTest, AnAdoptedSourceCanBeCancelled) {
   ASSERT_TRUE(source.ok()) << source.status();
   started_.push_back(*source);
   EXPECT_EQ((*source)->State().value(), RunState::kSwitching);
-  EXPECT_EQ((*source)->WaitOutgoing(MigrationState::kActive, kPatience).value(),
+  EXPECT_EQ((*source)->WaitOutgoing(MigrationState::kActive, kPatience, {}).value(),
             MigrationState::kPreSwitchover);
   EXPECT_TRUE((*source)->CancelOutgoing().ok());
   EXPECT_EQ((*source)->State().value(), RunState::kRunning);
+}
+
+// QEMU takes one connection at a time.
+TEST_F(QemuHypervisorTest, AWaitForTheMigrationConnectsAgain) {
+  const VmDefinition definition = Definition();
+  std::shared_ptr<Vm> first = Boot(definition);
+  const auto target = MigrateUpToSwitchover(first);
+  const auto source = host_a_->Adopt(definition);
+  ASSERT_TRUE(source.ok()) << source.status();
+  EXPECT_FALSE((*source)->State().ok());
+  started_ = {target, *source};
+  first.reset();
+  EXPECT_EQ((*source)->WaitOutgoing(MigrationState::kActive, kPatience, {}).value(),
+            MigrationState::kPreSwitchover);
 }
 
 TEST_F(QemuHypervisorTest, AnAdoptedTargetGoesOnReceiving) {
@@ -510,7 +524,7 @@ TEST_F(QemuHypervisorTest, AnAdoptedTargetGoesOnReceiving) {
   ASSERT_TRUE(target.ok()) << target.status();
   started_.push_back(*target);
   EXPECT_EQ((*target)->State().value(), RunState::kIncoming);
-  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
   EXPECT_TRUE((*target)->WaitIncoming(kPatience).ok());
 }
 
@@ -518,7 +532,7 @@ TEST_F(QemuHypervisorTest, AnAdoptedTargetKnowsThatItHasReceived) {
   const VmDefinition definition = Definition();
   const auto source = Boot(definition);
   std::shared_ptr<Vm> target = MigrateUpToSwitchover(source);
-  ASSERT_TRUE(source->ContinueSwitchover().ok());
+  ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
   ASSERT_TRUE(target->WaitIncoming(kPatience).ok());
   started_ = {source};
   target.reset();
@@ -534,7 +548,7 @@ TEST_F(QemuHypervisorTest, AnAdoptedTargetKnowsThatItHasReceived) {
 TEST_F(QemuHypervisorTest, ACancelledMigrationOfAPausedGuestLeavesItPaused) {
   const auto first = Boot(Definition());
   const auto paused = MigrateUpToSwitchover(first);
-  ASSERT_TRUE(first->ContinueSwitchover().ok());
+  ASSERT_TRUE(first->ContinueSwitchover(kPatience).ok());
   ASSERT_TRUE(paused->WaitIncoming(kPatience).ok());
   ASSERT_TRUE(first->Quit().ok());
   const auto target = Start(host_a_, paused->definition(), StartMode::kIncoming);
@@ -568,7 +582,7 @@ TEST_F(QemuHypervisorTest, TheSourceGoesOnWhenTheTargetDiesDuringTheSwitch) {
     auto exit = ExitOf(*target);
     kill(target->pid(), SIGKILL);
     EXPECT_EQ(Await(exit), Exit::kCrashed);
-    ASSERT_TRUE(source->ContinueSwitchover().ok());
+    ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
     EXPECT_EQ(WaitFor(*source, MigrationState::kFailed), MigrationState::kFailed);
     EXPECT_TRUE(source->CancelOutgoing().ok());
     EXPECT_EQ(source->State().value(), RunState::kRunning);
@@ -609,6 +623,38 @@ TEST_F(QemuHypervisorTest, RefusesAMigrationIntoAnotherVm) {
     EXPECT_EQ(source->State().value(), RunState::kRunning);
     EXPECT_FALSE(other->WaitIncoming(std::chrono::milliseconds(50)).ok());
   }
+}
+
+TEST_F(QemuHypervisorTest, ASourceThatIsWedgedAtTheSwitchOverIsNotWaitedForLongerThanAsked) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  ASSERT_TRUE(source->Suspend().ok());
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(source->ContinueSwitchover(std::chrono::milliseconds(200))));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+  EXPECT_TRUE(source->Resume().ok());
+}
+
+TEST_F(QemuHypervisorTest, AWaitForTheMigrationEndsWhenItIsStopped) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  std::stop_source stop;
+  auto state = std::async(std::launch::async, [&] {
+    return source->WaitOutgoing(MigrationState::kPreSwitchover, std::chrono::hours(1),
+                                stop.get_token());
+  });
+  stop.request_stop();
+  EXPECT_EQ(state.get().value(), MigrationState::kPreSwitchover);
+}
+
+TEST_F(QemuHypervisorTest, ATargetThatIsWedgedHasFailed) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  ASSERT_TRUE(target->Suspend().ok());
+  const absl::Status received = target->WaitIncoming(std::chrono::milliseconds(50));
+  EXPECT_TRUE(absl::IsAborted(received)) << received;
+  EXPECT_THAT(base::MessageOf(received), HasSubstr("did not answer query-status within 15000 ms"));
+  EXPECT_TRUE(target->Resume().ok());
 }
 
 TEST_F(QemuHypervisorTest, AnIncomingThatDoesNotComeTimesOut) {

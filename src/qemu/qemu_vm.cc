@@ -35,6 +35,8 @@ constexpr auto kKillTimeout = seconds(5);
 // QMP hangs up a moment before the process is gone.
 constexpr auto kEndTimeout = seconds(1);
 constexpr auto kCancelTimeout = seconds(10);
+// How long a process that receives a guest may be too busy with that to answer.
+constexpr auto kReceivingTimeout = seconds(15);
 // How long a guest may stay stopped after its migration has been cancelled before we say `cont`.
 constexpr auto kResumeTimeout = seconds(2);
 
@@ -75,12 +77,12 @@ QemuVm::QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::Syst
       process_(std::make_shared<const base::Process>(std::move(process))),
       monitor_(process_, folder_.ConsoleLog()) {}
 
-absl::StatusOr<std::shared_ptr<QmpClient>> QemuVm::Qmp() {
+absl::StatusOr<std::shared_ptr<QmpClient>> QemuVm::Qmp(base::Duration timeout) {
   const std::lock_guard lock(qmp_mutex_);
   if (qmp_ != nullptr && qmp_->Check().ok()) return qmp_;
   if (process_->WaitGone(base::Duration::zero())) return Ended();
   qmp_.reset();
-  absl::StatusOr<std::shared_ptr<QmpClient>> client = ConnectQmp();
+  absl::StatusOr<std::shared_ptr<QmpClient>> client = ConnectQmp(timeout);
   if (client.ok()) {
     qmp_ = *client;
     return client;
@@ -90,13 +92,15 @@ absl::StatusOr<std::shared_ptr<QmpClient>> QemuVm::Qmp() {
                         fmt::format("VM {}: QEMU (process {})", definition_.name, pid()));
 }
 
-absl::StatusOr<std::shared_ptr<QmpClient>> QemuVm::ConnectQmp() {
+absl::StatusOr<std::shared_ptr<QmpClient>> QemuVm::ConnectQmp(base::Duration timeout) {
   monitor_.HandleConnected();
-  absl::StatusOr<std::shared_ptr<QmpClient>> client = QmpClient::Connect(
-      folder_.Qmp(), {.event = [this](const QmpEvent& event) { monitor_.HandleEvent(event); },
-                      .closed = [this] { monitor_.HandleClosed(); }});
+  absl::StatusOr<std::shared_ptr<QmpClient>> client =
+      QmpClient::Connect(folder_.Qmp(),
+                         {.event = [this](const QmpEvent& event) { monitor_.HandleEvent(event); },
+                          .closed = [this] { monitor_.HandleClosed(); }},
+                         timeout);
   if (client.ok()) {
-    SEALIFT_RETURN_IF_ERROR(RecallMigration(**client));
+    SEALIFT_RETURN_IF_ERROR(RecallMigration(**client, timeout));
   } else {
     monitor_.HandleClosed();
   }
@@ -104,9 +108,9 @@ absl::StatusOr<std::shared_ptr<QmpClient>> QemuVm::ConnectQmp() {
 }
 
 // RecallMigration finds out what was begun before this connection, by an earlier agent perhaps.
-absl::Status QemuVm::RecallMigration(QmpClient& client) {
+absl::Status QemuVm::RecallMigration(QmpClient& client, base::Duration timeout) {
   const QmpCall call = [&](std::string_view command, json arguments) {
-    return client.Execute(command, std::move(arguments));
+    return client.Execute(command, std::move(arguments), timeout);
   };
   SEALIFT_ASSIGN_OR_RETURN(const std::string run_state, QueryRunState(call));
   SEALIFT_ASSIGN_OR_RETURN(const OutgoingProgress progress, QueryMigration(call));
@@ -127,16 +131,17 @@ absl::Status QemuVm::Ended() const {
       fmt::format("VM {}: QEMU has ended{}{}", definition_.name, log.empty() ? "" : ": ", log));
 }
 
-absl::StatusOr<json> QemuVm::Execute(std::string_view command, json arguments) {
-  SEALIFT_ASSIGN_OR_RETURN(const std::shared_ptr<QmpClient> client, Qmp());
-  absl::StatusOr<json> reply = client->Execute(command, std::move(arguments));
+absl::StatusOr<json> QemuVm::Execute(std::string_view command, json arguments,
+                                     base::Duration timeout) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::shared_ptr<QmpClient> client, Qmp(timeout));
+  absl::StatusOr<json> reply = client->Execute(command, std::move(arguments), timeout);
   if (reply.ok()) return reply;
   if (absl::IsUnavailable(reply.status()) && process_->WaitGone(kEndTimeout)) return Ended();
   return base::Annotate(reply.status(), fmt::format("VM {}", definition_.name));
 }
 
-absl::Status QemuVm::Run(std::string_view command, json arguments) {
-  return Execute(command, std::move(arguments)).status();
+absl::Status QemuVm::Run(std::string_view command, json arguments, base::Duration timeout) {
+  return Execute(command, std::move(arguments), timeout).status();
 }
 
 absl::StatusOr<RunState> QemuVm::State() {
@@ -208,9 +213,9 @@ absl::StatusOr<std::vector<MemoryBlock>> QemuVm::SharedMemory() {
       definition_.name));
 }
 
-QmpCall QemuVm::Caller() {
-  return [this](std::string_view command, json arguments) {
-    return Execute(command, std::move(arguments));
+QmpCall QemuVm::Caller(base::Duration timeout) {
+  return [this, timeout](std::string_view command, json arguments) {
+    return Execute(command, std::move(arguments), timeout);
   };
 }
 
@@ -271,16 +276,19 @@ absl::StatusOr<OutgoingProgress> QemuVm::Outgoing() {
   return QueryMigration(Caller());
 }
 
-absl::StatusOr<MigrationState> QemuVm::WaitOutgoing(MigrationState state, base::Duration timeout) {
+absl::StatusOr<MigrationState> QemuVm::WaitOutgoing(MigrationState state, base::Duration timeout,
+                                                    std::stop_token stop) {
+  // Without a connection no event would tell; a new one finds out what was missed.
+  static_cast<void>(Qmp(timeout));
   if (monitor_.migration().direction != Direction::kOutgoing) return MigrationState::kNone;
-  const MigrationView view =
-      monitor_.WaitMigration([&](const MigrationView& now) { return now.state != state; }, timeout);
+  const MigrationView view = monitor_.WaitMigration(
+      [&](const MigrationView& now) { return now.state != state; }, timeout, std::move(stop));
   if (monitor_.WaitExit(base::Duration::zero())) return Ended();
   return view.state;
 }
 
-absl::Status QemuVm::ContinueSwitchover() {
-  return Run("migrate-continue", {{"state", "pre-switchover"}});
+absl::Status QemuVm::ContinueSwitchover(base::Duration timeout) {
+  return Run("migrate-continue", {{"state", "pre-switchover"}}, timeout);
 }
 
 absl::Status QemuVm::CancelOutgoing() {
@@ -332,7 +340,11 @@ absl::Status QemuVm::WaitIncoming(base::Duration timeout) {
         fmt::format("VM {}: no incoming migration was started", definition_.name));
   }
   // Also finds a QEMU that is wedged or gone.
-  SEALIFT_ASSIGN_OR_RETURN(const std::string word, QueryRunState(Caller()));
+  const absl::StatusOr<std::string> word = QueryRunState(Caller(kReceivingTimeout));
+  if (absl::IsDeadlineExceeded(word.status())) {
+    return absl::AbortedError(base::MessageOf(word.status()));
+  }
+  SEALIFT_RETURN_IF_ERROR(word.status());
   if (view.state == MigrationState::kCompleted) return absl::OkStatus();
   if (view.state == MigrationState::kFailed) {
     return absl::AbortedError(fmt::format("VM {}: the incoming migration has failed: {}",
@@ -340,7 +352,7 @@ absl::Status QemuVm::WaitIncoming(base::Duration timeout) {
   }
   return absl::DeadlineExceededError(
       fmt::format("VM {}: the migration has not arrived in time (QEMU is in state {})",
-                  definition_.name, word));
+                  definition_.name, *word));
 }
 
 }  // namespace sealift::qemu

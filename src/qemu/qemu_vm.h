@@ -57,8 +57,8 @@ class QemuVm final : public hypervisor::Vm {
       const std::string& path, const hypervisor::MigrationParameters& parameters) override;
   [[nodiscard]] absl::StatusOr<hypervisor::OutgoingProgress> Outgoing() override;
   [[nodiscard]] absl::StatusOr<hypervisor::MigrationState> WaitOutgoing(
-      hypervisor::MigrationState state, base::Duration timeout) override;
-  [[nodiscard]] absl::Status ContinueSwitchover() override;
+      hypervisor::MigrationState state, base::Duration timeout, std::stop_token stop) override;
+  [[nodiscard]] absl::Status ContinueSwitchover(base::Duration timeout) override;
   [[nodiscard]] absl::Status CancelOutgoing() override;
   [[nodiscard]] absl::Status StartIncoming(
       const std::string& path, const hypervisor::MigrationParameters& parameters) override;
@@ -67,19 +67,21 @@ class QemuVm final : public hypervisor::Vm {
  private:
   QemuVm(RunFolder folder, hypervisor::VmDefinition definition, base::SystemUser user,
          base::Process process);
-  // Qmp is the connection to QEMU, made anew when there is none.
-  absl::StatusOr<std::shared_ptr<QmpClient>> Qmp();
-  absl::StatusOr<std::shared_ptr<QmpClient>> ConnectQmp();
+  // Qmp is the connection to QEMU, made anew within `timeout` when there is none.
+  absl::StatusOr<std::shared_ptr<QmpClient>> Qmp(base::Duration timeout = kQmpTimeout);
+  absl::StatusOr<std::shared_ptr<QmpClient>> ConnectQmp(base::Duration timeout);
   // Execute is QMP with the VM's name in front of an error, and the end of the log if the process
   // has ended.
   absl::StatusOr<nlohmann::json> Execute(std::string_view command,
-                                         nlohmann::json arguments = nullptr);
-  absl::Status Run(std::string_view command, nlohmann::json arguments = nullptr);
-  absl::Status RecallMigration(QmpClient& client);
+                                         nlohmann::json arguments = nullptr,
+                                         base::Duration timeout = kQmpTimeout);
+  absl::Status Run(std::string_view command, nlohmann::json arguments = nullptr,
+                   base::Duration timeout = kQmpTimeout);
+  absl::Status RecallMigration(QmpClient& client, base::Duration timeout);
   absl::Status SetUpMigration(const hypervisor::MigrationParameters& parameters);
   absl::Status AwaitRunning();
   bool AskToQuit();
-  QmpCall Caller();
+  QmpCall Caller(base::Duration timeout = kQmpTimeout);
   absl::Status Ended() const;
 
   const RunFolder folder_;

@@ -17,8 +17,8 @@ namespace sealift::qemu {
 // waiting in goes on. All calls come from the thread that made the object. Should that thread end
 // while the object cannot let go, the kernel does.
 //
-// The one thing that is not undone is our own death in between, of which the other process would
-// die too: hence no waiting for anything else while one of these exists.
+// The one thing that is not undone is the death of its own process in between, of which the other
+// process would die too: hence a process that does nothing else, and that nobody knows to kill.
 class RemoteThread {
  public:
   // Hold stops the main thread of process `pid`. FAILED_PRECONDITION when a debugger or a signal

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -17,6 +18,7 @@
 #include "base/process.h"
 #include "base/status.h"
 #include "base/testing.h"
+#include "qemu/write_tracking.h"
 
 namespace sealift::qemu {
 namespace {
@@ -131,6 +133,22 @@ TEST_F(RemoteThreadTest, RefusesAStoppedProcessAndLeavesItStopped) {
   EXPECT_EQ(State(), 'T');
   ASSERT_EQ(kill(pid(), SIGCONT), 0);
   EXPECT_TRUE(RemoteThread::Hold(pid()).ok());
+  ExpectGoesOn();
+}
+
+TEST_F(RemoteThreadTest, AProcessOutlivesTheOneThatHasItTrackedAtAnyMoment) {
+  Start();
+  for (int i = 0; i < 100; ++i) {
+    const pid_t agent = fork();
+    if (agent == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      for (;;) static_cast<void>(TrackWrites(*process_, {}));
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(2000 + 37 * i));
+    ASSERT_EQ(kill(agent, SIGKILL), 0);
+    ASSERT_EQ(waitpid(agent, nullptr, 0), agent);
+    ASSERT_FALSE(process_->WaitGone(base::Duration::zero())) << "at the " << i << "th time";
+  }
   ExpectGoesOn();
 }
 

@@ -34,7 +34,7 @@ struct VmMonitor::State {
   base::UniqueFd stop_fd;  // readable once the monitor is being destroyed
 
   mutable std::mutex mutex;
-  mutable std::condition_variable changed;
+  mutable std::condition_variable_any changed;
   bool connected = false;
   bool stopping = false;
   bool exit_expected = false;
@@ -151,9 +151,9 @@ MigrationView VmMonitor::migration() const {
 }
 
 MigrationView VmMonitor::WaitMigration(const std::function<bool(const MigrationView&)>& done,
-                                       base::Duration timeout) const {
+                                       base::Duration timeout, std::stop_token stop) const {
   std::unique_lock lock(state_->mutex);
-  state_->changed.wait_for(lock, timeout,
+  state_->changed.wait_for(lock, std::move(stop), timeout,
                            [&] { return done(state_->migration) || state_->exit.has_value(); });
   return state_->migration;
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <thread>
 
@@ -47,10 +48,11 @@ class VmMonitor {
   // SetMigration notes what a command of ours or a query said.
   void SetMigration(MigrationView view);
   [[nodiscard]] MigrationView migration() const;
-  // WaitMigration waits until `done` holds for the migration, the process ended, or the time is
-  // over, and returns the view then.
+  // WaitMigration waits until `done` holds for the migration, the process ended, the time is over,
+  // or `stop` is requested, and returns the view then.
   [[nodiscard]] MigrationView WaitMigration(const std::function<bool(const MigrationView&)>& done,
-                                            base::Duration timeout) const;
+                                            base::Duration timeout,
+                                            std::stop_token stop = {}) const;
 
   // WaitRunStateChange waits for the next STOP or RESUME after `seen`, a count that
   // RunStateChanges() returned.

@@ -4,14 +4,19 @@
 #include <fmt/format.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
+#include <csignal>
 #include <cstdint>
-#include <thread>
+#include <string>
 #include <utility>
 
+#include "base/socket.h"
 #include "base/status.h"
 #include "qemu/remote_thread.h"
 
@@ -35,6 +40,45 @@ absl::StatusOr<base::UniqueFd> TakeUserfaultfd(const base::Process& process) {
   SEALIFT_RETURN_IF_ERROR(thread->Call(SYS_close, static_cast<std::uint64_t>(theirs)).status());
   if (!ours.valid()) return base::ErrnoStatus("pidfd_getfd", error);
   return ours;
+}
+
+// Errors as text: the code and the message.
+constexpr char kSeparator = ' ';
+
+[[noreturn]] void Help(const base::Process& process, int answer_to) {
+  // What is meant for our group, Ctrl-C for one, must not end it in the middle.
+  sigset_t all;
+  sigfillset(&all);
+  sigprocmask(SIG_BLOCK, &all, nullptr);
+  const absl::StatusOr<base::UniqueFd> taken = TakeUserfaultfd(process);
+  const absl::Status& status = taken.status();
+  static_cast<void>(base::SendMessage(
+      answer_to, fmt::format("{}{}{}", status.raw_code(), kSeparator, base::MessageOf(status)),
+      taken.ok() ? std::vector<int>{taken->get()} : std::vector<int>{}));
+  _exit(0);
+}
+
+// Has a process of its own hold the other one: should we be killed meanwhile, it lets go all the
+// same. With its end also a process is let go that could not be stopped.
+absl::StatusOr<base::UniqueFd> TakeByHelper(const base::Process& process) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return base::ErrnoStatus("make a socket pair", errno);
+  }
+  const base::UniqueFd ours(ends[0]);
+  base::UniqueFd theirs(ends[1]);
+  const pid_t helper = fork();
+  if (helper == 0) Help(process, theirs.get());
+  if (helper < 0) return base::ErrnoStatus("fork", errno);
+  theirs.reset();
+  absl::StatusOr<base::Message> answer = base::ReceiveMessage(ours.get());
+  while (waitpid(helper, nullptr, 0) < 0 && errno == EINTR) continue;
+  SEALIFT_RETURN_IF_ERROR(base::Annotate(answer.status(), "helper that tracks writes"));
+  if (answer->fds.size() == 1) return std::move(answer->fds[0]);
+  int code = 0;
+  const std::string& text = answer->bytes;
+  std::from_chars(text.data(), text.data() + text.size(), code);
+  return absl::Status(static_cast<absl::StatusCode>(code), text.substr(text.find(kSeparator) + 1));
 }
 
 absl::Status Enable(const base::UniqueFd& userfaultfd) {
@@ -72,16 +116,13 @@ absl::StatusOr<base::UniqueFd> OpenPagemap(const base::Process& process) {
 
 absl::StatusOr<WriteTracking> TrackWrites(const base::Process& process,
                                           const std::vector<MemoryBlock>& blocks) {
-  // On a thread of its own, with whose end also a process is let go that could not be stopped.
-  absl::StatusOr<base::UniqueFd> userfaultfd = absl::UnknownError("");
-  std::thread([&] { userfaultfd = TakeUserfaultfd(process); }).join();
-  SEALIFT_RETURN_IF_ERROR(userfaultfd.status());
-  SEALIFT_RETURN_IF_ERROR(Enable(*userfaultfd));
+  SEALIFT_ASSIGN_OR_RETURN(base::UniqueFd userfaultfd, TakeByHelper(process));
+  SEALIFT_RETURN_IF_ERROR(Enable(userfaultfd));
   for (const MemoryBlock& block : blocks) {
-    SEALIFT_RETURN_IF_ERROR(Register(*userfaultfd, block));
+    SEALIFT_RETURN_IF_ERROR(Register(userfaultfd, block));
   }
   SEALIFT_ASSIGN_OR_RETURN(base::UniqueFd pagemap, OpenPagemap(process));
-  return WriteTracking{*std::move(userfaultfd), std::move(pagemap)};
+  return WriteTracking{std::move(userfaultfd), std::move(pagemap)};
 }
 
 }  // namespace sealift::qemu

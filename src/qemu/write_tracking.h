@@ -12,7 +12,8 @@ namespace sealift::qemu {
 
 // TrackWrites registers `blocks`, guest RAM of `process`, for write-protection. A userfaultfd works
 // on the memory of the process that has made it, so QEMU makes it for us, in half a millisecond,
-// and keeps no copy. Errors as RemoteThread::Hold().
+// and keeps no copy; a helper process sees to it, which outlives us. Errors as
+// RemoteThread::Hold().
 [[nodiscard]] absl::StatusOr<hypervisor::WriteTracking> TrackWrites(
     const base::Process& process, const std::vector<hypervisor::MemoryBlock>& blocks);
 

@@ -22,7 +22,7 @@ mtype = { commit, abort };
 /* Steps within a phase. */
 mtype = { Begin, WriteAborted, KillMover, Resume, WriteResumed, /* rolling back */
           Tell, AwaitResumed, WriteReleased,                    /* source, committed */
-          StartQemu, SendReady, AwaitDecision, WriteOwned, Continue, WriteOwnedLate, SendResumed,
+          StartQemu, SendReady, AwaitDecision, Continue, WriteOwned, SendResumed,
           QuitIncoming, WriteDropped, Rest };
 
 /* What is durable. */
@@ -66,7 +66,7 @@ inline Take(side, phase, next) {
   phase = next
 }
 
-inline RollBack() { s_at = WriteAborted }
+inline RollBack() { s_at = KillMover }
 
 /* ---- The source's agent: source.cc ---- */
 
@@ -87,17 +87,21 @@ proctype SourceAgent() {
        :: !disk_failed -> disk_failed = true; RollBack()
        :: !disk_failed -> disk_failed = true; s_ledger = kCommitted; /* DATA_LOSS */
           if
-          :: MUTANT != 3 -> RollBack()
-          :: MUTANT == 3 -> s_at = Resume
+          :: MUTANT != 3 -> s_at = WriteAborted
+          :: MUTANT == 3 -> RollBack()
           fi
        fi }
   :: atomic { s_alive && s_phase == Switching && s_at == Begin -> RollBack() } /* time, cancel, trouble */
-  /* RollBack, GoOnHere */
+  /* RollBack: only a commit in doubt waits for the disk */
   :: atomic { s_alive && s_at == WriteAborted -> s_ledger = kAborted; s_at = KillMover }
   :: atomic { s_alive && s_at == KillMover ->
        if
        :: linked && message == 0 -> message = abort
        :: true
+       fi;
+       if
+       :: MUTANT != 11
+       :: MUTANT == 11 -> s_ledger = kResumed
        fi;
        linked = false; s_at = Resume }
   :: atomic { s_alive && s_at == Resume ->
@@ -106,7 +110,12 @@ proctype SourceAgent() {
        :: else
        fi;
        s_at = WriteResumed }
-  :: atomic { s_alive && s_at == WriteResumed -> s_ledger = kResumed; Take(source, s_phase, Ended); s_at = Rest }
+  :: atomic { s_alive && s_at == WriteResumed ->
+       if
+       :: s_ledger = kResumed
+       :: !disk_failed -> disk_failed = true
+       fi;
+       Take(source, s_phase, Ended); s_at = Rest }
   /* Committed */
   :: atomic { s_alive && s_phase == Committed && s_at == Tell ->
        if
@@ -115,6 +124,7 @@ proctype SourceAgent() {
        fi;
        s_at = AwaitResumed }
   :: atomic { s_alive && s_phase == Committed && s_at == AwaitResumed && (resumed_arrived || s_told) ->
+       assert(d_ledger == kOwned); /* the VM is in the books there */
        s_vm = gone; s_at = WriteReleased }
   :: atomic { s_alive && s_phase == Committed && s_at == WriteReleased ->
        s_ledger = kReleased; Take(source, s_phase, Completed); s_at = Rest }
@@ -152,14 +162,20 @@ proctype DestinationAgent() {
   :: atomic { d_alive && d_phase == Receiving && d_at == SendReady -> d_at = QuitIncoming } /* its QEMU has ended */
   :: atomic { d_alive && d_phase == Ready && d_at == AwaitDecision && (message == commit || d_told == commit || (MUTANT == 5 && !linked)) ->
        if
-       :: d_at = WriteOwned
-       :: !disk_failed -> disk_failed = true; d_at = Continue
-       fi }
+       :: MUTANT != 7
+       :: MUTANT == 7 -> d_ledger = kOwned
+       fi;
+       d_at = Continue }
   :: atomic { d_alive && d_phase == Ready && d_at == AwaitDecision && (message == abort || d_told == abort) ->
        d_at = QuitIncoming }
-  :: atomic { d_alive && d_phase == Ready && d_at == WriteOwned -> d_ledger = kOwned; d_at = Continue }
-  :: atomic { d_alive && d_phase == Ready && d_at == Continue -> d_vm = running; d_at = WriteOwnedLate }
-  :: atomic { d_alive && d_phase == Ready && d_at == WriteOwnedLate -> d_ledger = kOwned; d_at = SendResumed }
+  :: atomic { d_alive && d_phase == Ready && d_at == Continue -> d_vm = running;
+       if
+       :: MUTANT != 10 || !linked
+       :: MUTANT == 10 && linked -> resumed_arrived = true
+       fi;
+       d_at = WriteOwned }
+  :: atomic { d_alive && d_phase == Ready && d_at == WriteOwned && !disk_failed -> disk_failed = true } /* and again */
+  :: atomic { d_alive && d_phase == Ready && d_at == WriteOwned -> d_ledger = kOwned; d_at = SendResumed }
   :: atomic { d_alive && d_phase == Ready && d_at == SendResumed ->
        if
        :: linked -> resumed_arrived = true
@@ -176,7 +192,9 @@ proctype DestinationAgent() {
        if
        :: d_ledger == kNothing -> d_phase = Ended; d_at = Rest
        :: d_ledger == kReceiving -> d_phase = Receiving; d_at = QuitIncoming
-       :: d_ledger == kReady -> d_phase = Ready; d_at = AwaitDecision
+       :: d_ledger == kReady && d_vm != running -> d_phase = Ready; d_at = AwaitDecision
+       :: d_ledger == kReady && d_vm == running && MUTANT != 9 -> d_phase = Ready; d_at = Continue
+       :: d_ledger == kReady && d_vm == running && MUTANT == 9 -> d_phase = Ready; d_at = QuitIncoming
        :: d_ledger == kOwned && MUTANT == 7 -> d_phase = Completed; d_at = Rest
        :: d_ledger == kOwned && MUTANT != 7 -> d_phase = Ready; d_at = Continue
        :: d_ledger == kDropped -> d_phase = Ended; d_at = Rest

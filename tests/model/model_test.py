@@ -20,8 +20,11 @@ MUTANTS = {
     4: ("at_most_one", "a restart rolls back what was committed"),
     5: ("at_most_one", "the destination takes the guest when it loses the source"),
     6: ("at_most_one", "the controller tells of a commit that it has not seen written"),
-    7: ("one_finally", "a restart leaves a guest paused that is its own"),
+    7: ("one_finally", "`owned` is written before the guest runs, and a restart leaves it as it is"),
     8: ("one_finally", "a restart leaves a guest stopped that was rolled back"),
+    9: ("one_finally", "a restart drops a guest that runs, as `owned` is not on disk yet"),
+    10: ("at_most_one", "says `resumed` before `owned` is on disk: the source lets go of what is in no books"),
+    11: ("one_finally", "`resumed` is written before the guest goes on, and a restart leaves it as it is"),
 }
 
 
