@@ -111,7 +111,6 @@ absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindFree(const std::string& name) {
 
 absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
   const std::string name = record.definition.name;
-  Entry copy;
   {
     const std::lock_guard lock(mutex_);
     const auto found = entries_.find(name);
@@ -128,15 +127,12 @@ absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
       record.boot_id = held.boot_id;
     }
     SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
-    Entry& entry = entries_[name];
-    entry.record = std::move(record);
-    copy = entry;
+    entries_[name].record = std::move(record);
   }
-  return Look(std::move(copy));
+  return Get(name);
 }
 
 absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
-  Entry copy;
   {
     // Held over the start: a second start of the same VM has to wait and then see it running.
     const std::lock_guard lock(mutex_);
@@ -152,13 +148,13 @@ absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
                              hypervisor_.Start(record.definition, hypervisor::StartMode::kBoot));
     entry->record = std::move(record);
     SetProcess(*entry, std::move(vm));
-    copy = *entry;
   }
-  return Look(std::move(copy));
+  return Get(name);
 }
 
 void VmKeeper::SetProcess(Entry& entry, std::shared_ptr<hypervisor::Vm> vm) {
   entry.vm = std::move(vm);
+  entry.probe = std::make_shared<StateProbe>(entry.vm);
   entry.shared_memory = entry.vm->SharedMemory().status();  // stays so for as long as it runs
   entry.exit.reset();
   entry.crashed = false;
@@ -238,7 +234,8 @@ absl::StatusOr<VmView> VmKeeper::Get(const std::string& name) {
     SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, Find(name));
     copy = *entry;
   }
-  return Look(std::move(copy));
+  Ask(copy);
+  return Look(copy);
 }
 
 std::vector<VmView> VmKeeper::List() {
@@ -247,13 +244,19 @@ std::vector<VmView> VmKeeper::List() {
     const std::lock_guard lock(mutex_);
     for (const auto& [name, entry] : entries_) copies.push_back(entry);
   }
+  for (const Entry& copy : copies) Ask(copy);
   std::vector<VmView> views;
-  for (Entry& copy : copies) views.push_back(Look(std::move(copy)));
+  for (const Entry& copy : copies) views.push_back(Look(copy));
   return views;
 }
 
-// Asks the process, so the lock is not held.
-VmView VmKeeper::Look(Entry entry) const {
+// A VM that is lent is its migration's to tell about.
+void VmKeeper::Ask(const Entry& entry) {
+  if (entry.HasProcess() && entry.migration.empty()) entry.probe->Ask();
+}
+
+// Waits for the process, so the lock is not held.
+VmView VmKeeper::Look(const Entry& entry) const {
   VmView view{.name = entry.record.definition.name,
               .uuid = entry.record.definition.uuid,
               .epoch = entry.record.epoch,
@@ -268,17 +271,15 @@ VmView VmKeeper::Look(Entry entry) const {
   if (!entry.HasProcess()) return view;
   view.direct = entry.shared_memory.ok();
   view.direct_reason = base::MessageOf(entry.shared_memory);
-  const absl::StatusOr<RunState> state = entry.vm->State();
   if (!entry.migration.empty()) {
     view.status = VmStatus::kMigrating;
     view.reason = "migration " + entry.migration;
-  } else if (state.ok()) {
-    view.status = StatusOf(*state);
-    if (*state == RunState::kCrashed) view.reason = "the guest panicked";
-  } else {
-    view.status = VmStatus::kPaused;
-    view.reason = base::MessageOf(state.status());
+    return view;
   }
+  const ProbedState probed = entry.probe->Wait();
+  view.status = StatusOf(probed.state);
+  view.reason = base::MessageOf(probed.trouble);
+  if (probed.state == RunState::kCrashed) view.reason = "the guest panicked";
   return view;
 }
 

@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "agent/inventory.h"
+#include "agent/state_probe.h"
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
 
@@ -63,6 +64,8 @@ class VmKeeper {
   [[nodiscard]] absl::StatusOr<VmView> ForceOff(const std::string& name);
   [[nodiscard]] absl::Status Forget(const std::string& name);
   [[nodiscard]] absl::StatusOr<VmView> Get(const std::string& name);
+  // List takes little more than kAnswerLimit, however many processes do not answer: such a VM is as
+  // it was last seen, with a reason that says so.
   [[nodiscard]] std::vector<VmView> List();
   [[nodiscard]] absl::StatusOr<base::UniqueFd> OpenConsole(const std::string& name);
 
@@ -93,6 +96,7 @@ class VmKeeper {
   struct Entry {
     VmRecord record;
     std::shared_ptr<hypervisor::Vm> vm;    // the last process, if any
+    std::shared_ptr<StateProbe> probe;     // of vm
     std::optional<hypervisor::Exit> exit;  // how it ended
     absl::Status shared_memory;            // of vm: why it has none
     std::string reason;                    // why it does not run
@@ -116,7 +120,10 @@ class VmKeeper {
   [[nodiscard]] bool AutostartIsDue(const Entry& entry) const;
   void SetProcess(Entry& entry, std::shared_ptr<hypervisor::Vm> vm);
   void OnExit(const std::string& name, const hypervisor::Vm* vm, hypervisor::Exit how);
-  [[nodiscard]] VmView Look(Entry entry) const;
+  // Asks a process that nobody else has to be asked about.
+  static void Ask(const Entry& entry);
+  // Look describes an entry whose process was asked.
+  [[nodiscard]] VmView Look(const Entry& entry) const;
 
   hypervisor::Hypervisor& hypervisor_;
   const Inventory& inventory_;

@@ -68,6 +68,25 @@ TEST_F(VmKeeperTest, StartsOnceAndStops) {
   EXPECT_EQ(keeper_->Get("web1").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(VmKeeperTest, ProcessesThatDoNotAnswerHoldUpNobody) {
+  const std::vector<std::string> names = {"web1", "web2", "web3", "web4"};
+  for (const std::string& name : names) {
+    ASSERT_TRUE(keeper_->Put(Record(name)).ok());
+    ASSERT_TRUE(keeper_->Start(name).ok());
+    if (name != "web4") hypervisor_.Find(name)->SetSilent(true);
+  }
+  const auto begun = std::chrono::steady_clock::now();
+  const std::vector<VmView> views = keeper_->List();
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::milliseconds(2500));
+  ASSERT_EQ(views.size(), names.size());
+  for (const VmView& view : views) {
+    EXPECT_EQ(view.status, VmStatus::kRunning) << "as it was last seen";
+    EXPECT_EQ(view.reason.empty(), view.name == "web4") << view.reason;
+  }
+  EXPECT_THAT(views[0].reason, ::testing::HasSubstr("does not answer"));
+  for (const std::string& name : names) hypervisor_.Find(name)->SetSilent(false);
+}
+
 TEST_F(VmKeeperTest, ARunningVmIsNotForgotten) {
   PutAndStart();
   EXPECT_EQ(keeper_->Forget("web1").code(), absl::StatusCode::kFailedPrecondition);

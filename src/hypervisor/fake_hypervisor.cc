@@ -16,6 +16,9 @@
 namespace sealift::hypervisor {
 namespace {
 
+// How long a call waits for a silent process.
+constexpr std::chrono::seconds kSilence{10};
+
 RunState RunStateDuring(MigrationState state) {
   switch (state) {
     case MigrationState::kPreSwitchover:
@@ -108,6 +111,12 @@ void FakeVm::FailCall(const std::string& call, absl::Status status) {
   failures_[call] = std::move(status);
 }
 
+void FakeVm::SetSilent(bool silent) {
+  const std::lock_guard lock(mutex_);
+  silent_ = silent;
+  changed_.notify_all();
+}
+
 void FakeVm::Die(Exit exit) {
   const std::lock_guard lock(mutex_);
   End(exit);
@@ -132,8 +141,10 @@ MigrationParameters FakeVm::parameters() const {
 }
 
 absl::StatusOr<RunState> FakeVm::State() {
-  const std::lock_guard lock(mutex_);
-  return state_;
+  std::unique_lock lock(mutex_);
+  const auto speaks = [this] { return !silent_ || exit_.has_value(); };
+  if (changed_.wait_for(lock, kSilence, speaks)) return state_;
+  return absl::DeadlineExceededError("the process does not answer");
 }
 
 absl::Status FakeVm::Continue() {

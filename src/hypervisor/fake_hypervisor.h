@@ -50,6 +50,9 @@ class FakeVm final : public Vm {
   // FailCall makes every later call of that name ("Continue", "StartOutgoing", …) return `status`,
   // until it is set to OK.
   void FailCall(const std::string& call, absl::Status status);
+  // SetSilent makes State() wait until it is set to false again, 10 s at most, as a process does
+  // whose main thread hangs.
+  void SetSilent(bool silent);
   // Die ends the process: state kGone, waits return UNAVAILABLE, and the exit callback runs.
   void Die(Exit exit);
 
@@ -117,6 +120,7 @@ class FakeVm final : public Vm {
   base::UniqueFd memory_;  // made at the first use
   bool can_track_ = false;
   bool suspended_ = false;
+  bool silent_ = false;
   std::optional<Exit> exit_;
   std::function<void(Exit)> on_exit_;
   std::vector<std::thread> exit_threads_;

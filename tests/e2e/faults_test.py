@@ -2,6 +2,7 @@
 """What happens to the guest when something else dies."""
 
 import os
+import pathlib
 import re
 import signal
 
@@ -105,6 +106,19 @@ class FaultsTest(FaultsCase):
         self.cluster.wait_for_host("a")
         self.assertEqual(processes("qemu-system-x86_64", self.dir), before)
         self.assert_runs_only_on("a")
+
+    def test_a_qemu_that_does_not_answer_takes_no_host_away(self):
+        self.boot(fill=16)
+        self.cluster.create_vm("web2", append="guest.fill=16", memory="176MiB")
+        silent, = (pid for pid in self.cluster.processes("qemu-system-x86_64")
+                   if b"guest=web2" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(silent, signal.SIGSTOP)
+        self.addCleanup(os.kill, silent, signal.SIGCONT)
+        harness.wait_for(lambda: "does not answer" in self.cluster.json("vm", "show", "web2").get("state_reason", ""), 20,
+                         "the silence to be noticed")
+        self.assertEqual(self.cluster.json("host", "show", "a")["state"], "ready")
+        self.assertEqual(self.cluster.migrate("web1", "b")["progress"]["phase"], "completed")
+        self.assertEqual(self.cluster.json("host", "show", "a")["state"], "ready")
 
     def test_a_source_agent_killed_while_copying_undoes_the_migration(self):
         self.boot()
