@@ -8,6 +8,8 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
@@ -39,7 +41,8 @@ struct VmView {
 };
 
 // VmKeeper is thread-safe. Calls on a VM that is being migrated are refused with
-// FAILED_PRECONDITION naming the migration.
+// FAILED_PRECONDITION naming the migration. Storage that hangs holds up the VM it belongs to, and
+// no other: what changes one VM has its turn, and no lock is held meanwhile.
 class VmKeeper {
  public:
   // `hypervisor` and `inventory` must outlive it.
@@ -55,6 +58,7 @@ class VmKeeper {
   // Put stores a VM or replaces its definition and mode. ABORTED for an epoch, or a version of the
   // mode, below the one held.
   [[nodiscard]] absl::StatusOr<VmView> Put(VmRecord record);
+  // Start takes as long as the VM's storage does. Put and Forget are refused meanwhile.
   [[nodiscard]] absl::StatusOr<VmView> Start(const std::string& name);
   // PowerDown presses the power button and waits for the guest. DEADLINE_EXCEEDED when it does not
   // react.
@@ -108,17 +112,25 @@ class VmKeeper {
   // Listener stands between the processes, which outlive the keeper and tell of their end in
   // threads of their own, and the keeper.
   struct Listener {
-    std::mutex mutex;
-    VmKeeper* keeper;  // null once it is gone; guarded by mutex
+    std::shared_mutex mutex;  // shared: several processes may end at once
+    VmKeeper* keeper;         // null once it is gone; guarded by mutex
   };
+
+  // Turn makes the changes of one VM follow one another.
+  class Turn;
 
   [[nodiscard]] absl::StatusOr<Entry*> Find(const std::string& name);
   [[nodiscard]] absl::StatusOr<Entry*> FindFree(const std::string& name);
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> ProcessOf(const std::string& name);
+  [[nodiscard]] absl::StatusOr<VmRecord> RecordToStart(const std::string& name);
+  [[nodiscard]] absl::Status CheckNotOlder(const VmRecord& record) const;
   [[nodiscard]] absl::Status WaitForExit(const std::string& name, std::chrono::seconds timeout);
   void Recover(VmRecord record);
   [[nodiscard]] bool AutostartIsDue(const Entry& entry) const;
-  void SetProcess(Entry& entry, std::shared_ptr<hypervisor::Vm> vm);
+  // SetEntry puts a VM that runs in the place of what is known of it.
+  void SetEntry(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
+  [[nodiscard]] absl::Status Remove(const std::string& name);
+  [[nodiscard]] Entry* FindProcess(const std::string& name, const hypervisor::Vm* vm);
   void OnExit(const std::string& name, const hypervisor::Vm* vm, hypervisor::Exit how);
   // Asks a process that nobody else has to be asked about.
   static void Ask(const Entry& entry);
@@ -131,7 +143,10 @@ class VmKeeper {
   const std::shared_ptr<Listener> listener_;
   mutable std::mutex mutex_;
   std::condition_variable exited_;
-  std::map<std::string, Entry> entries_;  // guarded by mutex_
+  std::condition_variable turn_over_;
+  // Guarded by mutex_:
+  std::map<std::string, Entry> entries_;
+  std::set<std::string> changing_;  // VMs that have their turn
 };
 
 }  // namespace sealift::agent

@@ -104,6 +104,47 @@ TEST_F(VmKeeperTest, AGuestThatIgnoresThePowerButtonIsATimeout) {
   }
 }
 
+TEST_F(VmKeeperTest, AStartThatHangsInItsStorageHoldsUpNoOtherVm) {
+  PutAndStart();
+  ASSERT_TRUE(keeper_->Put(Record("stuck")).ok());
+  hypervisor_.HangStart("stuck");
+  std::thread starting([this] { EXPECT_TRUE(keeper_->Start("stuck").ok()); });
+  ASSERT_TRUE(hypervisor_.WaitForHangingStart(std::chrono::seconds(10)));
+  // What a migration needs, at either side, and what the controller asks.
+  EXPECT_EQ(keeper_->List().size(), 2U);
+  EXPECT_TRUE(keeper_->Put(Record()).ok());
+  EXPECT_TRUE(keeper_->Lend("web1", "m1").ok());
+  keeper_->Return("web1");
+  const auto arrived =
+      hypervisor_.Start(Record("web2").definition, hypervisor::StartMode::kIncoming);
+  ASSERT_TRUE(arrived.ok());
+  EXPECT_TRUE(keeper_->Own(Record("web2"), *arrived).ok());
+  hypervisor_.Find("web2")->Die(Exit::kCrashed);
+  hypervisor_.Find("web1")->Die(Exit::kCrashed);
+  WaitForStatus(VmStatus::kCrashed);
+  EXPECT_TRUE(keeper_->Release("web2").ok());
+  // The VM itself is refused rather than waited for without end.
+  EXPECT_EQ(keeper_->Put(Record("stuck")).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(keeper_->Get("stuck")->status, VmStatus::kStopped);
+  hypervisor_.HangStart("");
+  starting.join();
+  EXPECT_EQ(keeper_->Get("stuck")->status, VmStatus::kRunning);
+}
+
+TEST_F(VmKeeperTest, TwoStartsOfAVmMakeOneProcess) {
+  ASSERT_TRUE(keeper_->Put(Record()).ok());
+  hypervisor_.HangStart("web1");
+  std::thread starting([this] { EXPECT_TRUE(keeper_->Start("web1").ok()); });
+  ASSERT_TRUE(hypervisor_.WaitForHangingStart(std::chrono::seconds(10)));
+  std::thread again([this] {
+    EXPECT_EQ(keeper_->Start("web1").status().code(), absl::StatusCode::kFailedPrecondition);
+  });
+  hypervisor_.HangStart("");
+  starting.join();
+  again.join();
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+}
+
 TEST_F(VmKeeperTest, ADeadProcessIsACrash) {
   PutAndStart();
   hypervisor_.Find("web1")->Die(Exit::kCrashed);

@@ -378,6 +378,17 @@ void FakeHypervisor::FailStart(absl::Status status) {
   start_ = std::move(status);
 }
 
+void FakeHypervisor::HangStart(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  hanging_name_ = name;
+  changed_.notify_all();
+}
+
+bool FakeHypervisor::WaitForHangingStart(base::Duration timeout) const {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, timeout, [this] { return hangs_; });
+}
+
 std::shared_ptr<FakeVm> FakeHypervisor::Find(const std::string& name) const {
   const std::lock_guard lock(mutex_);
   const auto found = vms_.find(name);
@@ -396,8 +407,14 @@ absl::Status FakeHypervisor::CheckDefinition(const VmDefinition& /*definition*/)
 
 absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Start(const VmDefinition& definition,
                                                           StartMode mode) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   SEALIFT_RETURN_IF_ERROR(start_);
+  if (hanging_name_ == definition.name) {
+    hangs_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return hanging_name_ != definition.name; });
+    hangs_ = false;
+  }
   if (const auto old = vms_.find(definition.name);
       old != vms_.end() && *old->second->State() != RunState::kGone) {
     return absl::AlreadyExistsError(fmt::format("VM {} already runs", definition.name));

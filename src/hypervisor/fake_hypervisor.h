@@ -138,6 +138,10 @@ class FakeHypervisor final : public Hypervisor {
   void SetPace(Pace pace);              // of VMs started from now on
   void FailCheck(absl::Status status);  // what CheckDefinition() returns from now on
   void FailStart(absl::Status status);  // what Start() returns from now on
+  // HangStart makes Start() of that VM wait, as one whose storage hangs, until it is told of
+  // another name.
+  void HangStart(const std::string& name);
+  [[nodiscard]] bool WaitForHangingStart(base::Duration timeout) const;
   // Find gives the newest process of that name, also after it ended; null when there never was one.
   [[nodiscard]] std::shared_ptr<FakeVm> Find(const std::string& name) const;
 
@@ -161,6 +165,9 @@ class FakeHypervisor final : public Hypervisor {
   Pace pace_ = Pace::kByItself;
   absl::Status check_;
   absl::Status start_;
+  std::string hanging_name_;
+  bool hangs_ = false;
+  mutable std::condition_variable changed_;
   int next_pid_ = 1'000'000;
   std::map<std::string, std::shared_ptr<FakeVm>> vms_;
 };

@@ -80,6 +80,32 @@ absl::Status CheckBinary(const std::string& path) {
 
 }  // namespace
 
+class QemuHypervisor::Launching {
+ public:
+  Launching(QemuHypervisor& hypervisor, std::string vm)
+      : hypervisor_(hypervisor), vm_(std::move(vm)) {
+    const std::lock_guard lock(hypervisor_.mutex_);
+    first_ = hypervisor_.launching_.insert(vm_).second;
+  }
+  Launching(const Launching&) = delete;
+  Launching& operator=(const Launching&) = delete;
+  ~Launching() {
+    if (!first_) return;
+    const std::lock_guard lock(hypervisor_.mutex_);
+    hypervisor_.launching_.erase(vm_);
+  }
+
+  [[nodiscard]] absl::Status status() const {
+    if (first_) return absl::OkStatus();
+    return absl::AlreadyExistsError(fmt::format("VM {} is just being started on this host", vm_));
+  }
+
+ private:
+  QemuHypervisor& hypervisor_;
+  const std::string vm_;
+  bool first_ = false;
+};
+
 absl::StatusOr<std::unique_ptr<QemuHypervisor>> QemuHypervisor::Create(QemuOptions options) {
   SEALIFT_RETURN_IF_ERROR(CheckBinary(options.qemu_binary));
   SEALIFT_ASSIGN_OR_RETURN(base::SystemUser user, base::LookUpUser(options.user));
@@ -198,7 +224,8 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
                                                           StartMode mode) {
   SEALIFT_RETURN_IF_ERROR(CheckDefinition(definition));
   const RunFolder folder = FolderOf(definition);
-  const std::lock_guard lock(start_mutex_);
+  const Launching launching(*this, definition.name);
+  SEALIFT_RETURN_IF_ERROR(launching.status());
   if (const absl::StatusOr<ProcessRecord> old = folder.ReadRecord();
       old.ok() && base::Process::Open(old->process).ok()) {
     return absl::AlreadyExistsError(fmt::format("VM {} already runs on this host as process {}",

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
@@ -33,7 +34,8 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
   [[nodiscard]] std::uint64_t AvailableMemoryBytes() const override;
   [[nodiscard]] absl::Status CheckDefinition(
       const hypervisor::VmDefinition& definition) const override;
-  // Start is ALREADY_EXISTS when the VM has a process here.
+  // Start is ALREADY_EXISTS when the VM has a process here, or is just getting one. It takes as
+  // long as the VM's storage does, and holds up the start of no other VM.
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Start(
       const hypervisor::VmDefinition& definition, hypervisor::StartMode mode) override;
   // Adopt returns a VM whose definition is the one that it was started with. FAILED_PRECONDITION
@@ -44,6 +46,9 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
                                                 std::string_view direction) const override;
 
  private:
+  // Launching keeps two starts of one VM from meeting in its folder.
+  class Launching;
+
   QemuHypervisor(QemuOptions options, base::SystemUser user,
                  hypervisor::HostCapabilities capabilities)
       : options_(std::move(options)),
@@ -62,7 +67,8 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
   const QemuOptions options_;
   const base::SystemUser user_;
   const hypervisor::HostCapabilities capabilities_;
-  std::mutex start_mutex_;  // one start at a time: two of one VM must not meet in its folder
+  std::mutex mutex_;
+  std::set<std::string> launching_;  // VMs; guarded by mutex_
 };
 
 }  // namespace sealift::qemu
