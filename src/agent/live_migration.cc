@@ -347,7 +347,10 @@ void LiveMigration::RecoverSource() {
 
 void LiveMigration::RecoverDestination() {
   if (record_.step == LedgerStep::kDropped) return PostPhase(PhaseName::kFailed, kRestarted);
-  if (record_.step == LedgerStep::kOwned) return RecoverOwned();
+  // The inventory is written first: what is in it was decided, whatever the ledger says.
+  if (record_.step == LedgerStep::kOwned || parts_.vms.Holds(record_.vm, record_.epoch)) {
+    return RecoverOwned();
+  }
   const absl::StatusOr<hypervisor::VmDefinition> definition =
       hypervisor::ParseVmDefinition(record_.definition_yaml);
   if (definition.ok()) {

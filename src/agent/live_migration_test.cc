@@ -148,6 +148,18 @@ TEST_F(RecoveryTest, AnOwnedGuestThatWasNotContinuedYetIsContinued) {
   EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kRunning) << "it is free again";
 }
 
+TEST_F(RecoveryTest, AGuestThatIsInTheInventoryIsOwnedThoughTheLedgerDoesNotSaySoYet) {
+  const auto vm = RunDestination();
+  vm->SetState(RunState::kPaused);
+  VmRecord record = Record();
+  record.epoch = 4;
+  ASSERT_TRUE(keeper_->Own(record, vm).ok());
+  Recover(MigrationRole::kDestination, LedgerStep::kReady);
+  EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted) << "nobody has to tell it the decision";
+  EXPECT_EQ(*vm->State(), RunState::kRunning);
+  EXPECT_EQ(log_->Load()->at(0).step, LedgerStep::kOwned);
+}
+
 TEST_F(RecoveryTest, AnOwnedGuestWhoseProcessIsGoneIsLeftToWhoeverLooksAfterVms) {
   const auto vm = RunDestination();
   ASSERT_TRUE(keeper_->Own(Record(), vm).ok());

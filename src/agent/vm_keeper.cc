@@ -441,4 +441,10 @@ bool VmKeeper::Has(const std::string& name) const {
   return entries_.contains(name);
 }
 
+bool VmKeeper::Holds(const std::string& name, std::uint64_t epoch) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(name);
+  return found != entries_.end() && found->second.record.epoch == epoch;
+}
+
 }  // namespace sealift::agent

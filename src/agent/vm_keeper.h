@@ -95,6 +95,8 @@ class VmKeeper {
   // crashed.
   [[nodiscard]] absl::Status Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
   [[nodiscard]] bool Has(const std::string& name) const;
+  // Holds is Has under that epoch: it is not a later, or an earlier, stay of the VM.
+  [[nodiscard]] bool Holds(const std::string& name, std::uint64_t epoch) const;
 
  private:
   struct Entry {
