@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "migration/steps.h"
 
 namespace sealift::agent {
 
@@ -394,11 +395,12 @@ void LiveMigration::AwaitDecisionWithoutProcess() {
     std::optional<migration::Decision> told;
     while (!told) told = board_->WaitForDecision(migration::kLookEvery);
     const bool ours = !source && *told == migration::Decision::kCommit;
-    const absl::Status written = WriteStep(source ? LedgerStep::kReleased
-                                           : ours ? LedgerStep::kOwned
-                                                  : LedgerStep::kDropped);
-    const std::string detail = written.ok() ? "its process is gone" : base::MessageOf(written);
-    PostPhase(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, detail);
+    const LedgerStep step = source ? LedgerStep::kReleased
+                            : ours ? LedgerStep::kOwned
+                                   : LedgerStep::kDropped;
+    LedgerFile ledger(*this);
+    migration::WriteWithoutFail(step, ledger, *board_, parts_.clock);
+    PostPhase(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, "its process is gone");
   });
 }
 

@@ -132,6 +132,21 @@ TEST_F(RecoveryTest, AReadyDestinationWhoseProcessIsGoneIsShownAsCrashedOnceItIs
   EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kCrashed);
 }
 
+TEST_F(RecoveryTest, ADecisionThatCannotBeWrittenDownIsTriedUntilItIs) {
+  Recover(MigrationRole::kDestination, LedgerStep::kReady);
+  std::filesystem::rename(folder_ / "vms", folder_ / "away");
+  migration_->Tell(Decision::kCommit);
+  const auto& board = migration_->board();
+  for (std::uint64_t seen = 0; board->Look().detail.find("trying again") == std::string::npos;) {
+    seen = board->WaitForChange(seen, std::chrono::seconds(1));
+  }
+  EXPECT_FALSE(migration::IsFinal(board->Look().phase));
+  std::filesystem::rename(folder_ / "away", folder_ / "vms");
+  EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted);
+  EXPECT_TRUE(keeper_->Has("web1"));
+  EXPECT_EQ(log_->Load()->at(0).step, LedgerStep::kOwned);
+}
+
 TEST_F(RecoveryTest, AnOwnedGuestThatWasNotContinuedYetIsContinued) {
   const auto vm = RunDestination();
   vm->SetState(RunState::kPaused);
