@@ -111,6 +111,17 @@ MigrationView LiveMigration::View() const {
 
 bool LiveMigration::Ended() const { return migration::IsFinal(board_->Look().phase); }
 
+bool LiveMigration::WaitForEnd(base::Duration limit) const {
+  const base::Duration deadline = parts_.clock.SinceBoot() + limit;
+  std::uint64_t seen = 0;
+  while (!Ended()) {
+    const base::Duration left = deadline - parts_.clock.SinceBoot();
+    if (left <= base::Duration::zero()) return false;
+    seen = board_->WaitForChange(seen, left);
+  }
+  return true;
+}
+
 void LiveMigration::PostPhase(PhaseName phase, const std::string& detail) {
   board_->Post([&](Snapshot& snapshot) {
     snapshot.phase = phase;

@@ -74,9 +74,10 @@ class LiveMigration {
   void UndoIfStale(base::Duration limit);
   // Recover takes up what an earlier agent wrote down: undone before the commit, finished after it.
   void Recover();
-  // Tell hands over a decision; Join waits for the thread of a migration that is in, or on its way
-  // to, a final phase.
+  // Tell hands over a decision; WaitForEnd says whether a final phase is reached within `limit`,
+  // and Join waits for the thread, which ends soon after that.
   void Tell(migration::Decision decision) { board_->Tell(decision); }
+  [[nodiscard]] bool WaitForEnd(base::Duration limit) const;
   void Join();
 
   [[nodiscard]] MigrationView View() const;

@@ -170,15 +170,9 @@ absl::Status MigrationKeeper::WaitForEarlier(const std::string& vm) const {
   const base::Duration deadline = parts_.clock.SinceBoot() + settings_.earlier_limit;
   for (const MigrationPtr& earlier : Migrations()) {
     if (earlier->role() != MigrationRole::kDestination || earlier->vm() != vm) continue;
-    std::uint64_t version = 0;
-    while (!migration::IsFinal(earlier->board()->Look().phase)) {
-      const base::Duration left = deadline - parts_.clock.SinceBoot();
-      if (left <= base::Duration::zero()) {
-        return absl::AlreadyExistsError(
-            fmt::format("migration {} of VM {} to this host has not ended yet", earlier->id(), vm));
-      }
-      version = earlier->board()->WaitForChange(version, left);
-    }
+    if (earlier->WaitForEnd(deadline - parts_.clock.SinceBoot())) continue;
+    return absl::AlreadyExistsError(
+        fmt::format("migration {} of VM {} to this host has not ended yet", earlier->id(), vm));
   }
   return absl::OkStatus();
 }
@@ -251,12 +245,11 @@ absl::Status MigrationKeeper::Forget(const std::string& id, GuestMoved moved) {
   const PhaseName phase = migration->board()->Look().phase;
   const bool committed_source =
       phase == PhaseName::kCommitted && migration->role() == MigrationRole::kSource;
-  if (committed_source && moved == GuestMoved::kYes) {
-    migration->Tell(migration::Decision::kCommit);
-  } else if (!migration::IsFinal(phase)) {
-    return absl::FailedPreconditionError(fmt::format("migration {} has not ended", id));
-  }
-  return Erase(*migration);
+  if (committed_source && moved == GuestMoved::kYes) migration->Tell(migration::Decision::kCommit);
+  // What its QEMU's storage holds up must not hold up the controller: it asks again.
+  if (migration->WaitForEnd(settings_.forget_limit)) return Erase(*migration);
+  return absl::FailedPreconditionError(
+      fmt::format("migration {} has not ended: {}", id, migration->View().snapshot.detail));
 }
 
 absl::Status MigrationKeeper::Erase(LiveMigration& migration) {

@@ -38,6 +38,8 @@ struct MigrationSettings {
   std::uint16_t last_port = 0;
   // How long a VM's next migration to here waits for the end of one that has just failed.
   std::chrono::milliseconds earlier_limit{5000};
+  // How long a call to forget a migration waits for its end.
+  std::chrono::milliseconds forget_limit{2000};
 };
 
 // DestinationOffer is the answer to a prepared destination.
@@ -71,7 +73,7 @@ class MigrationKeeper {
   // Tell hands the source's decision to a destination that waits for it.
   [[nodiscard]] absl::Status Tell(const std::string& id, migration::Decision decision);
   // Forget drops the record of a migration that has ended. A committed source ends by it, and only
-  // if the guest is known to run at the destination.
+  // if the guest is known to run at the destination. FAILED_PRECONDITION when it does not end soon.
   [[nodiscard]] absl::Status Forget(const std::string& id, GuestMoved moved);
 
  private:

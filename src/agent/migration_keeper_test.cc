@@ -27,6 +27,7 @@ class OrderTest : public AgentFixture {
     settings.mover.binary = "/nonexistent/sealift-mover";
     settings.self = kSelf;
     settings.earlier_limit = std::chrono::seconds(1);
+    settings.forget_limit = std::chrono::milliseconds(500);
     return settings;
   }
 
@@ -64,6 +65,22 @@ class OrderTest : public AgentFixture {
     EXPECT_EQ(status.code(), code) << status;
     EXPECT_TRUE(keeper_.List().empty());
     EXPECT_EQ(vms_.Get("web1")->status, VmStatus::kRunning);
+  }
+
+  // Our VM has left under migration 0011, but for what the committed source still has to do.
+  void CommitLeaving() {
+    const auto vm = hypervisor_.Find("web1");
+    ASSERT_TRUE(vm->StartOutgoing("/x", {}).ok());
+    vm->SetOutgoing(hypervisor::MigrationState::kCompleted);
+    MigrationRecord record;
+    record.id = "0011";
+    record.vm = "web1";
+    record.role = MigrationRole::kSource;
+    record.step = migration::LedgerStep::kCommitted;
+    record.epoch = 3;
+    record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
+    ASSERT_TRUE(log_.Put(record).ok());
+    ASSERT_TRUE(keeper_.Recover().ok());
   }
 
   base::SystemClock clock_;
@@ -128,17 +145,7 @@ TEST_F(OrderTest, ARequiredVmDoesNotComeInTheClear) {
 
 TEST_F(OrderTest, ACommittedSourceIsForgottenOnlyWhenItsGuestIsKnownToHaveMoved) {
   const auto vm = hypervisor_.Find("web1");
-  ASSERT_TRUE(vm->StartOutgoing("/x", {}).ok());
-  vm->SetOutgoing(hypervisor::MigrationState::kCompleted);
-  MigrationRecord record;
-  record.id = "0011";
-  record.vm = "web1";
-  record.role = MigrationRole::kSource;
-  record.step = migration::LedgerStep::kCommitted;
-  record.epoch = 3;
-  record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
-  ASSERT_TRUE(log_.Put(record).ok());
-  ASSERT_TRUE(keeper_.Recover().ok());
+  CommitLeaving();
   EXPECT_EQ(keeper_.Forget("0011", GuestMoved::kUnknown).code(),
             absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(vms_.Has("web1"));
@@ -146,6 +153,21 @@ TEST_F(OrderTest, ACommittedSourceIsForgottenOnlyWhenItsGuestIsKnownToHaveMoved)
   EXPECT_TRUE(keeper_.Forget("0011", GuestMoved::kYes).ok());
   EXPECT_FALSE(vms_.Has("web1"));
   EXPECT_EQ(*vm->State(), hypervisor::RunState::kGone);
+}
+
+TEST_F(OrderTest, AnEndThatTakesLongHoldsUpNobodyWhoWantsItForgotten) {
+  const auto vm = hypervisor_.Find("web1");
+  vm->FailCall("Quit", absl::DeadlineExceededError("is its storage stuck?"));
+  CommitLeaving();
+  for (int tries = 0; tries < 2; ++tries) {
+    const absl::Status refused = keeper_.Forget("0011", GuestMoved::kYes);
+    EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(base::MessageOf(refused).find("is its storage stuck?"), std::string::npos) << refused;
+    EXPECT_EQ(log_.Load()->size(), 1U);
+  }
+  vm->FailCall("Quit", absl::OkStatus());
+  EXPECT_TRUE(keeper_.Forget("0011", GuestMoved::kYes).ok());
+  EXPECT_TRUE(log_.Load()->empty());
 }
 
 TEST_F(OrderTest, AVmThatDoesNotFitDoesNotCome) {
