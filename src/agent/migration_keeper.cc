@@ -252,6 +252,17 @@ absl::Status MigrationKeeper::Forget(const std::string& id, GuestMoved moved) {
       fmt::format("migration {} has not ended: {}", id, migration->View().snapshot.detail));
 }
 
+void MigrationKeeper::Leave(base::Duration limit) {
+  const base::Duration deadline = parts_.clock.SinceBoot() + limit;
+  const std::vector<MigrationPtr> migrations = Migrations();
+  // Too late for some: their guests are being handed over, and this may be the moment.
+  for (const MigrationPtr& migration : migrations) static_cast<void>(migration->Cancel());
+  for (const MigrationPtr& migration : migrations) {
+    if (migration->WaitForEnd(deadline - parts_.clock.SinceBoot())) continue;
+    spdlog::warn("migration {}: the next agent has to go on with it", migration->id());
+  }
+}
+
 absl::Status MigrationKeeper::Erase(LiveMigration& migration) {
   migration.Join();
   SEALIFT_RETURN_IF_ERROR(parts_.log.Remove(migration.id()));

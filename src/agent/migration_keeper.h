@@ -75,6 +75,9 @@ class MigrationKeeper {
   // Forget drops the record of a migration that has ended. A committed source ends by it, and only
   // if the guest is known to run at the destination. FAILED_PRECONDITION when it does not end soon.
   [[nodiscard]] absl::Status Forget(const std::string& id, GuestMoved moved);
+  // Leave cancels what can be cancelled and waits for the ends of all, for `limit` at most. It is
+  // for an agent that ends: no guest is to stand still for one that nobody may start again.
+  void Leave(base::Duration limit);
 
  private:
   using MigrationPtr = std::shared_ptr<LiveMigration>;

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What happens to the guest when something else dies."""
 
+import json
 import os
 import pathlib
 import re
@@ -126,6 +127,18 @@ class FaultsTest(FaultsCase):
         self.cluster.agents["a"].kill()
         self.cluster.agents["a"] = self.cluster.start_agent("a")
         self.wait_for_phase(migration, "failed")
+        self.cluster.wait_for_host("a")
+        self.assert_runs_only_on("a")
+
+    def test_a_source_agent_that_is_stopped_undoes_the_migration_before_it_ends(self):
+        self.boot()
+        qemu, = self.cluster.processes("qemu-system-x86_64")
+        self.start_slow_migration()
+        self.assertEqual(self.cluster.agents["a"].stop(), 0)
+        record, = (self.dir / "a/state/migrations").glob("*.json")
+        self.assertEqual(json.loads(record.read_text())["step"], "resumed")
+        self.assertIn(qemu, self.cluster.processes("qemu-system-x86_64"))
+        self.cluster.agents["a"] = self.cluster.start_agent("a")
         self.cluster.wait_for_host("a")
         self.assert_runs_only_on("a")
 
