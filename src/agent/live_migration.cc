@@ -345,15 +345,11 @@ void LiveMigration::RecoverSource() {
     parts_.vms.Return(record_.vm);
     return PostPhase(PhaseName::kFailed, kRestarted);
   }
-  if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
   PostPhase(committed ? PhaseName::kCommitted : PhaseName::kCopying, kRestarted);
-  // A copy without a mover rolls itself back.
   thread_ = std::thread([this, committed] {
-    if (committed) {
-      RunSource(migration::Committed{parts_.clock.SinceBoot()});
-    } else {
-      RunSource(migration::Copying{});
-    }
+    if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
+    if (committed) return RunSource(migration::Committed{parts_.clock.SinceBoot()});
+    RunSource(migration::Copying{});  // without a mover it rolls itself back
   });
 }
 
@@ -363,23 +359,24 @@ void LiveMigration::RecoverDestination() {
   if (record_.step == LedgerStep::kOwned || parts_.vms.Holds(record_.vm, record_.epoch)) {
     return RecoverOwned();
   }
+  const bool ready = record_.step == LedgerStep::kReady;
+  PostPhase(ready ? PhaseName::kSwitching : PhaseName::kCopying, kRestarted);
+  // Adopting takes a while where QEMU is silent.
+  thread_ = std::thread([this, ready] {
+    AdoptIncoming();
+    if (vm_ == nullptr && !ready) return PostPhase(PhaseName::kFailed, kRestarted);
+    if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
+    if (ready) return RunDestination(migration::Ready{});
+    RunDestination(migration::Receiving{});
+  });
+}
+
+void LiveMigration::AdoptIncoming() {
   const absl::StatusOr<hypervisor::VmDefinition> definition =
       hypervisor::ParseVmDefinition(record_.definition_yaml);
-  if (definition.ok()) {
-    absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = parts_.hypervisor.Adopt(*definition);
-    if (vm.ok()) vm_ = *std::move(vm);
-  }
-  const bool ready = record_.step == LedgerStep::kReady;
-  if (vm_ == nullptr && !ready) return PostPhase(PhaseName::kFailed, kRestarted);
-  if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
-  PostPhase(ready ? PhaseName::kSwitching : PhaseName::kCopying, kRestarted);
-  thread_ = std::thread([this, ready] {
-    if (ready) {
-      RunDestination(migration::Ready{});
-    } else {
-      RunDestination(migration::Receiving{});
-    }
-  });
+  if (!definition.ok()) return;
+  absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = parts_.hypervisor.Adopt(*definition);
+  if (vm.ok()) vm_ = *std::move(vm);
 }
 
 // The guest is ours, and perhaps was not let go on yet: the last phase is taken again.
@@ -402,17 +399,15 @@ void LiveMigration::AwaitDecisionWithoutProcess() {
     snapshot.phase = source ? PhaseName::kCommitted : PhaseName::kSwitching;
     snapshot.detail = "its process is gone; waiting to hear of the decision";
   });
-  thread_ = std::thread([this, source] {
-    std::optional<migration::Decision> told;
-    while (!told) told = board_->WaitForDecision(migration::kLookEvery);
-    const bool ours = !source && *told == migration::Decision::kCommit;
-    const LedgerStep step = source ? LedgerStep::kReleased
-                            : ours ? LedgerStep::kOwned
-                                   : LedgerStep::kDropped;
-    LedgerFile ledger(*this);
-    migration::WriteWithoutFail(step, ledger, *board_, parts_.clock);
-    PostPhase(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, "its process is gone");
-  });
+  std::optional<migration::Decision> told;
+  while (!told) told = board_->WaitForDecision(migration::kLookEvery);
+  const bool ours = !source && *told == migration::Decision::kCommit;
+  const LedgerStep step = source ? LedgerStep::kReleased
+                          : ours ? LedgerStep::kOwned
+                                 : LedgerStep::kDropped;
+  LedgerFile ledger(*this);
+  migration::WriteWithoutFail(step, ledger, *board_, parts_.clock);
+  PostPhase(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, "its process is gone");
 }
 
 }  // namespace sealift::agent

@@ -104,6 +104,7 @@ class LiveMigration {
   void RecoverSource();
   void RecoverDestination();
   void RecoverOwned();
+  void AdoptIncoming();
   void AwaitDecisionWithoutProcess();
   void PostPhase(migration::PhaseName phase, const std::string& detail);
   [[nodiscard]] bool Ended() const;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <thread>
 #include <utility>
 
 #include "base/log.h"
@@ -102,7 +103,12 @@ VmKeeper::~VmKeeper() {
 
 absl::Status VmKeeper::Recover() {
   SEALIFT_ASSIGN_OR_RETURN(std::vector<VmRecord> records, inventory_.Load());
-  for (VmRecord& record : records) Recover(std::move(record));
+  // All at once: a guest that was suspended goes on with the first thing that its adoption does,
+  // and must not wait for the QEMU of another one, which may be silent.
+  std::vector<std::jthread> adopting;
+  for (VmRecord& record : records) {
+    adopting.emplace_back([this, &record] { Recover(std::move(record)); });
+  }
   return absl::OkStatus();
 }
 

@@ -166,6 +166,16 @@ TEST_F(VmKeeperTest, ARestartAdoptsWhatRuns) {
   EXPECT_EQ(Status(), VmStatus::kRunning);
 }
 
+TEST_F(VmKeeperTest, AnAdoptionThatTakesLongHoldsUpNoOther) {
+  for (const char* name : {"web1", "web2", "web3"}) {
+    ASSERT_TRUE(keeper_->Put(Record(name)).ok());
+    ASSERT_TRUE(keeper_->Start(name).ok());
+  }
+  hypervisor_.MeetInAdopt(3);
+  Restart("boot-1");
+  for (const VmView& view : keeper_->List()) EXPECT_EQ(view.status, VmStatus::kRunning);
+}
+
 TEST_F(VmKeeperTest, AProcessLostWhileTheAgentWasAwayIsACrash) {
   PutAndStart();
   keeper_.reset();

@@ -378,6 +378,11 @@ void FakeHypervisor::FailStart(absl::Status status) {
   start_ = std::move(status);
 }
 
+void FakeHypervisor::MeetInAdopt(int count) {
+  const std::lock_guard lock(mutex_);
+  awaited_adoptions_ = count;
+}
+
 void FakeHypervisor::HangStart(const std::string& name) {
   const std::lock_guard lock(mutex_);
   hanging_name_ = name;
@@ -426,6 +431,14 @@ absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Start(const VmDefinition& de
 }
 
 absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Adopt(const VmDefinition& definition) {
+  {
+    std::unique_lock lock(mutex_);
+    --awaited_adoptions_;
+    changed_.notify_all();
+    if (!changed_.wait_for(lock, kSilence, [this] { return awaited_adoptions_ <= 0; })) {
+      return absl::DeadlineExceededError("the other VMs were not adopted meanwhile");
+    }
+  }
   const std::shared_ptr<FakeVm> vm = Find(definition.name);
   if (vm == nullptr || *vm->State() == RunState::kGone) {
     return absl::NotFoundError(fmt::format("VM {} has no process", definition.name));

@@ -142,6 +142,8 @@ class FakeHypervisor final : public Hypervisor {
   // another name.
   void HangStart(const std::string& name);
   [[nodiscard]] bool WaitForHangingStart(base::Duration timeout) const;
+  // MeetInAdopt makes each Adopt() wait until it has been called `count` times, 10 s at most.
+  void MeetInAdopt(int count);
   // Find gives the newest process of that name, also after it ended; null when there never was one.
   [[nodiscard]] std::shared_ptr<FakeVm> Find(const std::string& name) const;
 
@@ -165,6 +167,7 @@ class FakeHypervisor final : public Hypervisor {
   Pace pace_ = Pace::kByItself;
   absl::Status check_;
   absl::Status start_;
+  int awaited_adoptions_ = 0;
   std::string hanging_name_;
   bool hangs_ = false;
   mutable std::condition_variable changed_;
