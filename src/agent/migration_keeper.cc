@@ -193,6 +193,7 @@ absl::StatusOr<base::Bytes> MigrationKeeper::PrepareLoan(const MigrationOrder& o
                                                          const VmKeeper::Loan& loan,
                                                          const MigrationPtr& migration) {
   SEALIFT_RETURN_IF_ERROR(CheckLoan(order, loan));
+  SEALIFT_RETURN_IF_ERROR(WaitForEarlier(order.spec.vm));
   SEALIFT_RETURN_IF_ERROR(ForgetEnded(order.spec.vm));
   SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
   SEALIFT_ASSIGN_OR_RETURN(base::Bytes public_key,

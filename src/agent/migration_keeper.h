@@ -36,7 +36,7 @@ struct MigrationSettings {
   std::string migration_address;  // empty: what the controller says
   std::uint16_t first_port = 0;
   std::uint16_t last_port = 0;
-  // How long a VM's next migration to here waits for the end of one that has just failed.
+  // How long a VM's next migration waits for the end of the one to here before it.
   std::chrono::milliseconds earlier_limit{5000};
   // How long a call to forget a migration waits for its end.
   std::chrono::milliseconds forget_limit{2000};
@@ -90,7 +90,7 @@ class MigrationKeeper {
   // until its migration has ended. FAILED_PRECONDITION when it does not fit.
   [[nodiscard]] absl::Status Reserve(const std::string& id,
                                      const hypervisor::VmDefinition& definition);
-  // Waits until no earlier migration of the VM is left that is to run it here.
+  // Waits until no earlier migration of the VM to here is under way.
   [[nodiscard]] absl::Status WaitForEarlier(const std::string& vm) const;
   // Forgets what has ended of a VM that is to move again: a restart must not take up how it came
   // here while it leaves.

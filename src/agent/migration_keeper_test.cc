@@ -220,6 +220,28 @@ TEST_F(OrderTest, AVmThatLeavesTakesTheRecordOfItsArrivalAlong) {
   EXPECT_TRUE(log_.Load()->empty());
 }
 
+TEST_F(OrderTest, AVmDoesNotLeaveBeforeItsArrivalHasEnded) {
+  const auto vm = hypervisor_.Find("web1");
+  vm->FailCall("Continue", absl::DeadlineExceededError("QMP is silent"));
+  MigrationRecord record;
+  record.id = "0011";
+  record.vm = "web1";
+  record.role = MigrationRole::kDestination;
+  record.step = migration::LedgerStep::kOwned;
+  record.epoch = 3;
+  record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
+  ASSERT_TRUE(log_.Put(record).ok());
+  ASSERT_TRUE(keeper_.Recover().ok());
+  ASSERT_TRUE(vm->WaitForCall("Continue", std::chrono::seconds(5)));
+  EXPECT_FALSE(Leave(Leaving()).ok());
+  EXPECT_EQ(log_.Load()->size(), 1U);
+  vm->FailCall("Continue", absl::OkStatus());
+  const auto arrival = keeper_.Find("0011");
+  ASSERT_TRUE(arrival.ok());
+  EXPECT_TRUE((*arrival)->WaitForEnd(std::chrono::seconds(5)));
+  ExpectAccepted(Leave(Leaving()));
+}
+
 TEST_F(OrderTest, AMigrationThatIsKnownIsNotPreparedAgain) {
   MigrationRecord record;
   record.id = base::ToHex(Leaving().spec.id);
