@@ -339,8 +339,12 @@ void LiveMigration::Recover() {
 void LiveMigration::RecoverSource() {
   if (record_.step == LedgerStep::kReleased) return PostPhase(PhaseName::kCompleted, "");
   if (record_.step == LedgerStep::kResumed) return PostPhase(PhaseName::kFailed, kRestarted);
-  vm_ = parts_.vms.Hold(record_.vm, record_.id);
   const bool committed = record_.step == LedgerStep::kCommitted;
+  if (parts_.vms.Has(record_.vm) && !parts_.vms.Holds(record_.vm, record_.epoch)) {
+    // The guest has come back since, and is none of this record's.
+    return PostPhase(committed ? PhaseName::kCompleted : PhaseName::kFailed, kRestarted);
+  }
+  vm_ = parts_.vms.Hold(record_.vm, record_.id);
   if (vm_ == nullptr && !committed) {
     parts_.vms.Return(record_.vm);
     return PostPhase(PhaseName::kFailed, kRestarted);

@@ -42,7 +42,7 @@ class RecoveryTest : public AgentFixture {
     record.vm = "web1";
     record.role = role;
     record.step = step;
-    record.epoch = 4;
+    record.epoch = role == MigrationRole::kSource ? 3 : 4;
     record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
     record.encryption = "required";
     migration_ = std::make_unique<LiveMigration>(
@@ -93,6 +93,17 @@ TEST_F(RecoveryTest, ACommittedSourceNeverRunsAgainAndLeavesWhenToldOfTheDestina
   EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted);
   EXPECT_FALSE(keeper_->Has("web1"));
   EXPECT_EQ(*vm->State(), RunState::kGone);
+}
+
+TEST_F(RecoveryTest, ARecordThatWasLeftOverDoesNotEndAGuestThatHasComeBack) {
+  VmRecord record = Record();
+  record.epoch = 5;
+  ASSERT_TRUE(keeper_->Put(record).ok());
+  ASSERT_TRUE(keeper_->Start("web1").ok());
+  Recover(MigrationRole::kSource, LedgerStep::kCommitted);
+  migration_->Tell(Decision::kCommit);
+  EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted);
+  EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kRunning);
 }
 
 TEST_F(RecoveryTest, AReceivingDestinationIsDropped) {
