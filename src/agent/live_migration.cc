@@ -253,14 +253,27 @@ void LiveMigration::Undo(const std::string& why) {
   network_listener_.reset();
   if (record_.role == MigrationRole::kSource) {
     parts_.vms.Return(record_.vm);
-  } else {
-    const absl::Status quit = vm_ != nullptr ? vm_->Quit() : absl::OkStatus();
-    const absl::Status removed = parts_.log.Remove(record_.id);
-    if (!quit.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(quit));
-    if (!removed.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(removed));
+  } else if (!UndoIncoming()) {
+    return;
   }
   vm_.reset();
   PostPhase(PhaseName::kCancelled, why);
+}
+
+bool LiveMigration::UndoIncoming() {
+  const absl::Status quit = vm_ != nullptr ? vm_->Quit() : absl::OkStatus();
+  if (!quit.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(quit));
+  if (!quit.ok() && !migration::IsGone(*vm_)) {
+    // The record stays for as long as the process does, and the state machine, without a mover,
+    // tries until that is gone.
+    started_ = true;
+    static_cast<void>(board_->RequestCancel());
+    thread_ = std::thread([this] { RunDestination(migration::Receiving{}); });
+    return false;
+  }
+  const absl::Status removed = parts_.log.Remove(record_.id);
+  if (!removed.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(removed));
+  return true;
 }
 
 // ---- Running

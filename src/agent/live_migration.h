@@ -60,7 +60,8 @@ class LiveMigration {
   // PrepareSource takes the loan and a mover. As the next, it returns the mover's public key.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareSource(const VmKeeper::Loan& loan,
                                                           std::unique_ptr<MoverProcess> mover);
-  // PrepareDestination writes the record, then starts the process that waits for the guest.
+  // PrepareDestination writes the record, then starts the process that waits for the guest. After
+  // an error it is undone, or, when that process does not end, on its way to a final phase.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareDestination(
       const hypervisor::VmDefinition& definition, std::unique_ptr<MoverProcess> mover,
       base::UniqueFd network_listener);
@@ -99,6 +100,8 @@ class LiveMigration {
                                          std::vector<base::HostPort> destinations);
   [[nodiscard]] absl::Status StartDestination(base::Bytes sealed_key);
   void Undo(const std::string& why);
+  // False when the process does not end: then the state machine has it.
+  [[nodiscard]] bool UndoIncoming();
   void RunSource(migration::SourcePhase phase);
   void RunDestination(migration::DestinationPhase phase);
   void RecoverSource();

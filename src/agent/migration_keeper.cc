@@ -137,11 +137,12 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
   options.huge_pages = definition.huge_pages != hypervisor::HugePages::kOff;
   SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(options));
   const MigrationPtr migration = Make(order, MigrationRole::kDestination);
-  SEALIFT_ASSIGN_OR_RETURN(
-      base::Bytes public_key,
-      migration->PrepareDestination(definition, std::move(mover), std::move(listener.first)));
-  SEALIFT_RETURN_IF_ERROR(Add(migration));
-  return DestinationOffer{std::move(public_key), {{address, listener.second}}};
+  absl::StatusOr<base::Bytes> public_key =
+      migration->PrepareDestination(definition, std::move(mover), std::move(listener.first));
+  // What has failed is known until its process is gone.
+  if (!migration->WaitForEnd(base::Duration::zero())) SEALIFT_RETURN_IF_ERROR(Add(migration));
+  SEALIFT_RETURN_IF_ERROR(public_key.status());
+  return DestinationOffer{*std::move(public_key), {{address, listener.second}}};
 }
 
 // What a guest that is on its way has brought already is counted twice, so that one too many is

@@ -2,7 +2,10 @@
 // none to be found here.
 #include "agent/migration_keeper.h"
 
+#include <thread>
+
 #include "agent/testing.h"
+#include "base/file.h"
 #include "base/status.h"
 
 namespace sealift::agent {
@@ -240,6 +243,40 @@ TEST_F(OrderTest, AVmDoesNotLeaveBeforeItsArrivalHasEnded) {
   ASSERT_TRUE(arrival.ok());
   EXPECT_TRUE((*arrival)->WaitForEnd(std::chrono::seconds(5)));
   ExpectAccepted(Leave(Leaving()));
+}
+
+// A mover that ends without having offered a key, once the file is there.
+std::string MakeFailingMover(const std::string& folder, const std::string& file) {
+  const std::string script = folder + "/mover";
+  EXPECT_TRUE(base::WriteFileDurably(
+                  script, "#!/bin/sh\nuntil [ -e " + file + " ]; do sleep 0.01; done\n", 0755)
+                  .ok());
+  return script;
+}
+
+TEST_F(OrderTest, AProcessThatDoesNotEndKeepsItsRecord) {
+  MigrationSettings settings = Settings();
+  settings.mover.binary = MakeFailingMover(folder_.path(), folder_ / "go");
+  settings.mover.user = *base::LookUpUser("root");
+  MigrationKeeper keeper(settings, {hypervisor_, vms_, log_, clock_});
+  const MigrationOrder order = Coming();
+  const std::string id = base::ToHex(order.spec.id);
+  std::jthread preparing([&] {
+    EXPECT_FALSE(
+        keeper.PrepareDestination(order, Record(order.spec.vm).definition, "127.0.0.1").ok());
+  });
+  std::shared_ptr<hypervisor::FakeVm> vm;
+  while ((vm = hypervisor_.Find(order.spec.vm)) == nullptr) std::this_thread::yield();
+  vm->FailCall("Quit", absl::DeadlineExceededError("is its storage stuck?"));
+  ASSERT_TRUE(base::WriteFileDurably(folder_ / "go", "").ok());
+  preparing.join();
+  EXPECT_FALSE(keeper.Forget(id, GuestMoved::kUnknown).ok());
+  EXPECT_EQ(log_.Load()->size(), 1U);
+  vm->FailCall("Quit", absl::OkStatus());
+  EXPECT_TRUE(keeper.Find(id).value()->WaitForEnd(std::chrono::seconds(5)));
+  EXPECT_TRUE(keeper.Forget(id, GuestMoved::kUnknown).ok());
+  EXPECT_TRUE(log_.Load()->empty());
+  EXPECT_EQ(*vm->State(), hypervisor::RunState::kGone);
 }
 
 TEST_F(OrderTest, AMigrationThatIsKnownIsNotPreparedAgain) {
