@@ -142,9 +142,9 @@ absl::StatusOr<base::Bytes> LiveMigration::PrepareSource(const VmKeeper::Loan& l
 
 absl::StatusOr<base::Bytes> LiveMigration::PrepareDestination(
     const hypervisor::VmDefinition& definition, std::unique_ptr<MoverProcess> mover,
-    base::UniqueFd network_listener) {
+    std::vector<NetworkListener> network_listeners) {
   mover_ = std::move(mover);
-  network_listener_ = std::move(network_listener);
+  network_listeners_ = std::move(network_listeners);
   memory_bytes_ = definition.memory_bytes;
   record_.mover = mover_->id();
   record_.definition_yaml = hypervisor::FormatVmDefinition(definition);
@@ -219,8 +219,8 @@ absl::Status LiveMigration::StartDestination(base::Bytes sealed_key) {
     SEALIFT_RETURN_IF_ERROR(MakeEmpty(memory));
   }
   const absl::Status started =
-      mover_->StartDestination(spec_, std::move(sealed_key), network_listener_, channels, memory);
-  network_listener_.reset();
+      mover_->StartDestination(spec_, std::move(sealed_key), network_listeners_, channels, memory);
+  network_listeners_.clear();
   return started;
 }
 
@@ -250,7 +250,7 @@ void LiveMigration::UndoIfStale(base::Duration limit) {
 
 void LiveMigration::Undo(const std::string& why) {
   mover_.reset();
-  network_listener_.reset();
+  network_listeners_.clear();
   if (record_.role == MigrationRole::kSource) {
     parts_.vms.Return(record_.vm);
   } else if (!UndoIncoming()) {

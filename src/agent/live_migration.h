@@ -64,7 +64,7 @@ class LiveMigration {
   // an error it is undone, or, when that process does not end, on its way to a final phase.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareDestination(
       const hypervisor::VmDefinition& definition, std::unique_ptr<MoverProcess> mover,
-      base::UniqueFd network_listener);
+      std::vector<NetworkListener> network_listeners);
   // Start hands the sealed key to the mover and lets the state machine go. Once. A source is given
   // the addresses where the destination listens, a destination none.
   [[nodiscard]] absl::Status Start(base::Bytes sealed_key,
@@ -133,7 +133,7 @@ class LiveMigration {
   // Of the caller until Start, of the thread afterwards.
   std::unique_ptr<MoverProcess> mover_;
   std::shared_ptr<hypervisor::Vm> vm_;
-  base::UniqueFd network_listener_;  // destination
+  std::vector<NetworkListener> network_listeners_;  // destination
 
   std::thread thread_;  // guarded by start_mutex_
 };

@@ -129,20 +129,39 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
     return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", definition.name));
   }
   SEALIFT_RETURN_IF_ERROR(Reserve(base::ToHex(order.spec.id), definition));
-  const std::string& address =
-      settings_.migration_address.empty() ? listen_address : settings_.migration_address;
-  SEALIFT_ASSIGN_OR_RETURN(auto listener,
-                           base::ListenTcp(address, settings_.first_port, settings_.last_port));
+  SEALIFT_ASSIGN_OR_RETURN(std::vector<NetworkListener> listeners, Listen(listen_address));
+  DestinationOffer offer;
+  for (const NetworkListener& listener : listeners) offer.addresses.push_back(listener.address);
   MoverOptions options = settings_.mover;
   options.huge_pages = definition.huge_pages != hypervisor::HugePages::kOff;
   SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(options));
   const MigrationPtr migration = Make(order, MigrationRole::kDestination);
   absl::StatusOr<base::Bytes> public_key =
-      migration->PrepareDestination(definition, std::move(mover), std::move(listener.first));
+      migration->PrepareDestination(definition, std::move(mover), std::move(listeners));
   // What has failed is known until its process is gone.
   if (!migration->WaitForEnd(base::Duration::zero())) SEALIFT_RETURN_IF_ERROR(Add(migration));
-  SEALIFT_RETURN_IF_ERROR(public_key.status());
-  return DestinationOffer{*std::move(public_key), {{address, listener.second}}};
+  SEALIFT_ASSIGN_OR_RETURN(offer.public_key, std::move(public_key));
+  return offer;
+}
+
+absl::StatusOr<std::vector<NetworkListener>> MigrationKeeper::Listen(
+    const std::string& default_address) const {
+  const std::vector<std::string> only = {default_address};
+  const auto& addresses =
+      settings_.migration_addresses.empty() ? only : settings_.migration_addresses;
+  std::vector<NetworkListener> listeners;
+  absl::Status failed;
+  for (const std::string& address : addresses) {
+    auto listener = base::ListenTcp(address, settings_.first_port, settings_.last_port);
+    if (listener.ok()) {
+      listeners.push_back({{address, listener->second}, std::move(listener->first)});
+    } else {
+      failed = listener.status();
+      spdlog::warn("migration address {}: {}", address, base::MessageOf(failed));
+    }
+  }
+  if (listeners.empty()) return failed;
+  return listeners;
 }
 
 // What a guest that is on its way has brought already is counted twice, so that one too many is

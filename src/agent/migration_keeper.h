@@ -32,8 +32,8 @@ struct MigrationOrder {
 
 struct MigrationSettings {
   MoverOptions mover;
-  std::string self;               // our spiffe:// identity
-  std::string migration_address;  // empty: what the controller says
+  std::string self;                              // our spiffe:// identity
+  std::vector<std::string> migration_addresses;  // empty: what the controller says
   std::uint16_t first_port = 0;
   std::uint16_t last_port = 0;
   // How long a VM's next migration waits for the end of the one to here before it.
@@ -106,6 +106,10 @@ class MigrationKeeper {
                                                         const MigrationPtr& migration);
   [[nodiscard]] absl::Status CheckLoan(const MigrationOrder& order,
                                        const VmKeeper::Loan& loan) const;
+  // Listens on each of our migration addresses, but for those that the host does not have right
+  // now.
+  [[nodiscard]] absl::StatusOr<std::vector<NetworkListener>> Listen(
+      const std::string& default_address) const;
   void UndoStale();
 
   const MigrationSettings settings_;

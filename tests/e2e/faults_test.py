@@ -172,6 +172,29 @@ class FaultsTest(FaultsCase):
         self.wait_for_phase(migration, "completed")
         self.assert_runs_only_on("b")
 
+    def test_a_migration_goes_on_over_the_other_address_when_one_dies(self):
+        network = self.cluster.network
+        if not network.isolated:
+            self.skipTest("one network for all has no address to lose")
+        here = network.hosts["b"]
+        other = here.address + "0"
+        here.run("ip", "addr", "add", f"{other}/24", "dev", "br0")
+        self.cluster.agents["b"].stop()
+        with open(self.dir / "b/agent.yaml", "a") as settings:
+            settings.write(f"migration_addresses: [{here.address}, {other}, 192.0.2.1]\n")
+        self.cluster.agents["b"] = self.cluster.start_agent("b")
+        self.cluster.wait_for_host("b")
+        self.boot()
+        migration = self.start_slow_migration()
+        self.assertRegex(self.cluster.agents["b"].output(), "migration address 192.0.2.1: .*")
+        connected = here.run("ss", "--tcp", "--numeric", "--no-header", "src", other).stdout
+        self.assertIn(other, connected, "streams are spread over the addresses")
+        here.run("ip", "addr", "del", f"{other}/24", "dev", "br0")
+        harness.wait_for(lambda: "connection lost" in self.cluster.agents["a"].output(), 15, "the loss to be noticed")
+        self.speed_up()
+        self.wait_for_phase(migration, "completed")
+        self.assert_runs_only_on("b")
+
     def test_the_controller_ends_cleanly_while_somebody_watches(self):
         follower = self.start("follower", self.cluster.command("events", "--follow"))
         follower.wait_for_output("host", 20)
