@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <utility>
 
@@ -94,7 +95,20 @@ absl::Status MigrationKeeper::Recover() {
     SEALIFT_RETURN_IF_ERROR(Add(migration));
     migration->Recover();
   }
+  for (const hypervisor::VmDefinition& found : parts_.hypervisor.Processes()) {
+    const auto names = [&](const MigrationRecord& record) { return record.vm == found.name; };
+    if (parts_.vms.Has(found.name) || std::ranges::any_of(records, names)) continue;
+    ending_strays_.emplace_back([this, found] { EndStray(found); });
+  }
   return absl::OkStatus();
+}
+
+void MigrationKeeper::EndStray(const hypervisor::VmDefinition& definition) const {
+  const auto vm = parts_.hypervisor.Adopt(definition);
+  if (!vm.ok()) return;
+  spdlog::warn("VM {}: process {} is ended: no record names it", definition.name, (*vm)->pid());
+  const absl::Status ended = (*vm)->Quit();
+  if (!ended.ok()) spdlog::error("{}", base::MessageOf(ended));
 }
 
 MigrationKeeper::MigrationPtr MigrationKeeper::Make(const MigrationOrder& order,

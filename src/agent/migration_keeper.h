@@ -56,7 +56,8 @@ class MigrationKeeper {
  public:
   MigrationKeeper(MigrationSettings settings, const LiveMigrationParts& parts);
 
-  // Recover takes up what an earlier agent left, after VmKeeper::Recover.
+  // Recover takes up what an earlier agent left, after VmKeeper::Recover, and ends the processes
+  // that no record names: their VMs may run elsewhere.
   [[nodiscard]] absl::Status Recover();
 
   // An order is refused, before anything is touched, unless it names this host in this role, a
@@ -95,6 +96,7 @@ class MigrationKeeper {
   // Forgets what has ended of a VM that is to move again: a restart must not take up how it came
   // here while it leaves.
   [[nodiscard]] absl::Status ForgetEnded(const std::string& vm);
+  void EndStray(const hypervisor::VmDefinition& definition) const;
   // Drops the record of a migration in a final phase.
   [[nodiscard]] absl::Status Erase(LiveMigration& migration);
   [[nodiscard]] MigrationPtr Make(const MigrationOrder& order, MigrationRole role) const;
@@ -119,6 +121,7 @@ class MigrationKeeper {
   std::map<std::string, MigrationPtr> migrations_;  // guarded by mutex_
   // Ids being prepared, with the memory reserved for them, in bytes; guarded by mutex_.
   std::map<std::string, std::uint64_t> claimed_;
+  std::vector<std::jthread> ending_strays_;  // set by Recover
   std::jthread housekeeper_;
 };
 

@@ -279,6 +279,29 @@ TEST_F(OrderTest, AProcessThatDoesNotEndKeepsItsRecord) {
   EXPECT_EQ(*vm->State(), hypervisor::RunState::kGone);
 }
 
+TEST_F(OrderTest, AProcessThatNoRecordNamesIsEndedByTheNextAgent) {
+  using hypervisor::RunState;
+  for (const char* name : {"stray", "coming"}) {
+    ASSERT_TRUE(hypervisor_.Start(Record(name).definition, hypervisor::StartMode::kIncoming).ok());
+  }
+  MigrationRecord record;
+  record.id = "0011";
+  record.vm = "coming";
+  record.role = MigrationRole::kDestination;
+  record.step = migration::LedgerStep::kReady;
+  record.definition_yaml = hypervisor::FormatVmDefinition(Record("coming").definition);
+  ASSERT_TRUE(log_.Put(record).ok());
+  {
+    MigrationKeeper keeper(Settings(), {hypervisor_, vms_, log_, clock_});
+    ASSERT_TRUE(keeper.Recover().ok());
+    EXPECT_TRUE(hypervisor_.Find("stray")->WaitForCall("Quit", std::chrono::seconds(10)));
+    ASSERT_TRUE(keeper.Tell("0011", migration::Decision::kCommit).ok());
+  }
+  EXPECT_EQ(*hypervisor_.Find("stray")->State(), RunState::kGone);
+  EXPECT_EQ(*hypervisor_.Find("coming")->State(), RunState::kRunning);
+  EXPECT_EQ(*hypervisor_.Find("web1")->State(), RunState::kRunning);
+}
+
 TEST_F(OrderTest, AMigrationThatIsKnownIsNotPreparedAgain) {
   MigrationRecord record;
   record.id = base::ToHex(Leaving().spec.id);

@@ -446,6 +446,15 @@ absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Adopt(const VmDefinition& de
   return vm;
 }
 
+std::vector<VmDefinition> FakeHypervisor::Processes() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<VmDefinition> found;
+  for (const auto& [name, vm] : vms_) {
+    if (*vm->State() != RunState::kGone) found.push_back(vm->definition());
+  }
+  return found;
+}
+
 std::string FakeHypervisor::MigrationSocketPath(const VmDefinition& definition,
                                                 std::string_view direction) const {
   return fmt::format("{}/{}-{}.sock", folder_, definition.name, direction);

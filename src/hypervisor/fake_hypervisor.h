@@ -156,6 +156,7 @@ class FakeHypervisor final : public Hypervisor {
   [[nodiscard]] absl::StatusOr<std::shared_ptr<Vm>> Start(const VmDefinition& definition,
                                                           StartMode mode) override;
   [[nodiscard]] absl::StatusOr<std::shared_ptr<Vm>> Adopt(const VmDefinition& definition) override;
+  [[nodiscard]] std::vector<VmDefinition> Processes() const override;
   [[nodiscard]] std::string MigrationSocketPath(const VmDefinition& definition,
                                                 std::string_view direction) const override;
 

@@ -206,6 +206,9 @@ class Hypervisor {
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Adopt(
       const VmDefinition& definition) = 0;
 
+  // Processes lists what every VM process of this host was started with, whoever started it.
+  [[nodiscard]] virtual std::vector<VmDefinition> Processes() const = 0;
+
   // MigrationSocketPath is a path in the VM's runtime folder where both this program and the VM's
   // process may listen and connect. `direction` is "in" or "out".
   [[nodiscard]] virtual std::string MigrationSocketPath(const VmDefinition& definition,

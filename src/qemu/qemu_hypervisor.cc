@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "base/check.h"
@@ -245,6 +247,19 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
     spdlog::error("{}", base::MessageOf(quit));
   }
   return ready;
+}
+
+std::vector<VmDefinition> QemuHypervisor::Processes() const {
+  std::vector<VmDefinition> found;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(options_.run_dir, error)) {
+    absl::StatusOr<ProcessRecord> record =
+        RunFolder(options_.run_dir, entry.path().filename().string()).ReadRecord();
+    if (!record.ok() || !base::Process::Open(record->process).ok()) continue;
+    found.push_back(std::move(record->definition));
+  }
+  if (error) spdlog::error("list {}: {}", options_.run_dir, error.message());
+  return found;
 }
 
 absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Adopt(const VmDefinition& definition) {

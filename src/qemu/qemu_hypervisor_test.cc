@@ -224,6 +224,7 @@ TEST_F(QemuHypervisorTest, AdoptsAProcessThatItsAgentLeftBehind) {
   const VmDefinition definition = Definition();
   const int pid = Boot(definition)->pid();
   started_.clear();  // the last reference
+  EXPECT_EQ(host_a_->Processes(), std::vector{definition});
   VmDefinition edited = definition;
   edited.cpus = 7;
   const auto adopted = host_a_->Adopt(edited);
@@ -235,6 +236,7 @@ TEST_F(QemuHypervisorTest, AdoptsAProcessThatItsAgentLeftBehind) {
   auto exit = ExitOf(**adopted);
   EXPECT_TRUE((*adopted)->Quit().ok());
   EXPECT_EQ(Await(exit), Exit::kStopped);
+  EXPECT_TRUE(host_a_->Processes().empty());
 }
 
 TEST_F(QemuHypervisorTest, DoesNotAdoptAnotherVmOfTheSameName) {
