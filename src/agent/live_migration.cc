@@ -145,7 +145,6 @@ absl::StatusOr<base::Bytes> LiveMigration::PrepareDestination(
     std::vector<NetworkListener> network_listeners) {
   mover_ = std::move(mover);
   network_listeners_ = std::move(network_listeners);
-  memory_bytes_ = definition.memory_bytes;
   record_.mover = mover_->id();
   record_.definition_yaml = hypervisor::FormatVmDefinition(definition);
   absl::StatusOr<base::Bytes> public_key = StartIncoming(definition);

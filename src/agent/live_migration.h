@@ -86,8 +86,6 @@ class LiveMigration {
   [[nodiscard]] const std::string& id() const { return record_.id; }
   [[nodiscard]] const std::string& vm() const { return record_.vm; }
   [[nodiscard]] MigrationRole role() const { return record_.role; }
-  // Memory that a destination needs for its guest, in bytes.
-  [[nodiscard]] std::uint64_t memory_bytes() const { return memory_bytes_; }
 
  private:
   class LedgerFile;
@@ -124,7 +122,6 @@ class LiveMigration {
   const LiveMigrationParts parts_;
   const std::shared_ptr<migration::Board> board_;
   const base::Duration prepared_at_;
-  std::uint64_t memory_bytes_ = 0;
   std::string aead_backend_;
 
   std::mutex start_mutex_;  // between Start, Cancel, UndoIfStale and Join

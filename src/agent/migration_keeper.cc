@@ -53,7 +53,7 @@ class MigrationKeeper::Claim {
  public:
   Claim(MigrationKeeper& keeper, std::string id) : keeper_(keeper), id_(std::move(id)) {
     const std::lock_guard lock(keeper_.mutex_);
-    valid_ = !keeper_.migrations_.contains(id_) && keeper_.claimed_.try_emplace(id_, 0).second;
+    valid_ = !keeper_.migrations_.contains(id_) && keeper_.claimed_.insert(id_).second;
   }
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
@@ -142,7 +142,9 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
   if (parts_.vms.Has(definition.name)) {
     return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", definition.name));
   }
-  SEALIFT_RETURN_IF_ERROR(Reserve(base::ToHex(order.spec.id), definition));
+  // The start of its process counts; this saves the work before it.
+  SEALIFT_RETURN_IF_ERROR(
+      hypervisor::CheckMemory(definition, parts_.hypervisor.AvailableMemoryBytes()));
   SEALIFT_ASSIGN_OR_RETURN(std::vector<NetworkListener> listeners, Listen(listen_address));
   DestinationOffer offer;
   for (const NetworkListener& listener : listeners) offer.addresses.push_back(listener.address);
@@ -176,28 +178,6 @@ absl::StatusOr<std::vector<NetworkListener>> MigrationKeeper::Listen(
   }
   if (listeners.empty()) return failed;
   return listeners;
-}
-
-// What a guest that is on its way has brought already is counted twice, so that one too many is
-// refused rather than killed by a host without memory.
-absl::Status MigrationKeeper::Reserve(const std::string& id,
-                                      const hypervisor::VmDefinition& definition) {
-  const std::lock_guard lock(mutex_);
-  std::uint64_t reserved = 0;
-  for (const auto& [other, bytes] : claimed_) reserved += bytes;
-  for (const auto& [other, migration] : migrations_) {
-    if (migration::IsFinal(migration->board()->Look().phase)) continue;
-    reserved += migration->memory_bytes();
-  }
-  const std::uint64_t available = parts_.hypervisor.AvailableMemoryBytes();
-  if (definition.memory_bytes + reserved > available) {
-    return absl::FailedPreconditionError(fmt::format(
-        "VM {} needs {} MiB of memory, this host has {} MiB left, of which {} MiB are reserved for "
-        "VMs on their way to it: free some or choose another host",
-        definition.name, definition.memory_bytes >> 20, available >> 20, reserved >> 20));
-  }
-  claimed_[id] = definition.memory_bytes;
-  return absl::OkStatus();
 }
 
 absl::Status MigrationKeeper::WaitForEarlier(const std::string& vm) const {

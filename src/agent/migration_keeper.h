@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -87,10 +88,6 @@ class MigrationKeeper {
   // before anything of the first one is touched.
   class Claim;
 
-  // Reserve keeps memory for a VM that is to come, beside that of all others on their way to here,
-  // until its migration has ended. FAILED_PRECONDITION when it does not fit.
-  [[nodiscard]] absl::Status Reserve(const std::string& id,
-                                     const hypervisor::VmDefinition& definition);
   // Waits until no earlier migration of the VM to here is under way.
   [[nodiscard]] absl::Status WaitForEarlier(const std::string& vm) const;
   // Forgets what has ended of a VM that is to move again: a restart must not take up how it came
@@ -119,9 +116,8 @@ class MigrationKeeper {
 
   mutable std::mutex mutex_;
   std::map<std::string, MigrationPtr> migrations_;  // guarded by mutex_
-  // Ids being prepared, with the memory reserved for them, in bytes; guarded by mutex_.
-  std::map<std::string, std::uint64_t> claimed_;
-  std::vector<std::jthread> ending_strays_;  // set by Recover
+  std::set<std::string> claimed_;                   // ids being prepared; guarded by mutex_
+  std::vector<std::jthread> ending_strays_;         // set by Recover
   std::jthread housekeeper_;
 };
 

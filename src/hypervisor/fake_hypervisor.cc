@@ -412,6 +412,7 @@ absl::Status FakeHypervisor::CheckDefinition(const VmDefinition& /*definition*/)
 
 absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Start(const VmDefinition& definition,
                                                           StartMode mode) {
+  SEALIFT_RETURN_IF_ERROR(CheckMemory(definition, AvailableMemoryBytes()));
   std::unique_lock lock(mutex_);
   SEALIFT_RETURN_IF_ERROR(start_);
   if (hanging_name_ == definition.name) {

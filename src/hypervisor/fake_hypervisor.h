@@ -134,8 +134,8 @@ class FakeHypervisor final : public Hypervisor {
   // -- What a test does.
 
   void SetCapabilities(HostCapabilities capabilities);  // before it is shared with other threads
-  void SetAvailableMemory(std::uint64_t bytes);
-  void SetPace(Pace pace);              // of VMs started from now on
+  void SetAvailableMemory(std::uint64_t bytes);         // for each VM that is started from now on
+  void SetPace(Pace pace);                              // of VMs started from now on
   void FailCheck(absl::Status status);  // what CheckDefinition() returns from now on
   void FailStart(absl::Status status);  // what Start() returns from now on
   // HangStart makes Start() of that VM wait, as one whose storage hangs, until it is told of

@@ -74,6 +74,11 @@ std::vector<int> Numbers(const std::vector<base::UniqueFd>& fds) {
   return numbers;
 }
 
+// Reserved huge pages are no part of what the kernel calls available.
+std::uint64_t PageableBytes(const VmDefinition& definition) {
+  return hypervisor::HugePageBytes(definition.huge_pages) != 0 ? 0 : definition.memory_bytes;
+}
+
 absl::Status CheckBinary(const std::string& path) {
   if (access(path.c_str(), X_OK) == 0) return absl::OkStatus();
   return absl::FailedPreconditionError(
@@ -84,10 +89,10 @@ absl::Status CheckBinary(const std::string& path) {
 
 class QemuHypervisor::Launching {
  public:
-  Launching(QemuHypervisor& hypervisor, std::string vm)
-      : hypervisor_(hypervisor), vm_(std::move(vm)) {
+  Launching(QemuHypervisor& hypervisor, const VmDefinition& vm)
+      : hypervisor_(hypervisor), vm_(vm.name) {
     const std::lock_guard lock(hypervisor_.mutex_);
-    first_ = hypervisor_.launching_.insert(vm_).second;
+    first_ = hypervisor_.launching_.emplace(vm_, PageableBytes(vm)).second;
   }
   Launching(const Launching&) = delete;
   Launching& operator=(const Launching&) = delete;
@@ -118,8 +123,39 @@ absl::StatusOr<std::unique_ptr<QemuHypervisor>> QemuHypervisor::Create(QemuOptio
       new QemuHypervisor(std::move(options), std::move(user), std::move(capabilities)));
 }
 
-std::uint64_t QemuHypervisor::AvailableMemoryBytes() const {
-  return ReadMemoryFacts().available_bytes;
+std::uint64_t QemuHypervisor::AvailableMemoryBytes() const { return AvailableTo(""); }
+
+// What the kernel calls available has been promised to guests that have not touched it yet.
+std::uint64_t QemuHypervisor::AvailableTo(const std::string& vm) const {
+  std::map<std::string, std::uint64_t> promised;
+  {
+    const std::lock_guard lock(mutex_);
+    promised = launching_;
+  }
+  for (const ProcessRecord& record : Records()) {
+    const absl::StatusOr<base::Process> process = base::Process::Open(record.process);
+    if (!process.ok()) continue;
+    const std::uint64_t all = PageableBytes(record.definition);
+    promised.emplace(record.definition.name, all - std::min(all, ResidentGuestMemory(*process)));
+  }
+  promised.erase(vm);
+  std::uint64_t available = ReadMemoryFacts().available_bytes;
+  for (const auto& [name, bytes] : promised) available -= std::min(available, bytes);
+  return available;
+}
+
+std::vector<ProcessRecord> QemuHypervisor::Records() const {
+  std::vector<ProcessRecord> found;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(options_.run_dir, error)) {
+    absl::StatusOr<ProcessRecord> record =
+        RunFolder(options_.run_dir, entry.path().filename().string()).ReadRecord();
+    if (record.ok() && base::Process::Open(record->process).ok()) {
+      found.push_back(*std::move(record));
+    }
+  }
+  if (error) spdlog::error("list {}: {}", options_.run_dir, error.message());
+  return found;
 }
 
 RunFolder QemuHypervisor::FolderOf(const VmDefinition& definition) const {
@@ -226,13 +262,14 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
                                                           StartMode mode) {
   SEALIFT_RETURN_IF_ERROR(CheckDefinition(definition));
   const RunFolder folder = FolderOf(definition);
-  const Launching launching(*this, definition.name);
+  const Launching launching(*this, definition);
   SEALIFT_RETURN_IF_ERROR(launching.status());
   if (const absl::StatusOr<ProcessRecord> old = folder.ReadRecord();
       old.ok() && base::Process::Open(old->process).ok()) {
     return absl::AlreadyExistsError(fmt::format("VM {} already runs on this host as process {}",
                                                 definition.name, old->process.pid));
   }
+  SEALIFT_RETURN_IF_ERROR(hypervisor::CheckMemory(definition, AvailableTo(definition.name)));
   absl::StatusOr<base::Process> process = Launch(definition, mode, folder);
   if (!process.ok()) {
     return base::Annotate(process.status(), fmt::format("start VM {}", definition.name));
@@ -251,14 +288,7 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
 
 std::vector<VmDefinition> QemuHypervisor::Processes() const {
   std::vector<VmDefinition> found;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(options_.run_dir, error)) {
-    absl::StatusOr<ProcessRecord> record =
-        RunFolder(options_.run_dir, entry.path().filename().string()).ReadRecord();
-    if (!record.ok() || !base::Process::Open(record->process).ok()) continue;
-    found.push_back(std::move(record->definition));
-  }
-  if (error) spdlog::error("list {}: {}", options_.run_dir, error.message());
+  for (ProcessRecord& record : Records()) found.push_back(std::move(record.definition));
   return found;
 }
 

@@ -1,9 +1,10 @@
 // QEMU system emulation as the hypervisor of this host.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -48,7 +49,8 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
                                                 std::string_view direction) const override;
 
  private:
-  // Launching keeps two starts of one VM from meeting in its folder.
+  // Launching keeps two starts of one VM from meeting in its folder, and memory for it until there
+  // is a process.
   class Launching;
 
   QemuHypervisor(QemuOptions options, base::SystemUser user,
@@ -57,6 +59,11 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
         user_(std::move(user)),
         capabilities_(std::move(capabilities)) {}
 
+  // What is left for a VM: the same as AvailableMemoryBytes(), but that its own start takes
+  // nothing.
+  [[nodiscard]] std::uint64_t AvailableTo(const std::string& vm) const;
+  // The processes of this host that live.
+  [[nodiscard]] std::vector<ProcessRecord> Records() const;
   [[nodiscard]] RunFolder FolderOf(const hypervisor::VmDefinition& definition) const;
   [[nodiscard]] hypervisor::Accelerator AcceleratorOf(
       const hypervisor::VmDefinition& definition) const;
@@ -69,8 +76,8 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
   const QemuOptions options_;
   const base::SystemUser user_;
   const hypervisor::HostCapabilities capabilities_;
-  std::mutex mutex_;
-  std::set<std::string> launching_;  // VMs; guarded by mutex_
+  mutable std::mutex mutex_;
+  std::map<std::string, std::uint64_t> launching_;  // VMs and their memory; guarded by mutex_
 };
 
 }  // namespace sealift::qemu
