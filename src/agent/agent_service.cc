@@ -59,12 +59,7 @@ absl::Status AgentService::Check(const v1::CheckVmRequest& request) const {
                            hypervisor::ParseVmDefinition(request.definition_yaml()));
   SEALIFT_RETURN_IF_ERROR(parts_.hypervisor.CheckDefinition(definition));
   if (!request.incoming()) return absl::OkStatus();
-  const std::uint64_t available = parts_.hypervisor.AvailableMemoryBytes();
-  if (definition.memory_bytes <= available) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      fmt::format("VM {} needs {} MiB of memory, this host has {} MiB left: free some or choose "
-                  "another host",
-                  definition.name, definition.memory_bytes >> 20, available >> 20));
+  return hypervisor::CheckMemory(definition, parts_.hypervisor.AvailableMemoryBytes());
 }
 
 grpc::Status AgentService::PutVm(grpc::ServerContext* /*context*/, const v1::PutVmRequest* request,

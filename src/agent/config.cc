@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <set>
@@ -40,6 +41,24 @@ absl::Status SetPorts(Config& config, const std::string& value) {
   config.migration_first_port = static_cast<std::uint16_t>(first);
   config.migration_last_port = static_cast<std::uint16_t>(last);
   return absl::OkStatus();
+}
+
+absl::Status AddMigrationAddress(Config& config, const std::string& value) {
+  if (value.empty()) return absl::InvalidArgumentError("an address is missing");
+  if (std::ranges::find(config.migration_addresses, value) != config.migration_addresses.end()) {
+    return absl::InvalidArgumentError(fmt::format("'{}' is given twice", value));
+  }
+  if (config.migration_addresses.size() == mover::kMaxListeners) {
+    return absl::InvalidArgumentError(fmt::format("more than {} addresses", mover::kMaxListeners));
+  }
+  config.migration_addresses.push_back(value);
+  return absl::OkStatus();
+}
+
+// One instead of a list.
+absl::Status SetMigrationAddress(Config& config, const std::string& value) {
+  config.migration_addresses.clear();
+  return AddMigrationAddress(config, value);
 }
 
 absl::StatusOr<int> Number(const std::string& value, int least, int most) {
@@ -131,7 +150,8 @@ const std::map<std::string, Setter>& Setters() {
       {"mover_user", Text(&Config::mover_user)},
       {"mover_nice", SetMoverNice},
       {"mover_cpus", SetMoverCpus},
-      {"migration_address", Text(&Config::migration_address)},
+      {"migration_address", SetMigrationAddress},
+      {"migration_addresses", SetMigrationAddress},
       {"migration_ports", SetPorts},
       {"reconnect_seconds", SetReconnectSeconds},
       {"crypto", SetCrypto},
@@ -175,9 +195,23 @@ absl::Status SetCryptoMap(Config& config, const YAML::Node& map) {
   return absl::OkStatus();
 }
 
+absl::Status SetMigrationAddresses(Config& config, const YAML::Node& list) {
+  config.migration_addresses.clear();
+  for (const auto& entry : list) {
+    if (!entry.IsScalar()) return AtLine(entry.Mark(), "migration_addresses: not an address");
+    const absl::Status status = AddMigrationAddress(config, entry.as<std::string>());
+    if (status.ok()) continue;
+    return AtLine(entry.Mark(), fmt::format("migration_addresses: {}", base::MessageOf(status)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetField(Config& config, const YAML::Node& key, const YAML::Node& value) {
   const auto name = key.as<std::string>();
   if (name == "crypto" && value.IsMap()) return SetCryptoMap(config, value);
+  if (name == "migration_addresses" && value.IsSequence()) {
+    return SetMigrationAddresses(config, value);
+  }
   const auto setter = Setters().find(name);
   if (setter == Setters().end()) return AtLine(key.Mark(), fmt::format("unknown key '{}'", name));
   if (!value.IsScalar()) return AtLine(key.Mark(), fmt::format("{}: must be one value", name));

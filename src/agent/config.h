@@ -42,8 +42,8 @@ struct Config {
   std::string mover_binary;  // empty: sealift-mover beside this program or in ../libexec/sealift
   std::string mover_user = "sealift-mover";
   Scheduling mover_scheduling;
-  std::string
-      migration_address;  // where movers listen; empty: the address the controller knows us by
+  // Where movers listen, all of them; empty: the address the controller knows us by.
+  std::vector<std::string> migration_addresses;
   std::uint16_t migration_first_port = 7440;
   std::uint16_t migration_last_port = 7499;
   std::uint32_t reconnect_seconds = mover::kReconnectSeconds;

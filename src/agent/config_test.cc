@@ -45,6 +45,22 @@ TEST(Config, ReadsHowLongAMigrationWaitsForAConnection) {
   }
 }
 
+TEST(Config, ReadsOneMigrationAddressOrSeveral) {
+  using Addresses = std::vector<std::string>;
+  const auto read = [](const std::string& yaml) {
+    return ParseConfig(yaml).value().migration_addresses;
+  };
+  EXPECT_EQ(read(""), Addresses());
+  EXPECT_EQ(read("migration_addresses: [192.0.2.1, 198.51.100.1]"),
+            Addresses({"192.0.2.1", "198.51.100.1"}));
+  EXPECT_EQ(read("migration_addresses: 192.0.2.1"), Addresses({"192.0.2.1"}));
+  EXPECT_EQ(read("migration_address: 192.0.2.1"), Addresses({"192.0.2.1"}));
+  for (const char* wrong :
+       {"[a, a]", "[a, '']", "[[a]]", "{a: b}", "[1, 2, 3, 4, 5, 6, 7, 8, 9]"}) {
+    EXPECT_FALSE(ParseConfig(std::string("migration_addresses: ") + wrong).ok()) << wrong;
+  }
+}
+
 TEST(Config, RefusalsNameLineAndKey) {
   const auto message = [](const std::string& yaml) {
     return base::MessageOf(ParseConfig(yaml).status());

@@ -33,6 +33,9 @@
 namespace sealift::agent {
 namespace {
 
+// How long an agent that ends waits for its migrations: a switch-over, 3 s, and its roll-back.
+constexpr std::chrono::seconds kLeaveLimit{5};
+
 // Every thread inherits the blocked signals, so that only WaitForSignal takes them.
 sigset_t BlockSignals() {
   sigset_t signals;
@@ -93,6 +96,7 @@ absl::Status Run(const RunCommand& command, StepHook on_step) {
   sd_notify(0, "STOPPING=1");
   spdlog::info("ending; VMs run on");
   server->Shutdown(std::chrono::seconds(1));
+  migrations.Leave(kLeaveLimit);
   // VMs outlive us, and the threads that watch over them have no other end: the next agent takes up
   // from the records.
   std::fflush(nullptr);

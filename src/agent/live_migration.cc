@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "migration/steps.h"
 
 namespace sealift::agent {
 
@@ -111,6 +112,17 @@ MigrationView LiveMigration::View() const {
 
 bool LiveMigration::Ended() const { return migration::IsFinal(board_->Look().phase); }
 
+bool LiveMigration::WaitForEnd(base::Duration limit) const {
+  const base::Duration deadline = parts_.clock.SinceBoot() + limit;
+  std::uint64_t seen = 0;
+  while (!Ended()) {
+    const base::Duration left = deadline - parts_.clock.SinceBoot();
+    if (left <= base::Duration::zero()) return false;
+    seen = board_->WaitForChange(seen, left);
+  }
+  return true;
+}
+
 void LiveMigration::PostPhase(PhaseName phase, const std::string& detail) {
   board_->Post([&](Snapshot& snapshot) {
     snapshot.phase = phase;
@@ -131,10 +143,9 @@ absl::StatusOr<base::Bytes> LiveMigration::PrepareSource(const VmKeeper::Loan& l
 
 absl::StatusOr<base::Bytes> LiveMigration::PrepareDestination(
     const hypervisor::VmDefinition& definition, std::unique_ptr<MoverProcess> mover,
-    base::UniqueFd network_listener) {
+    std::vector<NetworkListener> network_listeners) {
   mover_ = std::move(mover);
-  network_listener_ = std::move(network_listener);
-  memory_bytes_ = definition.memory_bytes;
+  network_listeners_ = std::move(network_listeners);
   record_.mover = mover_->id();
   record_.definition_yaml = hypervisor::FormatVmDefinition(definition);
   absl::StatusOr<base::Bytes> public_key = StartIncoming(definition);
@@ -208,8 +219,8 @@ absl::Status LiveMigration::StartDestination(base::Bytes sealed_key) {
     SEALIFT_RETURN_IF_ERROR(MakeEmpty(memory));
   }
   const absl::Status started =
-      mover_->StartDestination(spec_, std::move(sealed_key), network_listener_, channels, memory);
-  network_listener_.reset();
+      mover_->StartDestination(spec_, std::move(sealed_key), network_listeners_, channels, memory);
+  network_listeners_.clear();
   return started;
 }
 
@@ -239,17 +250,30 @@ void LiveMigration::UndoIfStale(base::Duration limit) {
 
 void LiveMigration::Undo(const std::string& why) {
   mover_.reset();
-  network_listener_.reset();
+  network_listeners_.clear();
   if (record_.role == MigrationRole::kSource) {
     parts_.vms.Return(record_.vm);
-  } else {
-    const absl::Status quit = vm_ != nullptr ? vm_->Quit() : absl::OkStatus();
-    const absl::Status removed = parts_.log.Remove(record_.id);
-    if (!quit.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(quit));
-    if (!removed.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(removed));
+  } else if (!UndoIncoming()) {
+    return;
   }
   vm_.reset();
   PostPhase(PhaseName::kCancelled, why);
+}
+
+bool LiveMigration::UndoIncoming() {
+  const absl::Status quit = vm_ != nullptr ? vm_->Quit() : absl::OkStatus();
+  if (!quit.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(quit));
+  if (!quit.ok() && !migration::IsGone(*vm_)) {
+    // The record stays for as long as the process does, and the state machine, without a mover,
+    // tries until that is gone.
+    started_ = true;
+    static_cast<void>(board_->RequestCancel());
+    thread_ = std::thread([this] { RunDestination(migration::Receiving{}); });
+    return false;
+  }
+  const absl::Status removed = parts_.log.Remove(record_.id);
+  if (!removed.ok()) spdlog::error("migration {}: {}", record_.id, base::MessageOf(removed));
+  return true;
 }
 
 // ---- Running
@@ -328,44 +352,48 @@ void LiveMigration::Recover() {
 void LiveMigration::RecoverSource() {
   if (record_.step == LedgerStep::kReleased) return PostPhase(PhaseName::kCompleted, "");
   if (record_.step == LedgerStep::kResumed) return PostPhase(PhaseName::kFailed, kRestarted);
-  vm_ = parts_.vms.Hold(record_.vm, record_.id);
   const bool committed = record_.step == LedgerStep::kCommitted;
+  if (parts_.vms.Has(record_.vm) && !parts_.vms.Holds(record_.vm, record_.epoch)) {
+    // The guest has come back since, and is none of this record's.
+    return PostPhase(committed ? PhaseName::kCompleted : PhaseName::kFailed, kRestarted);
+  }
+  vm_ = parts_.vms.Hold(record_.vm, record_.id);
   if (vm_ == nullptr && !committed) {
     parts_.vms.Return(record_.vm);
     return PostPhase(PhaseName::kFailed, kRestarted);
   }
-  if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
   PostPhase(committed ? PhaseName::kCommitted : PhaseName::kCopying, kRestarted);
-  // A copy without a mover rolls itself back.
   thread_ = std::thread([this, committed] {
-    if (committed) {
-      RunSource(migration::Committed{parts_.clock.SinceBoot()});
-    } else {
-      RunSource(migration::Copying{});
-    }
+    if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
+    if (committed) return RunSource(migration::Committed{parts_.clock.SinceBoot()});
+    RunSource(migration::Copying{});  // without a mover it rolls itself back
   });
 }
 
 void LiveMigration::RecoverDestination() {
   if (record_.step == LedgerStep::kDropped) return PostPhase(PhaseName::kFailed, kRestarted);
-  if (record_.step == LedgerStep::kOwned) return RecoverOwned();
-  const absl::StatusOr<hypervisor::VmDefinition> definition =
-      hypervisor::ParseVmDefinition(record_.definition_yaml);
-  if (definition.ok()) {
-    absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = parts_.hypervisor.Adopt(*definition);
-    if (vm.ok()) vm_ = *std::move(vm);
+  // The inventory is written first: what is in it was decided, whatever the ledger says.
+  if (record_.step == LedgerStep::kOwned || parts_.vms.Holds(record_.vm, record_.epoch)) {
+    return RecoverOwned();
   }
   const bool ready = record_.step == LedgerStep::kReady;
-  if (vm_ == nullptr && !ready) return PostPhase(PhaseName::kFailed, kRestarted);
-  if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
   PostPhase(ready ? PhaseName::kSwitching : PhaseName::kCopying, kRestarted);
+  // Adopting takes a while where QEMU is silent.
   thread_ = std::thread([this, ready] {
-    if (ready) {
-      RunDestination(migration::Ready{});
-    } else {
-      RunDestination(migration::Receiving{});
-    }
+    AdoptIncoming();
+    if (vm_ == nullptr && !ready) return PostPhase(PhaseName::kFailed, kRestarted);
+    if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
+    if (ready) return RunDestination(migration::Ready{});
+    RunDestination(migration::Receiving{});
   });
+}
+
+void LiveMigration::AdoptIncoming() {
+  const absl::StatusOr<hypervisor::VmDefinition> definition =
+      hypervisor::ParseVmDefinition(record_.definition_yaml);
+  if (!definition.ok()) return;
+  absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = parts_.hypervisor.Adopt(*definition);
+  if (vm.ok()) vm_ = *std::move(vm);
 }
 
 // The guest is ours, and perhaps was not let go on yet: the last phase is taken again.
@@ -388,16 +416,15 @@ void LiveMigration::AwaitDecisionWithoutProcess() {
     snapshot.phase = source ? PhaseName::kCommitted : PhaseName::kSwitching;
     snapshot.detail = "its process is gone; waiting to hear of the decision";
   });
-  thread_ = std::thread([this, source] {
-    std::optional<migration::Decision> told;
-    while (!told) told = board_->WaitForDecision(migration::kLookEvery);
-    const bool ours = !source && *told == migration::Decision::kCommit;
-    const absl::Status written = WriteStep(source ? LedgerStep::kReleased
-                                           : ours ? LedgerStep::kOwned
-                                                  : LedgerStep::kDropped);
-    const std::string detail = written.ok() ? "its process is gone" : base::MessageOf(written);
-    PostPhase(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, detail);
-  });
+  std::optional<migration::Decision> told;
+  while (!told) told = board_->WaitForDecision(migration::kLookEvery);
+  const bool ours = !source && *told == migration::Decision::kCommit;
+  const LedgerStep step = source ? LedgerStep::kReleased
+                          : ours ? LedgerStep::kOwned
+                                 : LedgerStep::kDropped;
+  LedgerFile ledger(*this);
+  migration::WriteWithoutFail(step, ledger, *board_, parts_.clock);
+  PostPhase(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, "its process is gone");
 }
 
 }  // namespace sealift::agent

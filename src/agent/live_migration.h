@@ -62,10 +62,11 @@ class LiveMigration {
   // PrepareSource takes the loan and a mover. As the next, it returns the mover's public key.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareSource(const VmKeeper::Loan& loan,
                                                           std::unique_ptr<MoverProcess> mover);
-  // PrepareDestination writes the record, then starts the process that waits for the guest.
+  // PrepareDestination writes the record, then starts the process that waits for the guest. After
+  // an error it is undone, or, when that process does not end, on its way to a final phase.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareDestination(
       const hypervisor::VmDefinition& definition, std::unique_ptr<MoverProcess> mover,
-      base::UniqueFd network_listener);
+      std::vector<NetworkListener> network_listeners);
   // Start hands the sealed key to the mover and lets the state machine go. Once. A source is given
   // the addresses where the destination listens, a destination none.
   [[nodiscard]] absl::Status Start(base::Bytes sealed_key,
@@ -76,9 +77,10 @@ class LiveMigration {
   void UndoIfStale(base::Duration limit);
   // Recover takes up what an earlier agent wrote down: undone before the commit, finished after it.
   void Recover();
-  // Tell hands over a decision; Join waits for the thread of a migration that is in, or on its way
-  // to, a final phase.
+  // Tell hands over a decision; WaitForEnd says whether a final phase is reached within `limit`,
+  // and Join waits for the thread, which ends soon after that.
   void Tell(migration::Decision decision) { board_->Tell(decision); }
+  [[nodiscard]] bool WaitForEnd(base::Duration limit) const;
   void Join();
 
   [[nodiscard]] MigrationView View() const;
@@ -86,8 +88,6 @@ class LiveMigration {
   [[nodiscard]] const std::string& id() const { return record_.id; }
   [[nodiscard]] const std::string& vm() const { return record_.vm; }
   [[nodiscard]] MigrationRole role() const { return record_.role; }
-  // Memory that a destination needs for its guest, in bytes.
-  [[nodiscard]] std::uint64_t memory_bytes() const { return memory_bytes_; }
 
  private:
   class LedgerFile;
@@ -100,11 +100,14 @@ class LiveMigration {
                                          std::vector<base::HostPort> destinations);
   [[nodiscard]] absl::Status StartDestination(base::Bytes sealed_key);
   void Undo(const std::string& why);
+  // False when the process does not end: then the state machine has it.
+  [[nodiscard]] bool UndoIncoming();
   void RunSource(migration::SourcePhase phase);
   void RunDestination(migration::DestinationPhase phase);
   void RecoverSource();
   void RecoverDestination();
   void RecoverOwned();
+  void AdoptIncoming();
   void AwaitDecisionWithoutProcess();
   void PostPhase(migration::PhaseName phase, const std::string& detail);
   [[nodiscard]] bool Ended() const;
@@ -121,7 +124,6 @@ class LiveMigration {
   const LiveMigrationParts parts_;
   const std::shared_ptr<migration::Board> board_;
   const base::Duration prepared_at_;
-  std::uint64_t memory_bytes_ = 0;
   std::string aead_backend_;
 
   std::mutex start_mutex_;             // between Start, Cancel, UndoIfStale and Join
@@ -130,7 +132,7 @@ class LiveMigration {
   // Of the caller until Start, of the thread afterwards.
   std::unique_ptr<MoverProcess> mover_;
   std::shared_ptr<hypervisor::Vm> vm_;
-  base::UniqueFd network_listener_;  // destination
+  std::vector<NetworkListener> network_listeners_;  // destination
 
   std::thread thread_;  // guarded by start_mutex_
 };

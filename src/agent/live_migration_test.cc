@@ -42,7 +42,7 @@ class RecoveryTest : public AgentFixture {
     record.vm = "web1";
     record.role = role;
     record.step = step;
-    record.epoch = 4;
+    record.epoch = role == MigrationRole::kSource ? 3 : 4;
     record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
     record.encryption = "required";
     migration_ = std::make_unique<LiveMigration>(
@@ -95,6 +95,17 @@ TEST_F(RecoveryTest, ACommittedSourceNeverRunsAgainAndLeavesWhenToldOfTheDestina
   EXPECT_EQ(*vm->State(), RunState::kGone);
 }
 
+TEST_F(RecoveryTest, ARecordThatWasLeftOverDoesNotEndAGuestThatHasComeBack) {
+  VmRecord record = Record();
+  record.epoch = 5;
+  ASSERT_TRUE(keeper_->Put(record).ok());
+  ASSERT_TRUE(keeper_->Start("web1").ok());
+  Recover(MigrationRole::kSource, LedgerStep::kCommitted);
+  migration_->Tell(Decision::kCommit);
+  EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted);
+  EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kRunning);
+}
+
 TEST_F(RecoveryTest, AReceivingDestinationIsDropped) {
   const auto vm = RunDestination();
   Recover(MigrationRole::kDestination, LedgerStep::kReceiving);
@@ -132,6 +143,21 @@ TEST_F(RecoveryTest, AReadyDestinationWhoseProcessIsGoneIsShownAsCrashedOnceItIs
   EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kCrashed);
 }
 
+TEST_F(RecoveryTest, ADecisionThatCannotBeWrittenDownIsTriedUntilItIs) {
+  Recover(MigrationRole::kDestination, LedgerStep::kReady);
+  std::filesystem::rename(folder_ / "vms", folder_ / "away");
+  migration_->Tell(Decision::kCommit);
+  const auto& board = migration_->board();
+  for (std::uint64_t seen = 0; board->Look().detail.find("trying again") == std::string::npos;) {
+    seen = board->WaitForChange(seen, std::chrono::seconds(1));
+  }
+  EXPECT_FALSE(migration::IsFinal(board->Look().phase));
+  std::filesystem::rename(folder_ / "away", folder_ / "vms");
+  EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted);
+  EXPECT_TRUE(keeper_->Has("web1"));
+  EXPECT_EQ(log_->Load()->at(0).step, LedgerStep::kOwned);
+}
+
 TEST_F(RecoveryTest, AnOwnedGuestThatWasNotContinuedYetIsContinued) {
   const auto vm = RunDestination();
   vm->SetState(RunState::kPaused);
@@ -146,6 +172,18 @@ TEST_F(RecoveryTest, AnOwnedGuestThatWasNotContinuedYetIsContinued) {
   EXPECT_EQ(*vm->State(), RunState::kRunning);
   EXPECT_TRUE(vm->WaitForCall("Announce", std::chrono::seconds(0)));
   EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kRunning) << "it is free again";
+}
+
+TEST_F(RecoveryTest, AGuestThatIsInTheInventoryIsOwnedThoughTheLedgerDoesNotSaySoYet) {
+  const auto vm = RunDestination();
+  vm->SetState(RunState::kPaused);
+  VmRecord record = Record();
+  record.epoch = 4;
+  ASSERT_TRUE(keeper_->Own(record, vm).ok());
+  Recover(MigrationRole::kDestination, LedgerStep::kReady);
+  EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted) << "nobody has to tell it the decision";
+  EXPECT_EQ(*vm->State(), RunState::kRunning);
+  EXPECT_EQ(log_->Load()->at(0).step, LedgerStep::kOwned);
 }
 
 TEST_F(RecoveryTest, AnOwnedGuestWhoseProcessIsGoneIsLeftToWhoeverLooksAfterVms) {

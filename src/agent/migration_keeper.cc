@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <utility>
 
@@ -52,7 +53,7 @@ class MigrationKeeper::Claim {
  public:
   Claim(MigrationKeeper& keeper, std::string id) : keeper_(keeper), id_(std::move(id)) {
     const std::lock_guard lock(keeper_.mutex_);
-    valid_ = !keeper_.migrations_.contains(id_) && keeper_.claimed_.try_emplace(id_, 0).second;
+    valid_ = !keeper_.migrations_.contains(id_) && keeper_.claimed_.insert(id_).second;
   }
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
@@ -94,7 +95,20 @@ absl::Status MigrationKeeper::Recover() {
     SEALIFT_RETURN_IF_ERROR(Add(migration));
     migration->Recover();
   }
+  for (const hypervisor::VmDefinition& found : parts_.hypervisor.Processes()) {
+    const auto names = [&](const MigrationRecord& record) { return record.vm == found.name; };
+    if (parts_.vms.Has(found.name) || std::ranges::any_of(records, names)) continue;
+    ending_strays_.emplace_back([this, found] { EndStray(found); });
+  }
   return absl::OkStatus();
+}
+
+void MigrationKeeper::EndStray(const hypervisor::VmDefinition& definition) const {
+  const auto vm = parts_.hypervisor.Adopt(definition);
+  if (!vm.ok()) return;
+  spdlog::warn("VM {}: process {} is ended: no record names it", definition.name, (*vm)->pid());
+  const absl::Status ended = (*vm)->Quit();
+  if (!ended.ok()) spdlog::error("{}", base::MessageOf(ended));
 }
 
 MigrationKeeper::MigrationPtr MigrationKeeper::Make(const MigrationOrder& order,
@@ -128,57 +142,51 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
   if (parts_.vms.Has(definition.name)) {
     return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", definition.name));
   }
-  SEALIFT_RETURN_IF_ERROR(Reserve(base::ToHex(order.spec.id), definition));
-  const std::string& address =
-      settings_.migration_address.empty() ? listen_address : settings_.migration_address;
-  SEALIFT_ASSIGN_OR_RETURN(auto listener,
-                           base::ListenTcp(address, settings_.first_port, settings_.last_port));
+  // The start of its process counts; this saves the work before it.
+  SEALIFT_RETURN_IF_ERROR(
+      hypervisor::CheckMemory(definition, parts_.hypervisor.AvailableMemoryBytes()));
+  SEALIFT_ASSIGN_OR_RETURN(std::vector<NetworkListener> listeners, Listen(listen_address));
+  DestinationOffer offer;
+  for (const NetworkListener& listener : listeners) offer.addresses.push_back(listener.address);
   MoverOptions options = settings_.mover;
   options.huge_pages = definition.huge_pages != hypervisor::HugePages::kOff;
   SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(options));
   const MigrationPtr migration = Make(order, MigrationRole::kDestination);
-  SEALIFT_ASSIGN_OR_RETURN(
-      base::Bytes public_key,
-      migration->PrepareDestination(definition, std::move(mover), std::move(listener.first)));
-  SEALIFT_RETURN_IF_ERROR(Add(migration));
-  return DestinationOffer{std::move(public_key), {{address, listener.second}}};
+  absl::StatusOr<base::Bytes> public_key =
+      migration->PrepareDestination(definition, std::move(mover), std::move(listeners));
+  // What has failed is known until its process is gone.
+  if (!migration->WaitForEnd(base::Duration::zero())) SEALIFT_RETURN_IF_ERROR(Add(migration));
+  SEALIFT_ASSIGN_OR_RETURN(offer.public_key, std::move(public_key));
+  return offer;
 }
 
-// What a guest that is on its way has brought already is counted twice, so that one too many is
-// refused rather than killed by a host without memory.
-absl::Status MigrationKeeper::Reserve(const std::string& id,
-                                      const hypervisor::VmDefinition& definition) {
-  const std::lock_guard lock(mutex_);
-  std::uint64_t reserved = 0;
-  for (const auto& [other, bytes] : claimed_) reserved += bytes;
-  for (const auto& [other, migration] : migrations_) {
-    if (migration::IsFinal(migration->board()->Look().phase)) continue;
-    reserved += migration->memory_bytes();
+absl::StatusOr<std::vector<NetworkListener>> MigrationKeeper::Listen(
+    const std::string& default_address) const {
+  const std::vector<std::string> only = {default_address};
+  const auto& addresses =
+      settings_.migration_addresses.empty() ? only : settings_.migration_addresses;
+  std::vector<NetworkListener> listeners;
+  absl::Status failed;
+  for (const std::string& address : addresses) {
+    auto listener = base::ListenTcp(address, settings_.first_port, settings_.last_port);
+    if (listener.ok()) {
+      listeners.push_back({{address, listener->second}, std::move(listener->first)});
+    } else {
+      failed = listener.status();
+      spdlog::warn("migration address {}: {}", address, base::MessageOf(failed));
+    }
   }
-  const std::uint64_t available = parts_.hypervisor.AvailableMemoryBytes();
-  if (definition.memory_bytes + reserved > available) {
-    return absl::FailedPreconditionError(fmt::format(
-        "VM {} needs {} MiB of memory, this host has {} MiB left, of which {} MiB are reserved for "
-        "VMs on their way to it: free some or choose another host",
-        definition.name, definition.memory_bytes >> 20, available >> 20, reserved >> 20));
-  }
-  claimed_[id] = definition.memory_bytes;
-  return absl::OkStatus();
+  if (listeners.empty()) return failed;
+  return listeners;
 }
 
 absl::Status MigrationKeeper::WaitForEarlier(const std::string& vm) const {
   const base::Duration deadline = parts_.clock.SinceBoot() + settings_.earlier_limit;
   for (const MigrationPtr& earlier : Migrations()) {
     if (earlier->role() != MigrationRole::kDestination || earlier->vm() != vm) continue;
-    std::uint64_t version = 0;
-    while (!migration::IsFinal(earlier->board()->Look().phase)) {
-      const base::Duration left = deadline - parts_.clock.SinceBoot();
-      if (left <= base::Duration::zero()) {
-        return absl::AlreadyExistsError(
-            fmt::format("migration {} of VM {} to this host has not ended yet", earlier->id(), vm));
-      }
-      version = earlier->board()->WaitForChange(version, left);
-    }
+    if (earlier->WaitForEnd(deadline - parts_.clock.SinceBoot())) continue;
+    return absl::AlreadyExistsError(
+        fmt::format("migration {} of VM {} to this host has not ended yet", earlier->id(), vm));
   }
   return absl::OkStatus();
 }
@@ -199,6 +207,7 @@ absl::StatusOr<base::Bytes> MigrationKeeper::PrepareLoan(const MigrationOrder& o
                                                          const VmKeeper::Loan& loan,
                                                          const MigrationPtr& migration) {
   SEALIFT_RETURN_IF_ERROR(CheckLoan(order, loan));
+  SEALIFT_RETURN_IF_ERROR(WaitForEarlier(order.spec.vm));
   SEALIFT_RETURN_IF_ERROR(ForgetEnded(order.spec.vm));
   SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
   SEALIFT_ASSIGN_OR_RETURN(base::Bytes public_key,
@@ -251,12 +260,22 @@ absl::Status MigrationKeeper::Forget(const std::string& id, GuestMoved moved) {
   const PhaseName phase = migration->board()->Look().phase;
   const bool committed_source =
       phase == PhaseName::kCommitted && migration->role() == MigrationRole::kSource;
-  if (committed_source && moved == GuestMoved::kYes) {
-    migration->Tell(migration::Decision::kCommit);
-  } else if (!migration::IsFinal(phase)) {
-    return absl::FailedPreconditionError(fmt::format("migration {} has not ended", id));
+  if (committed_source && moved == GuestMoved::kYes) migration->Tell(migration::Decision::kCommit);
+  // What its QEMU's storage holds up must not hold up the controller: it asks again.
+  if (migration->WaitForEnd(settings_.forget_limit)) return Erase(*migration);
+  return absl::FailedPreconditionError(
+      fmt::format("migration {} has not ended: {}", id, migration->View().snapshot.detail));
+}
+
+void MigrationKeeper::Leave(base::Duration limit) {
+  const base::Duration deadline = parts_.clock.SinceBoot() + limit;
+  const std::vector<MigrationPtr> migrations = Migrations();
+  // Too late for some: their guests are being handed over, and this may be the moment.
+  for (const MigrationPtr& migration : migrations) static_cast<void>(migration->Cancel());
+  for (const MigrationPtr& migration : migrations) {
+    if (migration->WaitForEnd(deadline - parts_.clock.SinceBoot())) continue;
+    spdlog::warn("migration {}: the next agent has to go on with it", migration->id());
   }
-  return Erase(*migration);
 }
 
 absl::Status MigrationKeeper::Erase(LiveMigration& migration) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -32,12 +33,14 @@ struct MigrationOrder {
 
 struct MigrationSettings {
   MoverOptions mover;
-  std::string self;               // our spiffe:// identity
-  std::string migration_address;  // empty: what the controller says
+  std::string self;                              // our spiffe:// identity
+  std::vector<std::string> migration_addresses;  // empty: what the controller says
   std::uint16_t first_port = 0;
   std::uint16_t last_port = 0;
-  // How long a VM's next migration to here waits for the end of one that has just failed.
+  // How long a VM's next migration waits for the end of the one to here before it.
   std::chrono::milliseconds earlier_limit{5000};
+  // How long a call to forget a migration waits for its end.
+  std::chrono::milliseconds forget_limit{2000};
 };
 
 // DestinationOffer is the answer to a prepared destination.
@@ -54,7 +57,8 @@ class MigrationKeeper {
  public:
   MigrationKeeper(MigrationSettings settings, const LiveMigrationParts& parts);
 
-  // Recover takes up what an earlier agent left, after VmKeeper::Recover.
+  // Recover takes up what an earlier agent left, after VmKeeper::Recover, and ends the processes
+  // that no record names: their VMs may run elsewhere.
   [[nodiscard]] absl::Status Recover();
 
   // An order is refused, before anything is touched, unless it names this host in this role, a
@@ -71,8 +75,11 @@ class MigrationKeeper {
   // Tell hands the source's decision to a destination that waits for it.
   [[nodiscard]] absl::Status Tell(const std::string& id, migration::Decision decision);
   // Forget drops the record of a migration that has ended. A committed source ends by it, and only
-  // if the guest is known to run at the destination.
+  // if the guest is known to run at the destination. FAILED_PRECONDITION when it does not end soon.
   [[nodiscard]] absl::Status Forget(const std::string& id, GuestMoved moved);
+  // Leave cancels what can be cancelled and waits for the ends of all, for `limit` at most. It is
+  // for an agent that ends: no guest is to stand still for one that nobody may start again.
+  void Leave(base::Duration limit);
 
  private:
   using MigrationPtr = std::shared_ptr<LiveMigration>;
@@ -81,15 +88,12 @@ class MigrationKeeper {
   // before anything of the first one is touched.
   class Claim;
 
-  // Reserve keeps memory for a VM that is to come, beside that of all others on their way to here,
-  // until its migration has ended. FAILED_PRECONDITION when it does not fit.
-  [[nodiscard]] absl::Status Reserve(const std::string& id,
-                                     const hypervisor::VmDefinition& definition);
-  // Waits until no earlier migration of the VM is left that is to run it here.
+  // Waits until no earlier migration of the VM to here is under way.
   [[nodiscard]] absl::Status WaitForEarlier(const std::string& vm) const;
   // Forgets what has ended of a VM that is to move again: a restart must not take up how it came
   // here while it leaves.
   [[nodiscard]] absl::Status ForgetEnded(const std::string& vm);
+  void EndStray(const hypervisor::VmDefinition& definition) const;
   // Drops the record of a migration in a final phase.
   [[nodiscard]] absl::Status Erase(LiveMigration& migration);
   [[nodiscard]] MigrationPtr Make(const MigrationOrder& order, MigrationRole role) const;
@@ -101,6 +105,10 @@ class MigrationKeeper {
                                                         const MigrationPtr& migration);
   [[nodiscard]] absl::Status CheckLoan(const MigrationOrder& order,
                                        const VmKeeper::Loan& loan) const;
+  // Listens on each of our migration addresses, but for those that the host does not have right
+  // now.
+  [[nodiscard]] absl::StatusOr<std::vector<NetworkListener>> Listen(
+      const std::string& default_address) const;
   void UndoStale();
 
   const MigrationSettings settings_;
@@ -108,8 +116,8 @@ class MigrationKeeper {
 
   mutable std::mutex mutex_;
   std::map<std::string, MigrationPtr> migrations_;  // guarded by mutex_
-  // Ids being prepared, with the memory reserved for them, in bytes; guarded by mutex_.
-  std::map<std::string, std::uint64_t> claimed_;
+  std::set<std::string> claimed_;                   // ids being prepared; guarded by mutex_
+  std::vector<std::jthread> ending_strays_;         // set by Recover
   std::jthread housekeeper_;
 };
 

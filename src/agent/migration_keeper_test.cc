@@ -2,7 +2,10 @@
 // none to be found here.
 #include "agent/migration_keeper.h"
 
+#include <thread>
+
 #include "agent/testing.h"
+#include "base/file.h"
 #include "base/status.h"
 
 namespace sealift::agent {
@@ -27,6 +30,7 @@ class OrderTest : public AgentFixture {
     settings.mover.binary = "/nonexistent/sealift-mover";
     settings.self = kSelf;
     settings.earlier_limit = std::chrono::seconds(1);
+    settings.forget_limit = std::chrono::milliseconds(500);
     return settings;
   }
 
@@ -64,6 +68,22 @@ class OrderTest : public AgentFixture {
     EXPECT_EQ(status.code(), code) << status;
     EXPECT_TRUE(keeper_.List().empty());
     EXPECT_EQ(vms_.Get("web1")->status, VmStatus::kRunning);
+  }
+
+  // Our VM has left under migration 0011, but for what the committed source still has to do.
+  void CommitLeaving() {
+    const auto vm = hypervisor_.Find("web1");
+    ASSERT_TRUE(vm->StartOutgoing("/x", {}).ok());
+    vm->SetOutgoing(hypervisor::MigrationState::kCompleted);
+    MigrationRecord record;
+    record.id = "0011";
+    record.vm = "web1";
+    record.role = MigrationRole::kSource;
+    record.step = migration::LedgerStep::kCommitted;
+    record.epoch = 3;
+    record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
+    ASSERT_TRUE(log_.Put(record).ok());
+    ASSERT_TRUE(keeper_.Recover().ok());
   }
 
   base::SystemClock clock_;
@@ -128,17 +148,7 @@ TEST_F(OrderTest, ARequiredVmDoesNotComeInTheClear) {
 
 TEST_F(OrderTest, ACommittedSourceIsForgottenOnlyWhenItsGuestIsKnownToHaveMoved) {
   const auto vm = hypervisor_.Find("web1");
-  ASSERT_TRUE(vm->StartOutgoing("/x", {}).ok());
-  vm->SetOutgoing(hypervisor::MigrationState::kCompleted);
-  MigrationRecord record;
-  record.id = "0011";
-  record.vm = "web1";
-  record.role = MigrationRole::kSource;
-  record.step = migration::LedgerStep::kCommitted;
-  record.epoch = 3;
-  record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
-  ASSERT_TRUE(log_.Put(record).ok());
-  ASSERT_TRUE(keeper_.Recover().ok());
+  CommitLeaving();
   EXPECT_EQ(keeper_.Forget("0011", GuestMoved::kUnknown).code(),
             absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(vms_.Has("web1"));
@@ -146,6 +156,21 @@ TEST_F(OrderTest, ACommittedSourceIsForgottenOnlyWhenItsGuestIsKnownToHaveMoved)
   EXPECT_TRUE(keeper_.Forget("0011", GuestMoved::kYes).ok());
   EXPECT_FALSE(vms_.Has("web1"));
   EXPECT_EQ(*vm->State(), hypervisor::RunState::kGone);
+}
+
+TEST_F(OrderTest, AnEndThatTakesLongHoldsUpNobodyWhoWantsItForgotten) {
+  const auto vm = hypervisor_.Find("web1");
+  vm->FailCall("Quit", absl::DeadlineExceededError("is its storage stuck?"));
+  CommitLeaving();
+  for (int tries = 0; tries < 2; ++tries) {
+    const absl::Status refused = keeper_.Forget("0011", GuestMoved::kYes);
+    EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(base::MessageOf(refused).find("is its storage stuck?"), std::string::npos) << refused;
+    EXPECT_EQ(log_.Load()->size(), 1U);
+  }
+  vm->FailCall("Quit", absl::OkStatus());
+  EXPECT_TRUE(keeper_.Forget("0011", GuestMoved::kYes).ok());
+  EXPECT_TRUE(log_.Load()->empty());
 }
 
 TEST_F(OrderTest, AVmThatDoesNotFitDoesNotCome) {
@@ -196,6 +221,85 @@ TEST_F(OrderTest, AVmThatLeavesTakesTheRecordOfItsArrivalAlong) {
   }
   ExpectAccepted(Leave(Leaving()));
   EXPECT_TRUE(log_.Load()->empty());
+}
+
+TEST_F(OrderTest, AVmDoesNotLeaveBeforeItsArrivalHasEnded) {
+  const auto vm = hypervisor_.Find("web1");
+  vm->FailCall("Continue", absl::DeadlineExceededError("QMP is silent"));
+  MigrationRecord record;
+  record.id = "0011";
+  record.vm = "web1";
+  record.role = MigrationRole::kDestination;
+  record.step = migration::LedgerStep::kOwned;
+  record.epoch = 3;
+  record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
+  ASSERT_TRUE(log_.Put(record).ok());
+  ASSERT_TRUE(keeper_.Recover().ok());
+  ASSERT_TRUE(vm->WaitForCall("Continue", std::chrono::seconds(5)));
+  EXPECT_FALSE(Leave(Leaving()).ok());
+  EXPECT_EQ(log_.Load()->size(), 1U);
+  vm->FailCall("Continue", absl::OkStatus());
+  const auto arrival = keeper_.Find("0011");
+  ASSERT_TRUE(arrival.ok());
+  EXPECT_TRUE((*arrival)->WaitForEnd(std::chrono::seconds(5)));
+  ExpectAccepted(Leave(Leaving()));
+}
+
+// A mover that ends without having offered a key, once the file is there.
+std::string MakeFailingMover(const std::string& folder, const std::string& file) {
+  const std::string script = folder + "/mover";
+  EXPECT_TRUE(base::WriteFileDurably(
+                  script, "#!/bin/sh\nuntil [ -e " + file + " ]; do sleep 0.01; done\n", 0755)
+                  .ok());
+  return script;
+}
+
+TEST_F(OrderTest, AProcessThatDoesNotEndKeepsItsRecord) {
+  MigrationSettings settings = Settings();
+  settings.mover.binary = MakeFailingMover(folder_.path(), folder_ / "go");
+  settings.mover.user = *base::LookUpUser("root");
+  MigrationKeeper keeper(settings, {hypervisor_, vms_, log_, clock_});
+  const MigrationOrder order = Coming();
+  const std::string id = base::ToHex(order.spec.id);
+  std::jthread preparing([&] {
+    EXPECT_FALSE(
+        keeper.PrepareDestination(order, Record(order.spec.vm).definition, "127.0.0.1").ok());
+  });
+  std::shared_ptr<hypervisor::FakeVm> vm;
+  while ((vm = hypervisor_.Find(order.spec.vm)) == nullptr) std::this_thread::yield();
+  vm->FailCall("Quit", absl::DeadlineExceededError("is its storage stuck?"));
+  ASSERT_TRUE(base::WriteFileDurably(folder_ / "go", "").ok());
+  preparing.join();
+  EXPECT_FALSE(keeper.Forget(id, GuestMoved::kUnknown).ok());
+  EXPECT_EQ(log_.Load()->size(), 1U);
+  vm->FailCall("Quit", absl::OkStatus());
+  EXPECT_TRUE(keeper.Find(id).value()->WaitForEnd(std::chrono::seconds(5)));
+  EXPECT_TRUE(keeper.Forget(id, GuestMoved::kUnknown).ok());
+  EXPECT_TRUE(log_.Load()->empty());
+  EXPECT_EQ(*vm->State(), hypervisor::RunState::kGone);
+}
+
+TEST_F(OrderTest, AProcessThatNoRecordNamesIsEndedByTheNextAgent) {
+  using hypervisor::RunState;
+  for (const char* name : {"stray", "coming"}) {
+    ASSERT_TRUE(hypervisor_.Start(Record(name).definition, hypervisor::StartMode::kIncoming).ok());
+  }
+  MigrationRecord record;
+  record.id = "0011";
+  record.vm = "coming";
+  record.role = MigrationRole::kDestination;
+  record.step = migration::LedgerStep::kReady;
+  record.definition_yaml = hypervisor::FormatVmDefinition(Record("coming").definition);
+  ASSERT_TRUE(log_.Put(record).ok());
+  {
+    MigrationKeeper keeper(Settings(), {hypervisor_, vms_, log_, clock_});
+    ASSERT_TRUE(keeper.Recover().ok());
+    EXPECT_TRUE(hypervisor_.Find("stray")->WaitForCall("Quit", std::chrono::seconds(10)));
+    ASSERT_TRUE(keeper.Tell("0011", migration::Decision::kCommit).ok());
+  }
+  EXPECT_EQ(*hypervisor_.Find("stray")->State(), RunState::kGone);
+  EXPECT_EQ(*hypervisor_.Find("coming")->State(), RunState::kRunning);
+  EXPECT_EQ(*hypervisor_.Find("web1")->State(), RunState::kRunning);
 }
 
 TEST_F(OrderTest, AMigrationThatIsKnownIsNotPreparedAgain) {

@@ -162,10 +162,11 @@ absl::Status MoverProcess::StartSource(const keys::MigrationSpec& spec, base::By
 }
 
 absl::Status MoverProcess::StartDestination(const keys::MigrationSpec& spec, base::Bytes sealed_key,
-                                            const base::UniqueFd& network_listener,
+                                            const std::vector<NetworkListener>& network_listeners,
                                             const std::vector<base::UniqueFd>& channels,
                                             const std::vector<hypervisor::MemoryBlock>& memory) {
-  std::vector<int> fds = {network_listener.get()};
+  std::vector<int> fds;
+  for (const NetworkListener& listener : network_listeners) fds.push_back(listener.socket.get());
   for (const base::UniqueFd& channel : channels) fds.push_back(channel.get());
   for (const hypervisor::MemoryBlock& block : memory) fds.push_back(block.file.get());
   return Start({mover::Role::kDestination, spec, std::move(sealed_key), BlocksOf(memory)},

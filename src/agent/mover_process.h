@@ -33,6 +33,12 @@ struct MoverOptions {
   bool huge_pages = true;  // for guest memory that it populates
 };
 
+// NetworkListener is where a mover at the destination listens.
+struct NetworkListener {
+  base::HostPort address;
+  base::UniqueFd socket;
+};
+
 // MoverProcess starts a mover, answers what it asks for, and is its link for the state machines.
 // Thread-safe. The mover is the process that parses foreign bytes: whatever it says is checked, and
 // nothing it says can hurt more than its own migration.
@@ -55,11 +61,11 @@ class MoverProcess final : public migration::MoverLink {
   [[nodiscard]] absl::Status StartSource(const keys::MigrationSpec& spec, base::Bytes sealed_key,
                                          const base::UniqueFd& channel_listener,
                                          std::vector<base::HostPort> destination);
-  // StartDestination: the peer connects to `network_listener`; `channels` are QEMU's, main first.
+  // StartDestination: the peer connects to `network_listeners`; `channels` are QEMU's, main first.
   // With the direct engine the mover writes to `memory`, which is all holes.
   [[nodiscard]] absl::Status StartDestination(const keys::MigrationSpec& spec,
                                               base::Bytes sealed_key,
-                                              const base::UniqueFd& network_listener,
+                                              const std::vector<NetworkListener>& network_listeners,
                                               const std::vector<base::UniqueFd>& channels,
                                               const std::vector<hypervisor::MemoryBlock>& memory);
 

@@ -115,7 +115,7 @@ absl::StatusOr<MigrationSettings> MakeMigrationSettings(const Config& config,
   settings.mover.scheduling = config.mover_scheduling;
   settings.mover.reconnect_seconds = config.reconnect_seconds;
   settings.self = self.ToUri();
-  settings.migration_address = config.migration_address;
+  settings.migration_addresses = config.migration_addresses;
   settings.first_port = config.migration_first_port;
   settings.last_port = config.migration_last_port;
   return settings;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <thread>
 #include <utility>
 
 #include "base/log.h"
@@ -12,6 +13,10 @@ namespace {
 
 using hypervisor::Exit;
 using hypervisor::RunState;
+
+// How long a call waits for another one that changes the same VM. Storage may hold that up for
+// ever.
+constexpr std::chrono::seconds kTurnLimit{5};
 
 std::string_view ReasonOf(Exit how) {
   switch (how) {
@@ -45,6 +50,43 @@ VmStatus StatusOf(RunState state) {
 
 }  // namespace
 
+// Lock order: a turn, then mutex_. Nobody waits for a second turn.
+class VmKeeper::Turn {
+ public:
+  // What must not fail waits for as long as it takes.
+  enum class Patience { kLimited, kEndless };
+
+  Turn(VmKeeper& keeper, std::string name, Patience patience)
+      : keeper_(keeper), name_(std::move(name)) {
+    std::unique_lock lock(keeper_.mutex_);
+    const auto free = [this] { return !keeper_.changing_.contains(name_); };
+    if (patience == Patience::kEndless) keeper_.turn_over_.wait(lock, free);
+    if (!keeper_.turn_over_.wait_for(lock, kTurnLimit, free)) return;
+    ours_ = keeper_.changing_.insert(name_).second;
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  ~Turn() {
+    if (!ours_) return;
+    const std::lock_guard lock(keeper_.mutex_);
+    keeper_.changing_.erase(name_);
+    keeper_.turn_over_.notify_all();
+  }
+
+  [[nodiscard]] absl::Status status() const {
+    if (ours_) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        fmt::format("VM {} is just being started or changed, and that takes long: is its storage "
+                    "stuck?",
+                    name_));
+  }
+
+ private:
+  VmKeeper& keeper_;
+  const std::string name_;
+  bool ours_ = false;
+};
+
 VmKeeper::VmKeeper(hypervisor::Hypervisor& hypervisor, const Inventory& inventory,
                    std::string boot_id)
     : hypervisor_(hypervisor),
@@ -55,26 +97,32 @@ VmKeeper::VmKeeper(hypervisor::Hypervisor& hypervisor, const Inventory& inventor
 }
 
 VmKeeper::~VmKeeper() {
-  const std::lock_guard lock(listener_->mutex);
+  const std::unique_lock lock(listener_->mutex);
   listener_->keeper = nullptr;
 }
 
 absl::Status VmKeeper::Recover() {
   SEALIFT_ASSIGN_OR_RETURN(std::vector<VmRecord> records, inventory_.Load());
-  for (VmRecord& record : records) Recover(std::move(record));
+  // All at once: a guest that was suspended goes on with the first thing that its adoption does,
+  // and must not wait for the QEMU of another one, which may be silent.
+  std::vector<std::jthread> adopting;
+  for (VmRecord& record : records) {
+    adopting.emplace_back([this, &record] { Recover(std::move(record)); });
+  }
   return absl::OkStatus();
 }
 
 void VmKeeper::Recover(VmRecord record) {
   const std::string name = record.definition.name;
   absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = hypervisor_.Adopt(record.definition);
+  if (vm.ok()) {
+    spdlog::info("VM {}: adopted, process {}", name, (*vm)->pid());
+    return SetEntry(std::move(record), *std::move(vm));
+  }
   const std::lock_guard lock(mutex_);
   Entry& entry = entries_[name];
   entry.record = std::move(record);
-  if (vm.ok()) {
-    SetProcess(entry, *std::move(vm));
-    spdlog::info("VM {}: adopted, process {}", name, entry.vm->pid());
-  } else if (!absl::IsNotFound(vm.status())) {
+  if (!absl::IsNotFound(vm.status())) {
     entry.reason = base::MessageOf(vm.status());
     spdlog::error("VM {}: {}", name, entry.reason);
   } else if (entry.record.boot_id == boot_id_) {
@@ -111,77 +159,107 @@ absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindFree(const std::string& name) {
 
 absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
   const std::string name = record.definition.name;
-  Entry copy;
+  const Turn turn(*this, name, Turn::Patience::kLimited);
+  SEALIFT_RETURN_IF_ERROR(turn.status());
   {
     const std::lock_guard lock(mutex_);
-    const auto found = entries_.find(name);
-    if (found != entries_.end()) {
-      const VmRecord& held = found->second.record;
-      if (record.epoch < held.epoch) {
-        return absl::AbortedError(
-            fmt::format("VM {} is held under epoch {}, not {}", name, held.epoch, record.epoch));
-      }
-      if (record.policy_version < held.policy_version) {
-        return absl::AbortedError(fmt::format("VM {} has version {} of its mode, not {}", name,
-                                              held.policy_version, record.policy_version));
-      }
-      record.boot_id = held.boot_id;
+    SEALIFT_RETURN_IF_ERROR(CheckNotOlder(record));
+    if (const auto held = entries_.find(name); held != entries_.end()) {
+      record.boot_id = held->second.record.boot_id;
     }
-    SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
-    Entry& entry = entries_[name];
-    entry.record = std::move(record);
-    copy = entry;
   }
-  return Look(std::move(copy));
+  SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
+  {
+    const std::lock_guard lock(mutex_);
+    entries_[name].record = std::move(record);
+  }
+  return Get(name);
+}
+
+absl::Status VmKeeper::CheckNotOlder(const VmRecord& record) const {
+  const std::string& name = record.definition.name;
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) return absl::OkStatus();
+  const VmRecord& held = found->second.record;
+  if (record.epoch < held.epoch) {
+    return absl::AbortedError(
+        fmt::format("VM {} is held under epoch {}, not {}", name, held.epoch, record.epoch));
+  }
+  if (record.policy_version < held.policy_version) {
+    return absl::AbortedError(fmt::format("VM {} has version {} of its mode, not {}", name,
+                                          held.policy_version, record.policy_version));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
-  Entry copy;
-  {
-    // Held over the start: a second start of the same VM has to wait and then see it running.
-    const std::lock_guard lock(mutex_);
-    SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, FindFree(name));
-    if (entry->HasProcess()) {
-      return absl::FailedPreconditionError(fmt::format("VM {} is running already", name));
-    }
-    SEALIFT_RETURN_IF_ERROR(hypervisor_.CheckDefinition(entry->record.definition));
-    VmRecord record = entry->record;
-    record.boot_id = boot_id_;
-    SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
-    SEALIFT_ASSIGN_OR_RETURN(auto vm,
-                             hypervisor_.Start(record.definition, hypervisor::StartMode::kBoot));
-    entry->record = std::move(record);
-    SetProcess(*entry, std::move(vm));
-    copy = *entry;
-  }
-  return Look(std::move(copy));
+  // A second start of the same VM has to wait and then see it running.
+  const Turn turn(*this, name, Turn::Patience::kLimited);
+  SEALIFT_RETURN_IF_ERROR(turn.status());
+  SEALIFT_ASSIGN_OR_RETURN(VmRecord record, RecordToStart(name));
+  SEALIFT_RETURN_IF_ERROR(hypervisor_.CheckDefinition(record.definition));
+  record.boot_id = boot_id_;
+  SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
+  SEALIFT_ASSIGN_OR_RETURN(auto vm,
+                           hypervisor_.Start(record.definition, hypervisor::StartMode::kBoot));
+  SetEntry(std::move(record), std::move(vm));
+  return Get(name);
 }
 
-void VmKeeper::SetProcess(Entry& entry, std::shared_ptr<hypervisor::Vm> vm) {
-  entry.vm = std::move(vm);
-  entry.shared_memory = entry.vm->SharedMemory().status();  // stays so for as long as it runs
-  entry.exit.reset();
-  entry.crashed = false;
-  entry.reason.clear();
-  entry.vm->OnExit([listener = listener_, name = entry.record.definition.name,
-                    process = entry.vm.get()](Exit how) {
-    const std::lock_guard lock(listener->mutex);
+absl::StatusOr<VmRecord> VmKeeper::RecordToStart(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, FindFree(name));
+  if (!entry->HasProcess()) return entry->record;
+  return absl::FailedPreconditionError(fmt::format("VM {} is running already", name));
+}
+
+void VmKeeper::SetEntry(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) {
+  const std::string name = record.definition.name;
+  Entry next;
+  next.record = std::move(record);
+  next.vm = vm;
+  next.probe = std::make_shared<StateProbe>(vm);
+  next.shared_memory = vm->SharedMemory().status();  // stays so for as long as it runs
+  {
+    // What was there goes after the lock, for which its process may wait to tell of its end.
+    const std::lock_guard lock(mutex_);
+    std::swap(entries_[name], next);
+  }
+  vm->OnExit([listener = listener_, name, process = vm.get()](Exit how) {
+    const std::shared_lock lock(listener->mutex);
     if (listener->keeper != nullptr) listener->keeper->OnExit(name, process, how);
   });
 }
 
-void VmKeeper::OnExit(const std::string& name, const hypervisor::Vm* vm, Exit how) {
-  const std::lock_guard lock(mutex_);
+VmKeeper::Entry* VmKeeper::FindProcess(const std::string& name, const hypervisor::Vm* vm) {
   const auto found = entries_.find(name);
-  if (found == entries_.end() || found->second.vm.get() != vm) return;
-  Entry& entry = found->second;
-  entry.exit = how;
-  entry.reason = ReasonOf(how);
-  spdlog::info("VM {}: {}", name, entry.reason);
-  entry.record.boot_id.clear();
-  const absl::Status written = inventory_.Put(entry.record);
+  return found != entries_.end() && found->second.vm.get() == vm ? &found->second : nullptr;
+}
+
+void VmKeeper::OnExit(const std::string& name, const hypervisor::Vm* vm, Exit how) {
+  // Whoever has the turn may let go of the process, and would wait for this thread of it.
+  std::shared_ptr<hypervisor::Vm> kept;
+  {
+    const std::lock_guard lock(mutex_);
+    Entry* const entry = FindProcess(name, vm);
+    if (entry == nullptr) return;
+    kept = entry->vm;
+    entry->exit = how;
+    entry->reason = ReasonOf(how);
+    spdlog::info("VM {}: {}", name, entry->reason);
+    exited_.notify_all();
+  }
+  const Turn turn(*this, name, Turn::Patience::kEndless);
+  VmRecord record;
+  {
+    const std::lock_guard lock(mutex_);
+    Entry* const entry = FindProcess(name, vm);
+    if (entry == nullptr) return;
+    entry->record.boot_id.clear();
+    record = entry->record;
+  }
+  const absl::Status written = inventory_.Put(record);
   if (!written.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(written));
-  exited_.notify_all();
 }
 
 absl::StatusOr<std::shared_ptr<hypervisor::Vm>> VmKeeper::ProcessOf(const std::string& name) {
@@ -219,15 +297,26 @@ absl::StatusOr<VmView> VmKeeper::ForceOff(const std::string& name) {
 }
 
 absl::Status VmKeeper::Forget(const std::string& name) {
-  Entry forgotten;
-  const std::lock_guard lock(mutex_);
-  SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, FindFree(name));
-  if (entry->HasProcess()) {
-    return absl::FailedPreconditionError(fmt::format("VM {} is running: stop it first", name));
+  const Turn turn(*this, name, Turn::Patience::kLimited);
+  SEALIFT_RETURN_IF_ERROR(turn.status());
+  {
+    const std::lock_guard lock(mutex_);
+    SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, FindFree(name));
+    if (entry->HasProcess()) {
+      return absl::FailedPreconditionError(fmt::format("VM {} is running: stop it first", name));
+    }
   }
+  return Remove(name);
+}
+
+absl::Status VmKeeper::Remove(const std::string& name) {
   SEALIFT_RETURN_IF_ERROR(inventory_.Remove(name));
-  forgotten = std::move(*entry);
-  entries_.erase(name);
+  Entry removed;  // goes after the lock, as in SetEntry
+  const std::lock_guard lock(mutex_);
+  if (const auto found = entries_.find(name); found != entries_.end()) {
+    removed = std::move(found->second);
+    entries_.erase(found);
+  }
   return absl::OkStatus();
 }
 
@@ -238,7 +327,8 @@ absl::StatusOr<VmView> VmKeeper::Get(const std::string& name) {
     SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, Find(name));
     copy = *entry;
   }
-  return Look(std::move(copy));
+  Ask(copy);
+  return Look(copy);
 }
 
 std::vector<VmView> VmKeeper::List() {
@@ -247,13 +337,19 @@ std::vector<VmView> VmKeeper::List() {
     const std::lock_guard lock(mutex_);
     for (const auto& [name, entry] : entries_) copies.push_back(entry);
   }
+  for (const Entry& copy : copies) Ask(copy);
   std::vector<VmView> views;
-  for (Entry& copy : copies) views.push_back(Look(std::move(copy)));
+  for (const Entry& copy : copies) views.push_back(Look(copy));
   return views;
 }
 
-// Asks the process, so the lock is not held.
-VmView VmKeeper::Look(Entry entry) const {
+// A VM that is lent is its migration's to tell about.
+void VmKeeper::Ask(const Entry& entry) {
+  if (entry.HasProcess() && entry.migration.empty()) entry.probe->Ask();
+}
+
+// Waits for the process, so the lock is not held.
+VmView VmKeeper::Look(const Entry& entry) const {
   VmView view{.name = entry.record.definition.name,
               .uuid = entry.record.definition.uuid,
               .epoch = entry.record.epoch,
@@ -268,17 +364,15 @@ VmView VmKeeper::Look(Entry entry) const {
   if (!entry.HasProcess()) return view;
   view.direct = entry.shared_memory.ok();
   view.direct_reason = base::MessageOf(entry.shared_memory);
-  const absl::StatusOr<RunState> state = entry.vm->State();
   if (!entry.migration.empty()) {
     view.status = VmStatus::kMigrating;
     view.reason = "migration " + entry.migration;
-  } else if (state.ok()) {
-    view.status = StatusOf(*state);
-    if (*state == RunState::kCrashed) view.reason = "the guest panicked";
-  } else {
-    view.status = VmStatus::kPaused;
-    view.reason = base::MessageOf(state.status());
+    return view;
   }
+  const ProbedState probed = entry.probe->Wait();
+  view.status = StatusOf(probed.state);
+  view.reason = base::MessageOf(probed.trouble);
+  if (probed.state == RunState::kCrashed) view.reason = "the guest panicked";
   return view;
 }
 
@@ -322,35 +416,41 @@ void VmKeeper::Return(const std::string& name) {
 }
 
 absl::Status VmKeeper::Release(const std::string& name) {
-  Entry released;
-  const std::lock_guard lock(mutex_);
-  SEALIFT_RETURN_IF_ERROR(inventory_.Remove(name));
-  if (const auto found = entries_.find(name); found != entries_.end()) {
-    released = std::move(found->second);
-    entries_.erase(found);
-  }
-  return absl::OkStatus();
+  const Turn turn(*this, name, Turn::Patience::kEndless);
+  return Remove(name);
 }
 
 absl::Status VmKeeper::Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) {
+  const std::string name = record.definition.name;
   record.boot_id = boot_id_;
-  const std::lock_guard lock(mutex_);
+  const Turn turn(*this, name, Turn::Patience::kEndless);
   SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
-  Entry& entry = entries_[record.definition.name];
-  entry.record = std::move(record);
-  entry.migration.clear();
-  if (vm == nullptr) {
-    entry.crashed = !entry.HasProcess();
-    entry.reason = "its process ended during the switch-over";
-  } else if (entry.vm != vm) {
-    SetProcess(entry, std::move(vm));
+  {
+    const std::lock_guard lock(mutex_);
+    Entry& entry = entries_[name];
+    entry.migration.clear();
+    if (vm == nullptr) {
+      entry.crashed = !entry.HasProcess();
+      entry.reason = "its process ended during the switch-over";
+    }
+    if (vm == nullptr || entry.vm == vm) {
+      entry.record = std::move(record);
+      return absl::OkStatus();
+    }
   }
+  SetEntry(std::move(record), std::move(vm));
   return absl::OkStatus();
 }
 
 bool VmKeeper::Has(const std::string& name) const {
   const std::lock_guard lock(mutex_);
   return entries_.contains(name);
+}
+
+bool VmKeeper::Holds(const std::string& name, std::uint64_t epoch) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(name);
+  return found != entries_.end() && found->second.record.epoch == epoch;
 }
 
 }  // namespace sealift::agent

@@ -8,11 +8,14 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "agent/inventory.h"
+#include "agent/state_probe.h"
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
 
@@ -38,7 +41,8 @@ struct VmView {
 };
 
 // VmKeeper is thread-safe. Calls on a VM that is being migrated are refused with
-// FAILED_PRECONDITION naming the migration.
+// FAILED_PRECONDITION naming the migration. Storage that hangs holds up the VM it belongs to, and
+// no other: what changes one VM has its turn, and no lock is held meanwhile.
 class VmKeeper {
  public:
   // `hypervisor` and `inventory` must outlive it.
@@ -54,6 +58,7 @@ class VmKeeper {
   // Put stores a VM or replaces its definition and mode. ABORTED for an epoch, or a version of the
   // mode, below the one held.
   [[nodiscard]] absl::StatusOr<VmView> Put(VmRecord record);
+  // Start takes as long as the VM's storage does. Put and Forget are refused meanwhile.
   [[nodiscard]] absl::StatusOr<VmView> Start(const std::string& name);
   // PowerDown presses the power button and waits for the guest. DEADLINE_EXCEEDED when it does not
   // react.
@@ -63,6 +68,8 @@ class VmKeeper {
   [[nodiscard]] absl::StatusOr<VmView> ForceOff(const std::string& name);
   [[nodiscard]] absl::Status Forget(const std::string& name);
   [[nodiscard]] absl::StatusOr<VmView> Get(const std::string& name);
+  // List takes little more than kAnswerLimit, however many processes do not answer: such a VM is as
+  // it was last seen, with a reason that says so.
   [[nodiscard]] std::vector<VmView> List();
   [[nodiscard]] absl::StatusOr<base::UniqueFd> OpenConsole(const std::string& name);
 
@@ -88,11 +95,14 @@ class VmKeeper {
   // crashed.
   [[nodiscard]] absl::Status Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
   [[nodiscard]] bool Has(const std::string& name) const;
+  // Holds is Has under that epoch: it is not a later, or an earlier, stay of the VM.
+  [[nodiscard]] bool Holds(const std::string& name, std::uint64_t epoch) const;
 
  private:
   struct Entry {
     VmRecord record;
     std::shared_ptr<hypervisor::Vm> vm;    // the last process, if any
+    std::shared_ptr<StateProbe> probe;     // of vm
     std::optional<hypervisor::Exit> exit;  // how it ended
     absl::Status shared_memory;            // of vm: why it has none
     std::string reason;                    // why it does not run
@@ -104,19 +114,30 @@ class VmKeeper {
   // Listener stands between the processes, which outlive the keeper and tell of their end in
   // threads of their own, and the keeper.
   struct Listener {
-    std::mutex mutex;
-    VmKeeper* keeper;  // null once it is gone; guarded by mutex
+    std::shared_mutex mutex;  // shared: several processes may end at once
+    VmKeeper* keeper;         // null once it is gone; guarded by mutex
   };
+
+  // Turn makes the changes of one VM follow one another.
+  class Turn;
 
   [[nodiscard]] absl::StatusOr<Entry*> Find(const std::string& name);
   [[nodiscard]] absl::StatusOr<Entry*> FindFree(const std::string& name);
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> ProcessOf(const std::string& name);
+  [[nodiscard]] absl::StatusOr<VmRecord> RecordToStart(const std::string& name);
+  [[nodiscard]] absl::Status CheckNotOlder(const VmRecord& record) const;
   [[nodiscard]] absl::Status WaitForExit(const std::string& name, std::chrono::seconds timeout);
   void Recover(VmRecord record);
   [[nodiscard]] bool AutostartIsDue(const Entry& entry) const;
-  void SetProcess(Entry& entry, std::shared_ptr<hypervisor::Vm> vm);
+  // SetEntry puts a VM that runs in the place of what is known of it.
+  void SetEntry(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
+  [[nodiscard]] absl::Status Remove(const std::string& name);
+  [[nodiscard]] Entry* FindProcess(const std::string& name, const hypervisor::Vm* vm);
   void OnExit(const std::string& name, const hypervisor::Vm* vm, hypervisor::Exit how);
-  [[nodiscard]] VmView Look(Entry entry) const;
+  // Asks a process that nobody else has to be asked about.
+  static void Ask(const Entry& entry);
+  // Look describes an entry whose process was asked.
+  [[nodiscard]] VmView Look(const Entry& entry) const;
 
   hypervisor::Hypervisor& hypervisor_;
   const Inventory& inventory_;
@@ -124,7 +145,10 @@ class VmKeeper {
   const std::shared_ptr<Listener> listener_;
   mutable std::mutex mutex_;
   std::condition_variable exited_;
-  std::map<std::string, Entry> entries_;  // guarded by mutex_
+  std::condition_variable turn_over_;
+  // Guarded by mutex_:
+  std::map<std::string, Entry> entries_;
+  std::set<std::string> changing_;  // VMs that have their turn
 };
 
 }  // namespace sealift::agent

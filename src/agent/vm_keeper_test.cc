@@ -68,6 +68,25 @@ TEST_F(VmKeeperTest, StartsOnceAndStops) {
   EXPECT_EQ(keeper_->Get("web1").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(VmKeeperTest, ProcessesThatDoNotAnswerHoldUpNobody) {
+  const std::vector<std::string> names = {"web1", "web2", "web3", "web4"};
+  for (const std::string& name : names) {
+    ASSERT_TRUE(keeper_->Put(Record(name)).ok());
+    ASSERT_TRUE(keeper_->Start(name).ok());
+    if (name != "web4") hypervisor_.Find(name)->SetSilent(true);
+  }
+  const auto begun = std::chrono::steady_clock::now();
+  const std::vector<VmView> views = keeper_->List();
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::milliseconds(2500));
+  ASSERT_EQ(views.size(), names.size());
+  for (const VmView& view : views) {
+    EXPECT_EQ(view.status, VmStatus::kRunning) << "as it was last seen";
+    EXPECT_EQ(view.reason.empty(), view.name == "web4") << view.reason;
+  }
+  EXPECT_THAT(views[0].reason, ::testing::HasSubstr("does not answer"));
+  for (const std::string& name : names) hypervisor_.Find(name)->SetSilent(false);
+}
+
 TEST_F(VmKeeperTest, ARunningVmIsNotForgotten) {
   PutAndStart();
   EXPECT_EQ(keeper_->Forget("web1").code(), absl::StatusCode::kFailedPrecondition);
@@ -83,6 +102,47 @@ TEST_F(VmKeeperTest, AGuestThatIgnoresThePowerButtonIsATimeout) {
   } else {
     EXPECT_NE(base::MessageOf(stopped.status()).find("--force"), std::string::npos);
   }
+}
+
+TEST_F(VmKeeperTest, AStartThatHangsInItsStorageHoldsUpNoOtherVm) {
+  PutAndStart();
+  ASSERT_TRUE(keeper_->Put(Record("stuck")).ok());
+  hypervisor_.HangStart("stuck");
+  std::thread starting([this] { EXPECT_TRUE(keeper_->Start("stuck").ok()); });
+  ASSERT_TRUE(hypervisor_.WaitForHangingStart(std::chrono::seconds(10)));
+  // What a migration needs, at either side, and what the controller asks.
+  EXPECT_EQ(keeper_->List().size(), 2U);
+  EXPECT_TRUE(keeper_->Put(Record()).ok());
+  EXPECT_TRUE(keeper_->Lend("web1", "m1").ok());
+  keeper_->Return("web1");
+  const auto arrived =
+      hypervisor_.Start(Record("web2").definition, hypervisor::StartMode::kIncoming);
+  ASSERT_TRUE(arrived.ok());
+  EXPECT_TRUE(keeper_->Own(Record("web2"), *arrived).ok());
+  hypervisor_.Find("web2")->Die(Exit::kCrashed);
+  hypervisor_.Find("web1")->Die(Exit::kCrashed);
+  WaitForStatus(VmStatus::kCrashed);
+  EXPECT_TRUE(keeper_->Release("web2").ok());
+  // The VM itself is refused rather than waited for without end.
+  EXPECT_EQ(keeper_->Put(Record("stuck")).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(keeper_->Get("stuck")->status, VmStatus::kStopped);
+  hypervisor_.HangStart("");
+  starting.join();
+  EXPECT_EQ(keeper_->Get("stuck")->status, VmStatus::kRunning);
+}
+
+TEST_F(VmKeeperTest, TwoStartsOfAVmMakeOneProcess) {
+  ASSERT_TRUE(keeper_->Put(Record()).ok());
+  hypervisor_.HangStart("web1");
+  std::thread starting([this] { EXPECT_TRUE(keeper_->Start("web1").ok()); });
+  ASSERT_TRUE(hypervisor_.WaitForHangingStart(std::chrono::seconds(10)));
+  std::thread again([this] {
+    EXPECT_EQ(keeper_->Start("web1").status().code(), absl::StatusCode::kFailedPrecondition);
+  });
+  hypervisor_.HangStart("");
+  starting.join();
+  again.join();
+  EXPECT_EQ(Status(), VmStatus::kRunning);
 }
 
 TEST_F(VmKeeperTest, ADeadProcessIsACrash) {
@@ -104,6 +164,16 @@ TEST_F(VmKeeperTest, ARestartAdoptsWhatRuns) {
   PutAndStart();
   Restart("boot-1");
   EXPECT_EQ(Status(), VmStatus::kRunning);
+}
+
+TEST_F(VmKeeperTest, AnAdoptionThatTakesLongHoldsUpNoOther) {
+  for (const char* name : {"web1", "web2", "web3"}) {
+    ASSERT_TRUE(keeper_->Put(Record(name)).ok());
+    ASSERT_TRUE(keeper_->Start(name).ok());
+  }
+  hypervisor_.MeetInAdopt(3);
+  Restart("boot-1");
+  for (const VmView& view : keeper_->List()) EXPECT_EQ(view.status, VmStatus::kRunning);
 }
 
 TEST_F(VmKeeperTest, AProcessLostWhileTheAgentWasAwayIsACrash) {

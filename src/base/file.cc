@@ -81,8 +81,8 @@ absl::Status WriteFileDurably(const std::string& path, std::string_view content,
 }
 
 absl::Status RemoveFileDurably(const std::string& path) {
-  if (unlink(path.c_str()) != 0) {
-    if (errno == ENOENT) return absl::OkStatus();
+  // One that is missing may have been removed by a call whose sync has failed.
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) {
     return ErrnoStatus(fmt::format("remove {}", path), errno);
   }
   return SyncFolder(FolderOf(path));

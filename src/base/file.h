@@ -22,7 +22,8 @@ namespace sealift::base {
 [[nodiscard]] absl::Status WriteFileDurably(const std::string& path, std::string_view content,
                                             mode_t mode = 0600);
 
-// RemoveFileDurably unlinks `path` and syncs the folder; a missing file is not an error.
+// RemoveFileDurably unlinks `path` and syncs the folder, also for a file that is missing, which is
+// not an error: OK means that it stays away.
 [[nodiscard]] absl::Status RemoveFileDurably(const std::string& path);
 
 // MakeDirectories creates `path` and its parents with `mode` (what exists keeps its mode).

@@ -16,6 +16,9 @@
 namespace sealift::hypervisor {
 namespace {
 
+// How long a call waits for a silent process.
+constexpr std::chrono::seconds kSilence{10};
+
 RunState RunStateDuring(MigrationState state) {
   switch (state) {
     case MigrationState::kPreSwitchover:
@@ -108,6 +111,12 @@ void FakeVm::FailCall(const std::string& call, absl::Status status) {
   failures_[call] = std::move(status);
 }
 
+void FakeVm::SetSilent(bool silent) {
+  const std::lock_guard lock(mutex_);
+  silent_ = silent;
+  changed_.notify_all();
+}
+
 void FakeVm::Die(Exit exit) {
   const std::lock_guard lock(mutex_);
   End(exit);
@@ -132,8 +141,10 @@ MigrationParameters FakeVm::parameters() const {
 }
 
 absl::StatusOr<RunState> FakeVm::State() {
-  const std::lock_guard lock(mutex_);
-  return state_;
+  std::unique_lock lock(mutex_);
+  const auto speaks = [this] { return !silent_ || exit_.has_value(); };
+  if (changed_.wait_for(lock, kSilence, speaks)) return state_;
+  return absl::DeadlineExceededError("the process does not answer");
 }
 
 absl::Status FakeVm::Continue() {
@@ -372,6 +383,22 @@ void FakeHypervisor::FailStart(absl::Status status) {
   start_ = std::move(status);
 }
 
+void FakeHypervisor::MeetInAdopt(int count) {
+  const std::lock_guard lock(mutex_);
+  awaited_adoptions_ = count;
+}
+
+void FakeHypervisor::HangStart(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  hanging_name_ = name;
+  changed_.notify_all();
+}
+
+bool FakeHypervisor::WaitForHangingStart(base::Duration timeout) const {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, timeout, [this] { return hangs_; });
+}
+
 std::shared_ptr<FakeVm> FakeHypervisor::Find(const std::string& name) const {
   const std::lock_guard lock(mutex_);
   const auto found = vms_.find(name);
@@ -390,8 +417,15 @@ absl::Status FakeHypervisor::CheckDefinition(const VmDefinition& /*definition*/)
 
 absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Start(const VmDefinition& definition,
                                                           StartMode mode) {
-  const std::lock_guard lock(mutex_);
+  SEALIFT_RETURN_IF_ERROR(CheckMemory(definition, AvailableMemoryBytes()));
+  std::unique_lock lock(mutex_);
   SEALIFT_RETURN_IF_ERROR(start_);
+  if (hanging_name_ == definition.name) {
+    hangs_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return hanging_name_ != definition.name; });
+    hangs_ = false;
+  }
   if (const auto old = vms_.find(definition.name);
       old != vms_.end() && *old->second->State() != RunState::kGone) {
     return absl::AlreadyExistsError(fmt::format("VM {} already runs", definition.name));
@@ -403,11 +437,28 @@ absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Start(const VmDefinition& de
 }
 
 absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Adopt(const VmDefinition& definition) {
+  {
+    std::unique_lock lock(mutex_);
+    --awaited_adoptions_;
+    changed_.notify_all();
+    if (!changed_.wait_for(lock, kSilence, [this] { return awaited_adoptions_ <= 0; })) {
+      return absl::DeadlineExceededError("the other VMs were not adopted meanwhile");
+    }
+  }
   const std::shared_ptr<FakeVm> vm = Find(definition.name);
   if (vm == nullptr || *vm->State() == RunState::kGone) {
     return absl::NotFoundError(fmt::format("VM {} has no process", definition.name));
   }
   return vm;
+}
+
+std::vector<VmDefinition> FakeHypervisor::Processes() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<VmDefinition> found;
+  for (const auto& [name, vm] : vms_) {
+    if (*vm->State() != RunState::kGone) found.push_back(vm->definition());
+  }
+  return found;
 }
 
 std::string FakeHypervisor::MigrationSocketPath(const VmDefinition& definition,

@@ -50,6 +50,9 @@ class FakeVm final : public Vm {
   // FailCall makes every later call of that name ("Continue", "StartOutgoing", …) return `status`,
   // until it is set to OK.
   void FailCall(const std::string& call, absl::Status status);
+  // SetSilent makes State() wait until it is set to false again, 10 s at most, as a process does
+  // whose main thread hangs.
+  void SetSilent(bool silent);
   // Die ends the process: state kGone, waits return UNAVAILABLE, and the exit callback runs.
   void Die(Exit exit);
 
@@ -118,6 +121,7 @@ class FakeVm final : public Vm {
   base::UniqueFd memory_;  // made at the first use
   bool can_track_ = false;
   bool suspended_ = false;
+  bool silent_ = false;
   std::optional<Exit> exit_;
   std::function<void(Exit)> on_exit_;
   std::vector<std::thread> exit_threads_;
@@ -131,10 +135,16 @@ class FakeHypervisor final : public Hypervisor {
   // -- What a test does.
 
   void SetCapabilities(HostCapabilities capabilities);  // before it is shared with other threads
-  void SetAvailableMemory(std::uint64_t bytes);
-  void SetPace(Pace pace);              // of VMs started from now on
+  void SetAvailableMemory(std::uint64_t bytes);         // for each VM that is started from now on
+  void SetPace(Pace pace);                              // of VMs started from now on
   void FailCheck(absl::Status status);  // what CheckDefinition() returns from now on
   void FailStart(absl::Status status);  // what Start() returns from now on
+  // HangStart makes Start() of that VM wait, as one whose storage hangs, until it is told of
+  // another name.
+  void HangStart(const std::string& name);
+  [[nodiscard]] bool WaitForHangingStart(base::Duration timeout) const;
+  // MeetInAdopt makes each Adopt() wait until it has been called `count` times, 10 s at most.
+  void MeetInAdopt(int count);
   // Find gives the newest process of that name, also after it ended; null when there never was one.
   [[nodiscard]] std::shared_ptr<FakeVm> Find(const std::string& name) const;
 
@@ -147,6 +157,7 @@ class FakeHypervisor final : public Hypervisor {
   [[nodiscard]] absl::StatusOr<std::shared_ptr<Vm>> Start(const VmDefinition& definition,
                                                           StartMode mode) override;
   [[nodiscard]] absl::StatusOr<std::shared_ptr<Vm>> Adopt(const VmDefinition& definition) override;
+  [[nodiscard]] std::vector<VmDefinition> Processes() const override;
   [[nodiscard]] std::string MigrationSocketPath(const VmDefinition& definition,
                                                 std::string_view direction) const override;
 
@@ -158,6 +169,10 @@ class FakeHypervisor final : public Hypervisor {
   Pace pace_ = Pace::kByItself;
   absl::Status check_;
   absl::Status start_;
+  int awaited_adoptions_ = 0;
+  std::string hanging_name_;
+  bool hangs_ = false;
+  mutable std::condition_variable changed_;
   int next_pid_ = 1'000'000;
   std::map<std::string, std::shared_ptr<FakeVm>> vms_;
 };

@@ -1,5 +1,7 @@
 #include "hypervisor/hypervisor.h"
 
+#include <fmt/format.h>
+
 namespace sealift::hypervisor {
 
 std::string_view RunStateName(RunState state) {
@@ -46,6 +48,16 @@ std::string_view MigrationStateName(MigrationState state) {
       return "cancelled";
   }
   return "unknown";
+}
+
+absl::Status CheckMemory(const VmDefinition& definition, std::uint64_t available_bytes) {
+  if (HugePageBytes(definition.huge_pages) != 0 || definition.memory_bytes <= available_bytes) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(fmt::format(
+      "VM {} needs {} MiB of memory, this host has {} MiB left that no other VM has been "
+      "promised: free some or choose another host",
+      definition.name, definition.memory_bytes >> 20, available_bytes >> 20));
 }
 
 }  // namespace sealift::hypervisor

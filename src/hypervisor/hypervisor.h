@@ -184,6 +184,11 @@ class Vm {
   [[nodiscard]] virtual absl::Status WaitIncoming(base::Duration timeout) = 0;
 };
 
+// CheckMemory says whether a VM fits into what is available. FAILED_PRECONDITION with the numbers.
+// Reserved huge pages are a matter of CheckDefinition.
+[[nodiscard]] absl::Status CheckMemory(const VmDefinition& definition,
+                                       std::uint64_t available_bytes);
+
 enum class StartMode {
   kBoot,      // starts and runs the guest
   kIncoming,  // starts stopped (-S -incoming defer)
@@ -195,6 +200,8 @@ class Hypervisor {
   virtual ~Hypervisor() = default;
 
   [[nodiscard]] virtual const HostCapabilities& capabilities() const = 0;
+  // AvailableMemoryBytes is what no guest of this host has been promised: the memory that is free,
+  // less what those that run, or are to come, have not touched yet. Reserved huge pages are apart.
   [[nodiscard]] virtual std::uint64_t AvailableMemoryBytes() const = 0;
 
   // CheckDefinition says what this host lacks for a VM, before anything is touched: machine type,
@@ -203,12 +210,16 @@ class Hypervisor {
   [[nodiscard]] virtual absl::Status CheckDefinition(const VmDefinition& definition) const = 0;
 
   // Start runs a new process that outlives us. Its runtime files are in a folder named by the VM.
+  // It is refused as by CheckMemory, also where another start has just been promised the memory.
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Start(const VmDefinition& definition,
                                                                   StartMode mode) = 0;
   // Adopt finds the process of a VM that an earlier agent started; NOT_FOUND when there is none.
   // What that agent left undone is finished: a suspended process is resumed, and tracking is ended.
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Adopt(
       const VmDefinition& definition) = 0;
+
+  // Processes lists what every VM process of this host was started with, whoever started it.
+  [[nodiscard]] virtual std::vector<VmDefinition> Processes() const = 0;
 
   // MigrationSocketPath is a path in the VM's runtime folder where both this program and the VM's
   // process may listen and connect. `direction` is "in" or "out".

@@ -129,8 +129,8 @@ SourcePhase SourceMigration::From(Committed phase) {
   Completed completed{resumed ? resumed->text : ""};
   const absl::Status quit = EndProcess(vm_, board_, clock_);
   if (!quit.ok()) completed.note = "the process at the source: " + base::MessageOf(quit);
-  const absl::Status released = ledger_.Write(LedgerStep::kReleased);
-  if (!released.ok()) completed.note = base::MessageOf(released);
+  // A VM that stayed in the inventory would be refused when it comes back.
+  WriteWithoutFail(LedgerStep::kReleased, ledger_, board_, clock_);
   return completed;
 }
 

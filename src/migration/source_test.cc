@@ -734,10 +734,16 @@ TEST_F(CommittedTest, AProcessThatCannotBeEndedIsTriedAgainAndNotReleasedBefore)
   ExpectNeverRanAgain();
 }
 
-TEST_F(CommittedTest, AReleaseThatCannotBeWrittenIsSaid) {
+TEST_F(CommittedTest, AReleaseThatCannotBeWrittenIsTriedUntilItIs) {
   PeerResumes();
-  ledger_.Fail(LedgerStep::kReleased);
-  EXPECT_THAT(RunToCompleted().note, HasSubstr("released"));
+  ledger_.Fail(LedgerStep::kReleased, 2);
+  journal_.When("ledger released", [this] {
+    journal_.When("ledger released", [this] {
+      EXPECT_THAT(board_.Look().detail, HasSubstr("no space to write 'released'"));
+    });
+  });
+  EXPECT_EQ(RunToCompleted().note, "");
+  EXPECT_EQ(std::ranges::count(journal_.events(), "ledger released"), 3);
   EXPECT_EQ(*qemu_.State(), RunState::kGone);
 }
 

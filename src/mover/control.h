@@ -30,8 +30,11 @@
 
 namespace sealift::mover {
 
-// Data streams at most: a destination gets one descriptor for each, beside two others.
-inline constexpr std::uint16_t kMaxDataStreams = base::kMaxMessageFds - 2;
+// Addresses at most on which a destination listens.
+inline constexpr std::uint16_t kMaxListeners = 8;
+// Data streams at most: a destination gets one descriptor for each, beside its listeners and the
+// control channel.
+inline constexpr std::uint16_t kMaxDataStreams = base::kMaxMessageFds - kMaxListeners - 1;
 
 enum class Role : std::uint8_t { kSource = 1, kDestination = 2 };
 
@@ -50,9 +53,9 @@ struct RamBlock {
 };
 
 // Start comes with descriptors, in this order: the control channel (SOCK_SEQPACKET, the agent's end
-// of stream 0); source: the listening unix socket QEMU connects to; destination: one listening TCP
-// socket, the connections to QEMU of channels 0, 1, …, and with the direct engine the memory files
-// of `blocks`, which are empty: all holes.
+// of stream 0); source: the listening unix socket QEMU connects to; destination: 1 to kMaxListeners
+// listening TCP sockets, the connections to QEMU of channels 0, 1, …, and with the direct engine
+// the memory files of `blocks`, which are empty: all holes.
 struct Start {
   Role role = Role::kSource;
   keys::MigrationSpec spec;

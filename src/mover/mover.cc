@@ -34,6 +34,11 @@ constexpr int kSilenceSeconds = 5;
 constexpr int kProbeAfterSeconds = 2;
 constexpr int kProbeEverySeconds = 1;
 
+// Descriptors of a Start besides the control channel and what is listened on.
+std::size_t Others(const Start& start) {
+  return start.role == Role::kSource ? 0 : QemuChannels(start.spec) + start.blocks.size();
+}
+
 void SetUpConnection(int connection) {
   const auto set = [connection](int level, int option, int value) {
     setsockopt(connection, level, option, &value, sizeof value);
@@ -115,10 +120,11 @@ bool Mover::AllEnded() const {
 }
 
 absl::Status Mover::PollOnce() {
-  std::vector<pollfd> fds = {{agent_.get(), POLLIN, 0},
-                             {wake_.get(), POLLIN, 0},
-                             {channel_listener_.get(), POLLIN, 0},
-                             {network_listener_.get(), POLLIN, 0}};
+  std::vector<pollfd> fds = {
+      {agent_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}, {channel_listener_.get(), POLLIN, 0}};
+  const std::size_t listeners = fds.size();
+  for (const base::UniqueFd& listener : network_listeners_)
+    fds.push_back({listener.get(), POLLIN, 0});
   const std::size_t fixed = fds.size();
   for (const Handshake& handshake : handshakes_) fds.push_back({handshake.fd(), POLLIN, 0});
   poll(fds.data(), fds.size(), kTickMs);
@@ -128,7 +134,9 @@ absl::Status Mover::PollOnce() {
     if (fds[at].revents != 0) AdvanceHandshake(handshake);
   }
   if (fds[2].revents != 0) OnChannelConnected();
-  if (fds[3].revents != 0) OnNetworkConnected();
+  for (std::size_t i = 0; i < network_listeners_.size(); ++i) {
+    if (fds[listeners + i].revents != 0) OnNetworkConnected(network_listeners_[i]);
+  }
   if (fds[0].revents != 0) return OnAgentMessage();
   return absl::OkStatus();
 }
@@ -173,9 +181,9 @@ absl::Status Mover::CheckStart(const Start& start, std::size_t fds) const {
   if (takes_pages == start.blocks.empty()) {
     return absl::InvalidArgumentError("guest memory does not fit the engine and the role");
   }
-  const std::size_t expected =
-      start.role == Role::kSource ? 2 : 2 + QemuChannels(start.spec) + start.blocks.size();
-  if (fds != expected) return absl::InvalidArgumentError("wrong number of descriptors");
+  const std::size_t fewest = 1 + Others(start) + 1;
+  const std::size_t most = 1 + Others(start) + (start.role == Role::kSource ? 1 : kMaxListeners);
+  if (fds < fewest || fds > most) return absl::InvalidArgumentError("wrong number of descriptors");
   return absl::OkStatus();
 }
 
@@ -218,13 +226,17 @@ absl::Status Mover::SetChannels(std::vector<base::UniqueFd> fds) {
     return std::make_unique<SocketChannel>(std::move(fd), kind);
   };
   streams_[0].relay->SetChannel(socket(std::move(fds[0]), ChannelKind::kMessages));
-  (source() ? channel_listener_ : network_listener_) = std::move(fds[1]);
-  if (source()) return absl::OkStatus();
-  const std::size_t channels = QemuChannels(start_->spec);
-  for (std::size_t i = 1; i <= channels; ++i) {
-    streams_[i].relay->SetChannel(socket(std::move(fds[1 + i]), ChannelKind::kBytes));
+  if (source()) {
+    channel_listener_ = std::move(fds[1]);
+    return absl::OkStatus();
   }
-  fds.erase(fds.begin(), fds.begin() + static_cast<std::ptrdiff_t>(2 + channels));
+  const std::size_t listeners = fds.size() - 1 - Others(*start_);
+  auto next = std::next(fds.begin());
+  for (std::size_t i = 0; i < listeners; ++i) network_listeners_.push_back(std::move(*next++));
+  for (std::size_t i = 1; i <= QemuChannels(start_->spec); ++i) {
+    streams_[i].relay->SetChannel(socket(std::move(*next++), ChannelKind::kBytes));
+  }
+  fds.erase(fds.begin(), next);
   return SetPageSinks(std::move(fds));
 }
 
@@ -282,9 +294,9 @@ void Mover::OnChannelConnected() {
   if (channels_accepted_ == QemuChannels(start_->spec)) channel_listener_.reset();
 }
 
-void Mover::OnNetworkConnected() {
+void Mover::OnNetworkConnected(const base::UniqueFd& listener) {
   base::UniqueFd connection(
-      accept4(network_listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!connection.valid()) return;
   SetUpConnection(connection.get());
   if (handshakes_.size() >= kMaxHandshakes) DropAnyHandshake();

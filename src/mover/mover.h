@@ -122,7 +122,7 @@ class Mover final : private RelayEvents, private CopyEvents, private Admission {
                                       std::vector<base::UniqueFd> fds);
   [[nodiscard]] absl::Status OnConnection(const Connection& message, base::UniqueFd connection);
   void OnChannelConnected();
-  void OnNetworkConnected();
+  void OnNetworkConnected(const base::UniqueFd& listener);
   void DropAnyHandshake();
   void AdvanceHandshake(std::list<Handshake>::iterator handshake);
   void Join(Handshake handshake);
@@ -154,8 +154,8 @@ class Mover final : private RelayEvents, private CopyEvents, private Admission {
   // Set by Start.
   std::optional<Start> start_;
   std::optional<keys::KeySchedule> schedule_;
-  base::UniqueFd channel_listener_;  // source: QEMU connects here
-  base::UniqueFd network_listener_;  // destination: the peer connects here
+  base::UniqueFd channel_listener_;                // source: QEMU connects here
+  std::vector<base::UniqueFd> network_listeners_;  // destination: the peer connects here
   // Direct engine: what the relays' channels use.
   std::vector<GuestMemory> destination_memory_;
   std::unique_ptr<DirectSource> direct_source_;

@@ -149,6 +149,26 @@ absl::StatusOr<base::UniqueFd> MakeGuestMemory(const VmDefinition& definition,
   return file;
 }
 
+std::uint64_t ResidentGuestMemory(const base::Process& process) {
+  constexpr std::uint64_t kBlock = 512;  // of st_blocks
+  const std::string folder = fmt::format("/proc/{}", process.id().pid);
+  std::optional<std::uint64_t> bytes;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder + "/fd", error)) {
+    const std::string target = std::filesystem::read_symlink(entry.path(), error).string();
+    struct stat info {};
+    if (!target.starts_with(kMappedName) || stat(entry.path().c_str(), &info) != 0) continue;
+    bytes = bytes.value_or(0) + static_cast<std::uint64_t>(info.st_blocks) * kBlock;
+  }
+  if (bytes.has_value()) return *bytes;
+  // Private memory is the greatest part of the process.
+  std::istringstream statm(base::ReadFile(folder + "/statm").value_or(""));
+  std::uint64_t size_pages = 0;
+  std::uint64_t resident_pages = 0;
+  statm >> size_pages >> resident_pages;
+  return resident_pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
 absl::StatusOr<std::vector<MemoryBlock>> FindGuestMemory(const base::Process& process) {
   const int pid = process.id().pid;
   SEALIFT_ASSIGN_OR_RETURN(const std::string maps,

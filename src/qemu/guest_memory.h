@@ -28,6 +28,10 @@ inline constexpr std::string_view kGuestRam = "pc.ram";
 [[nodiscard]] absl::StatusOr<base::UniqueFd> MakeGuestMemory(
     const hypervisor::VmDefinition& definition, const base::SystemUser& user);
 
+// ResidentGuestMemory is how much of its RAM a guest has got so far, in bytes, without a lock that
+// a process stuck in its storage may hold.
+[[nodiscard]] std::uint64_t ResidentGuestMemory(const base::Process& process);
+
 // FindGuestMemory opens the memory files that a process has mapped as guest RAM. NOT_FOUND when it
 // has none, and when it has ended.
 [[nodiscard]] absl::StatusOr<std::vector<hypervisor::MemoryBlock>> FindGuestMemory(

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "base/check.h"
@@ -72,6 +74,11 @@ std::vector<int> Numbers(const std::vector<base::UniqueFd>& fds) {
   return numbers;
 }
 
+// Reserved huge pages are no part of what the kernel calls available.
+std::uint64_t PageableBytes(const VmDefinition& definition) {
+  return hypervisor::HugePageBytes(definition.huge_pages) != 0 ? 0 : definition.memory_bytes;
+}
+
 absl::Status CheckBinary(const std::string& path) {
   if (access(path.c_str(), X_OK) == 0) return absl::OkStatus();
   return absl::FailedPreconditionError(
@@ -79,6 +86,32 @@ absl::Status CheckBinary(const std::string& path) {
 }
 
 }  // namespace
+
+class QemuHypervisor::Launching {
+ public:
+  Launching(QemuHypervisor& hypervisor, const VmDefinition& vm)
+      : hypervisor_(hypervisor), vm_(vm.name) {
+    const std::lock_guard lock(hypervisor_.mutex_);
+    first_ = hypervisor_.launching_.emplace(vm_, PageableBytes(vm)).second;
+  }
+  Launching(const Launching&) = delete;
+  Launching& operator=(const Launching&) = delete;
+  ~Launching() {
+    if (!first_) return;
+    const std::lock_guard lock(hypervisor_.mutex_);
+    hypervisor_.launching_.erase(vm_);
+  }
+
+  [[nodiscard]] absl::Status status() const {
+    if (first_) return absl::OkStatus();
+    return absl::AlreadyExistsError(fmt::format("VM {} is just being started on this host", vm_));
+  }
+
+ private:
+  QemuHypervisor& hypervisor_;
+  const std::string vm_;
+  bool first_ = false;
+};
 
 absl::StatusOr<std::unique_ptr<QemuHypervisor>> QemuHypervisor::Create(QemuOptions options) {
   SEALIFT_RETURN_IF_ERROR(CheckBinary(options.qemu_binary));
@@ -90,8 +123,39 @@ absl::StatusOr<std::unique_ptr<QemuHypervisor>> QemuHypervisor::Create(QemuOptio
       new QemuHypervisor(std::move(options), std::move(user), std::move(capabilities)));
 }
 
-std::uint64_t QemuHypervisor::AvailableMemoryBytes() const {
-  return ReadMemoryFacts().available_bytes;
+std::uint64_t QemuHypervisor::AvailableMemoryBytes() const { return AvailableTo(""); }
+
+// What the kernel calls available has been promised to guests that have not touched it yet.
+std::uint64_t QemuHypervisor::AvailableTo(const std::string& vm) const {
+  std::map<std::string, std::uint64_t> promised;
+  {
+    const std::lock_guard lock(mutex_);
+    promised = launching_;
+  }
+  for (const ProcessRecord& record : Records()) {
+    const absl::StatusOr<base::Process> process = base::Process::Open(record.process);
+    if (!process.ok()) continue;
+    const std::uint64_t all = PageableBytes(record.definition);
+    promised.emplace(record.definition.name, all - std::min(all, ResidentGuestMemory(*process)));
+  }
+  promised.erase(vm);
+  std::uint64_t available = ReadMemoryFacts().available_bytes;
+  for (const auto& [name, bytes] : promised) available -= std::min(available, bytes);
+  return available;
+}
+
+std::vector<ProcessRecord> QemuHypervisor::Records() const {
+  std::vector<ProcessRecord> found;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(options_.run_dir, error)) {
+    absl::StatusOr<ProcessRecord> record =
+        RunFolder(options_.run_dir, entry.path().filename().string()).ReadRecord();
+    if (record.ok() && base::Process::Open(record->process).ok()) {
+      found.push_back(*std::move(record));
+    }
+  }
+  if (error) spdlog::error("list {}: {}", options_.run_dir, error.message());
+  return found;
 }
 
 RunFolder QemuHypervisor::FolderOf(const VmDefinition& definition) const {
@@ -198,12 +262,14 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
                                                           StartMode mode) {
   SEALIFT_RETURN_IF_ERROR(CheckDefinition(definition));
   const RunFolder folder = FolderOf(definition);
-  const std::lock_guard lock(start_mutex_);
+  const Launching launching(*this, definition);
+  SEALIFT_RETURN_IF_ERROR(launching.status());
   if (const absl::StatusOr<ProcessRecord> old = folder.ReadRecord();
       old.ok() && base::Process::Open(old->process).ok()) {
     return absl::AlreadyExistsError(fmt::format("VM {} already runs on this host as process {}",
                                                 definition.name, old->process.pid));
   }
+  SEALIFT_RETURN_IF_ERROR(hypervisor::CheckMemory(definition, AvailableTo(definition.name)));
   absl::StatusOr<base::Process> process = Launch(definition, mode, folder);
   if (!process.ok()) {
     return base::Annotate(process.status(), fmt::format("start VM {}", definition.name));
@@ -218,6 +284,12 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
     spdlog::error("{}", base::MessageOf(quit));
   }
   return ready;
+}
+
+std::vector<VmDefinition> QemuHypervisor::Processes() const {
+  std::vector<VmDefinition> found;
+  for (ProcessRecord& record : Records()) found.push_back(std::move(record.definition));
+  return found;
 }
 
 absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Adopt(const VmDefinition& definition) {

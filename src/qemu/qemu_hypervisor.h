@@ -1,9 +1,12 @@
 // QEMU system emulation as the hypervisor of this host.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -33,23 +36,34 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
   [[nodiscard]] std::uint64_t AvailableMemoryBytes() const override;
   [[nodiscard]] absl::Status CheckDefinition(
       const hypervisor::VmDefinition& definition) const override;
-  // Start is ALREADY_EXISTS when the VM has a process here.
+  // Start is ALREADY_EXISTS when the VM has a process here, or is just getting one. It takes as
+  // long as the VM's storage does, and holds up the start of no other VM.
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Start(
       const hypervisor::VmDefinition& definition, hypervisor::StartMode mode) override;
   // Adopt returns a VM whose definition is the one that it was started with. FAILED_PRECONDITION
   // when the process of that name belongs to another VM (uuid).
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Adopt(
       const hypervisor::VmDefinition& definition) override;
+  [[nodiscard]] std::vector<hypervisor::VmDefinition> Processes() const override;
   [[nodiscard]] std::string MigrationSocketPath(const hypervisor::VmDefinition& definition,
                                                 std::string_view direction) const override;
 
  private:
+  // Launching keeps two starts of one VM from meeting in its folder, and memory for it until there
+  // is a process.
+  class Launching;
+
   QemuHypervisor(QemuOptions options, base::SystemUser user,
                  hypervisor::HostCapabilities capabilities)
       : options_(std::move(options)),
         user_(std::move(user)),
         capabilities_(std::move(capabilities)) {}
 
+  // What is left for a VM: the same as AvailableMemoryBytes(), but that its own start takes
+  // nothing.
+  [[nodiscard]] std::uint64_t AvailableTo(const std::string& vm) const;
+  // The processes of this host that live.
+  [[nodiscard]] std::vector<ProcessRecord> Records() const;
   [[nodiscard]] RunFolder FolderOf(const hypervisor::VmDefinition& definition) const;
   [[nodiscard]] hypervisor::Accelerator AcceleratorOf(
       const hypervisor::VmDefinition& definition) const;
@@ -62,7 +76,8 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
   const QemuOptions options_;
   const base::SystemUser user_;
   const hypervisor::HostCapabilities capabilities_;
-  std::mutex start_mutex_;  // one start at a time: two of one VM must not meet in its folder
+  mutable std::mutex mutex_;
+  std::map<std::string, std::uint64_t> launching_;  // VMs and their memory; guarded by mutex_
 };
 
 }  // namespace sealift::qemu

@@ -1,6 +1,7 @@
 // Everything here runs real QEMU processes under TCG, with guests of one disk sector.
 #include "qemu/qemu_hypervisor.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -220,10 +221,34 @@ TEST_F(QemuHypervisorTest, RefusesASecondProcessOfAVm) {
   EXPECT_EQ(vm->State().value(), RunState::kRunning);
 }
 
+TEST_F(QemuHypervisorTest, MemoryThatAGuestHasNotTouchedYetIsPromisedOnce) {
+  constexpr std::uint64_t kGiB = 1ULL << 30;
+  const std::uint64_t all = host_a_->AvailableMemoryBytes();
+  VmDefinition first = Definition();
+  first.memory_bytes = all / 2 / kGiB * kGiB;
+  if (first.memory_bytes < 2 * kGiB) GTEST_SKIP() << "too little memory to tell it from noise";
+  const auto coming = Start(host_a_, first, StartMode::kIncoming);
+  // Others use memory, too.
+  EXPECT_LT(host_a_->AvailableMemoryBytes(), all - first.memory_bytes + kGiB);
+  VmDefinition second = Definition();
+  second.memory_bytes = first.memory_bytes + 2 * kGiB;
+  const absl::Status refused = host_a_->Start(second, StartMode::kIncoming).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  EXPECT_THAT(base::MessageOf(refused), HasSubstr("that no other VM has been promised"));
+  // What it gets, the kernel counts, and nobody else.
+  const auto memory = coming->SharedMemory();
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  ASSERT_EQ(fallocate(memory->at(0).file.get(), 0, 0, static_cast<off_t>(kGiB)), 0);
+  EXPECT_GT(host_a_->AvailableMemoryBytes() + kGiB, all - first.memory_bytes);
+  ASSERT_TRUE(coming->Quit().ok());
+  EXPECT_TRUE(hypervisor::CheckMemory(second, host_a_->AvailableMemoryBytes()).ok());
+}
+
 TEST_F(QemuHypervisorTest, AdoptsAProcessThatItsAgentLeftBehind) {
   const VmDefinition definition = Definition();
   const int pid = Boot(definition)->pid();
   started_.clear();  // the last reference
+  EXPECT_EQ(host_a_->Processes(), std::vector{definition});
   VmDefinition edited = definition;
   edited.cpus = 7;
   const auto adopted = host_a_->Adopt(edited);
@@ -235,6 +260,7 @@ TEST_F(QemuHypervisorTest, AdoptsAProcessThatItsAgentLeftBehind) {
   auto exit = ExitOf(**adopted);
   EXPECT_TRUE((*adopted)->Quit().ok());
   EXPECT_EQ(Await(exit), Exit::kStopped);
+  EXPECT_TRUE(host_a_->Processes().empty());
 }
 
 TEST_F(QemuHypervisorTest, DoesNotAdoptAnotherVmOfTheSameName) {

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 """What happens to the guest when something else dies."""
 
+import json
 import os
+import pathlib
 import re
 import signal
 
@@ -106,12 +108,37 @@ class FaultsTest(FaultsCase):
         self.assertEqual(processes("qemu-system-x86_64", self.dir), before)
         self.assert_runs_only_on("a")
 
+    def test_a_qemu_that_does_not_answer_takes_no_host_away(self):
+        self.boot(fill=16)
+        self.cluster.create_vm("web2", append="guest.fill=16", memory="176MiB")
+        silent, = (pid for pid in self.cluster.processes("qemu-system-x86_64")
+                   if b"guest=web2" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(silent, signal.SIGSTOP)
+        self.addCleanup(os.kill, silent, signal.SIGCONT)
+        harness.wait_for(lambda: "does not answer" in self.cluster.json("vm", "show", "web2").get("state_reason", ""), 20,
+                         "the silence to be noticed")
+        self.assertEqual(self.cluster.json("host", "show", "a")["state"], "ready")
+        self.assertEqual(self.cluster.migrate("web1", "b")["progress"]["phase"], "completed")
+        self.assertEqual(self.cluster.json("host", "show", "a")["state"], "ready")
+
     def test_a_source_agent_killed_while_copying_undoes_the_migration(self):
         self.boot()
         migration = self.start_slow_migration()
         self.cluster.agents["a"].kill()
         self.cluster.agents["a"] = self.cluster.start_agent("a")
         self.wait_for_phase(migration, "failed")
+        self.cluster.wait_for_host("a")
+        self.assert_runs_only_on("a")
+
+    def test_a_source_agent_that_is_stopped_undoes_the_migration_before_it_ends(self):
+        self.boot()
+        qemu, = self.cluster.processes("qemu-system-x86_64")
+        self.start_slow_migration()
+        self.assertEqual(self.cluster.agents["a"].stop(), 0)
+        record, = (self.dir / "a/state/migrations").glob("*.json")
+        self.assertEqual(json.loads(record.read_text())["step"], "resumed")
+        self.assertIn(qemu, self.cluster.processes("qemu-system-x86_64"))
+        self.cluster.agents["a"] = self.cluster.start_agent("a")
         self.cluster.wait_for_host("a")
         self.assert_runs_only_on("a")
 
@@ -141,6 +168,29 @@ class FaultsTest(FaultsCase):
         # Nobody tells the movers: they have to notice.
         harness.wait_for(lambda: "connection lost" in self.cluster.agents["a"].output(), 15, "the loss to be noticed")
         self.cluster.network.mend("b")
+        self.speed_up()
+        self.wait_for_phase(migration, "completed")
+        self.assert_runs_only_on("b")
+
+    def test_a_migration_goes_on_over_the_other_address_when_one_dies(self):
+        network = self.cluster.network
+        if not network.isolated:
+            self.skipTest("one network for all has no address to lose")
+        here = network.hosts["b"]
+        other = here.address + "0"
+        here.run("ip", "addr", "add", f"{other}/24", "dev", "br0")
+        self.cluster.agents["b"].stop()
+        with open(self.dir / "b/agent.yaml", "a") as settings:
+            settings.write(f"migration_addresses: [{here.address}, {other}, 192.0.2.1]\n")
+        self.cluster.agents["b"] = self.cluster.start_agent("b")
+        self.cluster.wait_for_host("b")
+        self.boot()
+        migration = self.start_slow_migration()
+        self.assertRegex(self.cluster.agents["b"].output(), "migration address 192.0.2.1: .*")
+        connected = here.run("ss", "--tcp", "--numeric", "--no-header", "src", other).stdout
+        self.assertIn(other, connected, "streams are spread over the addresses")
+        here.run("ip", "addr", "del", f"{other}/24", "dev", "br0")
+        harness.wait_for(lambda: "connection lost" in self.cluster.agents["a"].output(), 15, "the loss to be noticed")
         self.speed_up()
         self.wait_for_phase(migration, "completed")
         self.assert_runs_only_on("b")

@@ -51,6 +51,11 @@ class ServiceFiles(unittest.TestCase):
         self.assertEqual(agent["KillMode"], "process")
         self.assertEqual(agent["OOMPolicy"], "continue")
 
+    def test_systemd_never_gives_up_on_the_agent(self):
+        agent = read_service("sealift-agentd.service")
+        self.assertEqual(agent["Restart"], "on-failure")
+        self.assertEqual(agent["StartLimitIntervalSec"], "0")
+
     def test_what_the_agent_needs_to_adopt_machines_survives_its_restart(self):
         agent = read_service("sealift-agentd.service")
         self.assertEqual(agent["RuntimeDirectoryPreserve"], "yes")
