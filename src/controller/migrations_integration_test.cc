@@ -687,6 +687,7 @@ TEST_F(MigrationsTest, TheNewOwnerIsToldWhatWasChangedOnTheWay) {
   const v1::Migration migration = Copying();
   SetModes(v1::ENCRYPTION_MODE_REQUIRED);
   Finish();
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
   ExpectMoved(migration);
   ASSERT_TRUE(b_.WaitFor("PutVm"));
   EXPECT_EQ(b_.last_put().encryption(), v1::ENCRYPTION_MODE_REQUIRED);
