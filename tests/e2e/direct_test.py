@@ -118,7 +118,7 @@ class DirectTest(harness.TestCase):
         self.assert_guest_intact()
 
     def test_a_guest_that_writes_faster_than_the_link_is_slowed_down_or_left_alone(self):
-        self.boot("guest.fill=96 guest.dirty=60").close()
+        self.boot("guest.fill=32 guest.dirty=60").close()
         failed = self.progress_when(self.slow_migration("--on-no-convergence", "fail"),
                                     self.phase_is("failed"), "the failure")
         self.assertIn("faster than its memory can be copied", failed["progress"]["detail"])
