@@ -31,6 +31,16 @@ void LogRefusal(const std::string& id, const absl::Status& status) {
   spdlog::warn("migration {} refused: {}", base::ToHex(base::AsBytes(id)), base::MessageOf(status));
 }
 
+using Texts = google::protobuf::RepeatedPtrField<std::string>;
+
+absl::StatusOr<std::vector<base::HostPort>> AddressesOf(const Texts& texts) {
+  std::vector<base::HostPort> addresses;
+  for (const std::string& text : texts) {
+    SEALIFT_ASSIGN_OR_RETURN(addresses.emplace_back(), base::ParseHostPort(text, 0));
+  }
+  return addresses;
+}
+
 }  // namespace
 
 grpc::Status AgentService::GetStatus(grpc::ServerContext* /*context*/,
@@ -159,6 +169,7 @@ grpc::Status AgentService::PrepareSource(grpc::ServerContext* /*context*/,
 absl::StatusOr<base::Bytes> AgentService::Prepare(const v1::PrepareSourceRequest& request) {
   SEALIFT_ASSIGN_OR_RETURN(MigrationOrder order, FromProto(request.spec()));
   order.epoch = request.epoch();
+  SEALIFT_ASSIGN_OR_RETURN(order.destinations, AddressesOf(request.data_addresses()));
   if (request.on_no_convergence() == v1::NO_CONVERGENCE_FAIL) {
     order.on_no_convergence = migration::NoConvergence::kFail;
   }
@@ -175,11 +186,8 @@ grpc::Status AgentService::StartMigration(grpc::ServerContext* /*context*/,
 
 absl::Status AgentService::Start(const v1::StartAgentMigrationRequest& request) {
   SEALIFT_ASSIGN_OR_RETURN(const auto migration, FindMigration(request.id()));
-  std::vector<base::HostPort> addresses;
-  for (const std::string& text : request.data_addresses()) {
-    SEALIFT_ASSIGN_OR_RETURN(base::HostPort address, base::ParseHostPort(text, 0));
-    addresses.push_back(std::move(address));
-  }
+  SEALIFT_ASSIGN_OR_RETURN(std::vector<base::HostPort> addresses,
+                           AddressesOf(request.data_addresses()));
   const base::ByteSpan sealed = base::AsBytes(request.sealed_key());
   return migration->Start(base::Bytes(sealed.begin(), sealed.end()), std::move(addresses));
 }

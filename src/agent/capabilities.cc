@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 #include "keys/secret_bytes.h"
+#include "record/record_format.h"
 #include "rpc/protocol.h"
 
 namespace sealift::agent {
@@ -76,6 +77,8 @@ absl::StatusOr<v1::HostCapabilities> ReportCapabilities(const hypervisor::HostCa
   report.set_direct_engine(host.direct_reason.empty());
   report.set_direct_reason(host.direct_reason);
   report.set_memory_advice(host.memory_advice);
+  report.set_prepares_early(true);
+  report.set_protocol_version(record::kVersion);
   SEALIFT_RETURN_IF_ERROR(ReportEncryption(report, crypto, self_test));
   return report;
 }

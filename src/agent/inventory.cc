@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "agent/record_form.h"
 #include "base/file.h"
 #include "base/status.h"
 
@@ -16,7 +17,8 @@ using nlohmann::json;
 }  // namespace
 
 std::string EncodeVmRecord(const VmRecord& record) {
-  const json object = {{"definition", hypervisor::FormatVmDefinition(record.definition)},
+  const json object = {{kRecordFormKey, kRecordForm},
+                       {"definition", hypervisor::FormatVmDefinition(record.definition)},
                        {"epoch", record.epoch},
                        {"encryption", policy::ModeName(record.mode)},
                        {"policy_version", record.policy_version},
@@ -30,6 +32,7 @@ absl::StatusOr<VmRecord> DecodeVmRecord(const std::string& text) {
   std::string mode_name;
   try {
     const json object = json::parse(text);
+    SEALIFT_RETURN_IF_ERROR(CheckRecordForm(object));
     definition = object.at("definition").get<std::string>();
     mode_name = object.at("encryption").get<std::string>();
     record.epoch = object.at("epoch").get<std::uint64_t>();

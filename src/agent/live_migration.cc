@@ -133,8 +133,10 @@ void LiveMigration::PostPhase(PhaseName phase, const std::string& detail) {
 // ---- Preparing and starting
 
 absl::StatusOr<base::Bytes> LiveMigration::PrepareSource(const VmKeeper::Loan& loan,
-                                                         std::unique_ptr<MoverProcess> mover) {
+                                                         std::unique_ptr<MoverProcess> mover,
+                                                         std::vector<base::HostPort> destinations) {
   mover_ = std::move(mover);
+  destinations_ = std::move(destinations);
   vm_ = loan.vm;
   record_.mover = mover_->id();
   record_.definition_yaml = hypervisor::FormatVmDefinition(loan.record.definition);
@@ -177,6 +179,7 @@ absl::Status LiveMigration::Start(base::Bytes sealed_key,
         fmt::format("migration {} was started or undone already", record_.id));
   }
   const bool source = record_.role == MigrationRole::kSource;
+  if (destinations.empty()) destinations = std::move(destinations_);
   if (source == destinations.empty()) {
     return absl::InvalidArgumentError("data_addresses: needed at the source, and only there");
   }

@@ -59,16 +59,18 @@ class LiveMigration {
   LiveMigration& operator=(const LiveMigration&) = delete;
   ~LiveMigration();
 
-  // PrepareSource takes the loan and a mover. As the next, it returns the mover's public key.
+  // PrepareSource takes the loan and a mover, and where the destination listens if that is known.
+  // As the next, it returns the mover's public key.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareSource(const VmKeeper::Loan& loan,
-                                                          std::unique_ptr<MoverProcess> mover);
+                                                          std::unique_ptr<MoverProcess> mover,
+                                                          std::vector<base::HostPort> destinations);
   // PrepareDestination writes the record, then starts the process that waits for the guest. After
   // an error it is undone, or, when that process does not end, on its way to a final phase.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareDestination(
       const hypervisor::VmDefinition& definition, std::unique_ptr<MoverProcess> mover,
       std::vector<NetworkListener> network_listeners);
   // Start hands the sealed key to the mover and lets the state machine go. Once. A source is given
-  // the addresses where the destination listens, a destination none.
+  // the addresses where the destination listens, unless it had them before, a destination none.
   [[nodiscard]] absl::Status Start(base::Bytes sealed_key,
                                    std::vector<base::HostPort> destinations);
   // Cancel undoes what is only prepared, else asks the state machine. It does not wait for it.
@@ -133,6 +135,7 @@ class LiveMigration {
   std::unique_ptr<MoverProcess> mover_;
   std::shared_ptr<hypervisor::Vm> vm_;
   std::vector<NetworkListener> network_listeners_;  // destination
+  std::vector<base::HostPort> destinations_;        // source
 
   std::thread thread_;  // guarded by start_mutex_
 };

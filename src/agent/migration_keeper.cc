@@ -211,7 +211,7 @@ absl::StatusOr<base::Bytes> MigrationKeeper::PrepareLoan(const MigrationOrder& o
   SEALIFT_RETURN_IF_ERROR(ForgetEnded(order.spec.vm));
   SEALIFT_ASSIGN_OR_RETURN(auto mover, MoverProcess::Spawn(settings_.mover));
   SEALIFT_ASSIGN_OR_RETURN(base::Bytes public_key,
-                           migration->PrepareSource(loan, std::move(mover)));
+                           migration->PrepareSource(loan, std::move(mover), order.destinations));
   SEALIFT_RETURN_IF_ERROR(Add(migration));
   return public_key;
 }

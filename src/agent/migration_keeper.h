@@ -29,6 +29,7 @@ struct MigrationOrder {
   std::uint64_t epoch = 0;  // source: of the VM here; destination: once it runs here
   // Source.
   migration::NoConvergence on_no_convergence = migration::NoConvergence::kThrottle;
+  std::vector<base::HostPort> destinations{};  // where the destination listens, if told so early
 };
 
 struct MigrationSettings {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "agent/record_form.h"
 #include "base/file.h"
 #include "base/status.h"
 
@@ -14,6 +15,9 @@ namespace {
 
 using migration::LedgerStep;
 using nlohmann::json;
+
+constexpr std::string_view kSource = "source";
+constexpr std::string_view kDestination = "destination";
 
 struct StepWord {
   LedgerStep step;
@@ -44,9 +48,10 @@ std::string_view StepName(LedgerStep step) {
 }
 
 std::string EncodeMigrationRecord(const MigrationRecord& record) {
-  const json object = {{"id", record.id},
+  const json object = {{kRecordFormKey, kRecordForm},
+                       {"id", record.id},
                        {"vm", record.vm},
-                       {"role", record.role == MigrationRole::kSource ? "source" : "destination"},
+                       {"role", record.role == MigrationRole::kSource ? kSource : kDestination},
                        {"step", StepName(record.step)},
                        {"epoch", record.epoch},
                        {"definition", record.definition_yaml},
@@ -59,13 +64,14 @@ std::string EncodeMigrationRecord(const MigrationRecord& record) {
 
 absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text) {
   MigrationRecord record;
+  std::string role;
   std::string step;
   try {
     const json object = json::parse(text);
+    SEALIFT_RETURN_IF_ERROR(CheckRecordForm(object));
     record.id = object.at("id").get<std::string>();
     record.vm = object.at("vm").get<std::string>();
-    record.role = object.at("role").get<std::string>() == "source" ? MigrationRole::kSource
-                                                                   : MigrationRole::kDestination;
+    role = object.at("role").get<std::string>();
     step = object.at("step").get<std::string>();
     record.epoch = object.at("epoch").get<std::uint64_t>();
     record.definition_yaml = object.at("definition").get<std::string>();
@@ -76,6 +82,10 @@ absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text) {
   } catch (const json::exception& error) {
     return absl::DataLossError(error.what());
   }
+  if (role != kSource && role != kDestination) {
+    return absl::DataLossError(fmt::format("unknown role '{}'", role));
+  }
+  record.role = role == kSource ? MigrationRole::kSource : MigrationRole::kDestination;
   SEALIFT_ASSIGN_OR_RETURN(record.step, StepOf(step));
   return record;
 }

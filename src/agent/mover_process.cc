@@ -105,6 +105,7 @@ absl::StatusOr<std::unique_ptr<MoverProcess>> MoverProcess::Spawn(const MoverOpt
       .inherited_fds = {control.theirs.get()},
       .log_fd = STDERR_FILENO,
       .huge_pages = options.huge_pages,
+      .program_fd = options.program ? options.program->get() : -1,
   };
   SEALIFT_ASSIGN_OR_RETURN(
       base::Process process,

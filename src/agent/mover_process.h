@@ -26,6 +26,9 @@ namespace sealift::agent {
 // MoverOptions of every mover of this agent.
 struct MoverOptions {
   std::string binary;
+  // The file as it was when the agent started: agent and mover are of one version, also when a
+  // package has replaced both since. None: whatever is there.
+  std::shared_ptr<const base::UniqueFd> program{};
   base::SystemUser user;
   Crypto crypto;
   Scheduling scheduling{};

@@ -1,9 +1,11 @@
 #include "agent/options.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
@@ -109,6 +111,11 @@ absl::StatusOr<MigrationSettings> MakeMigrationSettings(const Config& config,
   settings.mover.binary = config.mover_binary;
   if (settings.mover.binary.empty()) {
     SEALIFT_ASSIGN_OR_RETURN(settings.mover.binary, FindMover());
+  }
+  settings.mover.program =
+      std::make_shared<base::UniqueFd>(open(settings.mover.binary.c_str(), O_PATH | O_CLOEXEC));
+  if (!settings.mover.program->valid()) {
+    return base::ErrnoStatus(fmt::format("open {}", settings.mover.binary), errno);
   }
   SEALIFT_ASSIGN_OR_RETURN(settings.mover.user, base::LookUpUser(config.mover_user));
   settings.mover.crypto = config.crypto;

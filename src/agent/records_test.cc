@@ -33,6 +33,59 @@ TEST_F(RecordsTest, ADamagedRecordIsNamedAndNotForgotten) {
   EXPECT_NE(base::MessageOf(status).find("web1.json"), std::string::npos);
 }
 
+// As sealift 4b3e315 wrote them.
+constexpr char kOldVm[] = R"({"boot_id": "b", "encryption": "required", "epoch": 3,
+  "definition": "name: \"web1\"\ncpus: 2\nmemory: 1GiB\nmachine: \"pc-q35-7.2\"\n",
+  "policy_version": 7})";
+constexpr char kOldMigration[] = R"({"definition": "name: web1", "encryption": "required",
+  "epoch": 4, "id": "0011", "mover_pid": 12, "mover_start_time": 34, "policy_version": 7,
+  "role": "source", "step": "committed", "vm": "web1"})";
+
+std::string With(const char* record, const std::string& more) {
+  return "{" + more + ", " + (record + 1);
+}
+
+TEST_F(RecordsTest, RecordsOfTheVersionBeforeAreRead) {
+  const auto vm = DecodeVmRecord(kOldVm);
+  ASSERT_TRUE(vm.ok()) << vm.status();
+  EXPECT_EQ(vm->definition.cpus, 2U);
+  EXPECT_EQ(vm->epoch, 3U);
+  EXPECT_EQ(vm->mode, policy::EncryptionMode::kRequired);
+  const auto migration = DecodeMigrationRecord(kOldMigration);
+  ASSERT_TRUE(migration.ok()) << migration.status();
+  EXPECT_EQ(migration->step, migration::LedgerStep::kCommitted);
+  EXPECT_EQ(migration->mover.pid, 12);
+}
+
+TEST_F(RecordsTest, WhatTheNextVersionAddsIsIgnoredButALaterFormIsRefused) {
+  for (const std::string more : {R"("new": {"key": [1]})", R"("form": 1, "new": null)"}) {
+    EXPECT_TRUE(DecodeVmRecord(With(kOldVm, more)).ok());
+    EXPECT_TRUE(DecodeMigrationRecord(With(kOldMigration, more)).ok());
+  }
+  for (const absl::Status& status :
+       {DecodeVmRecord(With(kOldVm, R"("form": 2)")).status(),
+        DecodeMigrationRecord(With(kOldMigration, R"("form": 2)")).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(base::MessageOf(status).find("newer sealift"), std::string::npos) << status;
+  }
+}
+
+TEST_F(RecordsTest, UnknownWordsAreNotTakenForOthers) {
+  const std::string migration = kOldMigration;
+  for (const auto& [word, other] :
+       {std::pair{"source", "observer"}, std::pair{"committed", "kept"}}) {
+    std::string changed = migration;
+    changed.replace(changed.find(word), std::string(word).size(), other);
+    const absl::Status status = DecodeMigrationRecord(changed).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+    EXPECT_NE(base::MessageOf(status).find(other), std::string::npos) << status;
+  }
+  std::string mode = kOldVm;
+  mode.replace(mode.find("required"), 8, "quantumproof");
+  EXPECT_EQ(DecodeVmRecord(mode).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_FALSE(DecodeVmRecord(With(kOldVm, R"("form": "x")")).ok());
+}
+
 TEST_F(RecordsTest, AnInterruptedWriteIsNotARecord) {
   const Inventory inventory(folder_.path());
   ASSERT_TRUE(base::WriteFileDurably(folder_ / "web1.json.a1B2c3", "half").ok());

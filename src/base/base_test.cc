@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -15,6 +16,26 @@
 
 namespace sealift::base {
 namespace {
+
+TEST(Backoff, DoublesUpToItsCapWithJitterAndStartsOver) {
+  Backoff backoff;
+  for (const int whole : {100, 200, 400, 800, 1600, 2000, 2000}) {
+    const auto pause = backoff.Next();
+    EXPECT_GE(pause.count(), whole / 2);
+    EXPECT_LE(pause.count(), whole);
+  }
+  backoff.Reset();
+  EXPECT_LE(backoff.Next(), Backoff::kFirst);
+}
+
+TEST(Backoff, TwoDoNotKnockAtTheSameMoments) {
+  std::minstd_rand one(1);
+  std::minstd_rand two(2);
+  const std::chrono::milliseconds whole(2000);
+  int same = 0;
+  for (int i = 0; i < 20; ++i) same += Jittered(whole, one) == Jittered(whole, two) ? 1 : 0;
+  EXPECT_LT(same, 3);
+}
 
 TEST(Utf8, IsKnownAndMadeOfAnything) {
   EXPECT_TRUE(IsUtf8("aü€😀"));

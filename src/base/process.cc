@@ -86,6 +86,7 @@ class ChildPlan {
     argv_ = Pointers(texts_);
     environment_ = Pointers(variables_);
     kept_.insert(kept_.end(), {go_fd, report_fd});
+    if (request.program_fd >= 0) kept_.push_back(request.program_fd);
     std::ranges::sort(kept_);
   }
 
@@ -101,7 +102,12 @@ class ChildPlan {
     umask(0027);
     if (chdir("/") != 0) Fail(Step::kFolder);
     WaitForGo();
-    execve(argv_[0], argv_.data(), environment_.data());
+    if (request_.program_fd >= 0) {
+      syscall(SYS_execveat, request_.program_fd, "", argv_.data(), environment_.data(),
+              AT_EMPTY_PATH);
+    } else {
+      execve(argv_[0], argv_.data(), environment_.data());
+    }
     Fail(Step::kProgram);
   }
 

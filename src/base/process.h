@@ -33,6 +33,7 @@ struct SpawnRequest {
   std::vector<int> inherited_fds;
   int log_fd = -1;
   bool huge_pages = true;  // false: no transparent huge pages for it and its children
+  int program_fd = -1;  // the program, if it was opened before (O_PATH); `binary` is only its name
 };
 
 class Process {

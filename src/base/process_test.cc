@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <csignal>
+#include <filesystem>
 
 #include "base/file.h"
 #include "base/status.h"
@@ -100,6 +101,18 @@ TEST_F(ProcessTest, ReportsAProgramThatCannotRun) {
   EXPECT_EQ(Process::Spawn(request, Accept).status(),
             absl::NotFoundError("start " + request.binary +
                                 ": run the program: No such file or directory"));
+}
+
+TEST_F(ProcessTest, RunsAnOpenedProgramWhateverItsPathIsByNow) {
+  SpawnRequest request = Script("");
+  request.binary = folder_ / "program";
+  request.arguments = {"hello"};
+  std::filesystem::copy_file("/bin/echo", request.binary);
+  const UniqueFd program(open(request.binary.c_str(), O_PATH | O_CLOEXEC));
+  request.program_fd = program.get();
+  std::filesystem::copy_file("/bin/false", folder_ / "next");
+  std::filesystem::rename(folder_ / "next", request.binary);
+  EXPECT_EQ(Run(request), std::pair(0, std::string("hello")));
 }
 
 TEST_F(ProcessTest, RunsNothingThatIsNotRecorded) {

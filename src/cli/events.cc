@@ -43,8 +43,9 @@ absl::StatusOr<ExitCode> Follow(Session& session, Controller& controller,
       request.set_after_number(event.number());
     });
     SEALIFT_RETURN_IF_ERROR(lost.Judge(status));
-    std::this_thread::sleep_for(LostStream::kPause);
-    controller.AwaitConnection(LostStream::kPause);
+    const auto pause = lost.Pause();
+    std::this_thread::sleep_for(pause);
+    controller.AwaitConnection(pause);
   }
 }
 

@@ -61,8 +61,9 @@ class Follower {
       if (interrupt.interrupted()) return Detach();
       SEALIFT_RETURN_IF_ERROR(base::Annotate(
           lost_.Judge(status), fmt::format("watching migration {}", migration_.id())));
-      interrupt.Sleep(LostStream::kPause);
-      controller_.AwaitConnection(LostStream::kPause);
+      const auto pause = lost_.Pause();
+      interrupt.Sleep(pause);
+      controller_.AwaitConnection(pause);
     }
     line_.Clear();
     return Report();

@@ -50,7 +50,7 @@ grpc::Status EnrolmentServiceImpl::Enrol(grpc::ServerContext* context,
 
 absl::Status EnrolmentServiceImpl::EnrolHost(const v1::EnrolRequest& request,
                                              const std::string& peer, v1::EnrolResponse& response) {
-  const std::string hash = pki::HashTokenSecret(base::AsBytes(request.token_secret()));
+  const std::string hash = pki::Sha256Hex(base::AsBytes(request.token_secret()));
   const absl::Status taken =
       store_.TakeJoinToken(request.host(), hash, base::UnixMillis(clock_.Now()));
   if (absl::IsNotFound(taken)) return RefuseToken();

@@ -50,6 +50,11 @@ void EventLog::Store(const std::vector<store::EventRow>& rows) {
   changed_.notify_all();
 }
 
+bool EventLog::LastIs(std::string_view type, const std::string& subject) {
+  const auto last = store_.ListEvents(0, 1, subject);
+  return last.ok() && !last->empty() && last->front().type == type;
+}
+
 std::uint64_t EventLog::WaitForNews(std::uint64_t seen, std::chrono::milliseconds timeout,
                                     std::stop_token stop) {
   std::unique_lock lock(mutex_);

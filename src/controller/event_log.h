@@ -36,6 +36,10 @@ class EventLog {
   void AddWarning(std::string_view type, const std::string& subject, std::string_view actor,
                   const std::string& text);
 
+  // LastIs says whether the last that happened to a subject is of that type. It is how a repeated
+  // deletion is told from that of something that never was; no, when the store cannot tell.
+  [[nodiscard]] bool LastIs(std::string_view type, const std::string& subject);
+
   // WaitForNews blocks until an event was added since `seen` additions, `timeout` passed or a stop
   // was requested, and returns the number of additions since this object was made.
   [[nodiscard]] std::uint64_t WaitForNews(std::uint64_t seen, std::chrono::milliseconds timeout,

@@ -24,6 +24,7 @@ v1::HostCapabilities GoodHost() {
   host.add_machine_types("pc-q35-7.2");
   host.add_usable_cpu_models("Westmere");
   host.set_aead_backend("openssl");
+  host.set_prepares_early(true);
   return host;
 }
 

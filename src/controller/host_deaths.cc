@@ -71,6 +71,7 @@ absl::Status HostDeaths::Confirm(const std::string& host, const std::string& act
         "host {} is not dead, its agent answers: move its VMs away with sealift host drain {}",
         host, host));
   }
+  if (row.dead_since != 0) return absl::OkStatus();
   if (TakesConnections(row)) {
     return absl::FailedPreconditionError(fmt::format(
         "host {} is not dead: its agent does not answer ({}), but {} takes connections, so its VMs "

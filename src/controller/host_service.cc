@@ -20,6 +20,7 @@ namespace {
 constexpr std::chrono::seconds kTokenLifetime = std::chrono::hours(1);
 constexpr std::chrono::seconds kLongestTokenLifetime = std::chrono::hours(7 * 24);
 constexpr std::size_t kTokenSecretBytes = 32;
+constexpr std::string_view kRemoved = "host.removed";
 
 absl::StatusOr<std::chrono::seconds> LifetimeOf(const v1::AddHostRequest& request) {
   if (request.token_lifetime_s() == 0) return kTokenLifetime;
@@ -189,6 +190,7 @@ absl::Status HostServiceImpl::AddHost(const v1::AddHostRequest& request, const s
   return absl::OkStatus();
 }
 
+// Of a host that has not joined yet, the token may have been lost with the answer.
 absl::Status HostServiceImpl::Create(const v1::AddHostRequest& request, const std::string& caller) {
   store::HostRow row;
   row.name = request.name();
@@ -196,6 +198,12 @@ absl::Status HostServiceImpl::Create(const v1::AddHostRequest& request, const st
   row.created = base::UnixMillis(clock_.Now());
   const absl::Status created = store_.CreateHost(row);
   if (absl::IsAlreadyExists(created)) {
+    SEALIFT_ASSIGN_OR_RETURN(const store::HostRow before, FindHost(store_, row.name));
+    if (before.address == row.address && before.certificate_serial.empty()) {
+      events_.Add("host.token_renewed", "host/" + row.name, caller,
+                  "it has not joined yet; the token before is void");
+      return absl::OkStatus();
+    }
     return absl::AlreadyExistsError(
         fmt::format("there is a host named {} already: choose another name, or let it join again "
                     "with --renew-token",
@@ -237,7 +245,7 @@ absl::Status HostServiceImpl::MakeToken(const v1::AddHostRequest& request,
   SEALIFT_ASSIGN_OR_RETURN(const std::string text, pki::EncodeJoinToken(token));
   const std::int64_t expires = base::UnixMillis(clock_.Now() + lifetime);
   SEALIFT_RETURN_IF_ERROR(
-      store_.PutJoinToken({request.name(), pki::HashTokenSecret(token.secret), expires}));
+      store_.PutJoinToken({request.name(), pki::Sha256Hex(token.secret), expires}));
   response.set_token(text);
   response.set_token_expires_ms(expires);
   response.set_join_command(fmt::format("sealift-agentd join --controller {} --token {}",
@@ -246,7 +254,11 @@ absl::Status HostServiceImpl::MakeToken(const v1::AddHostRequest& request,
 }
 
 absl::Status HostServiceImpl::RemoveHost(const std::string& name, const std::string& caller) {
-  SEALIFT_RETURN_IF_ERROR(FindHost(store_, name).status());
+  const absl::Status found = FindHost(store_, name).status();
+  if (absl::IsNotFound(found) && events_.LastIs(kRemoved, "host/" + name)) {
+    return absl::OkStatus();
+  }
+  SEALIFT_RETURN_IF_ERROR(found);
   SEALIFT_ASSIGN_OR_RETURN(const auto vms, store_.ListVms());
   std::vector<std::string> owned;
   for (const store::VmRow& vm : vms) {
@@ -258,7 +270,7 @@ absl::Status HostServiceImpl::RemoveHost(const std::string& name, const std::str
   }
   SEALIFT_RETURN_IF_ERROR(store_.DeleteHost(name, base::UnixMillis(clock_.Now())));
   agents_.Unlink(name);
-  events_.Add("host.removed", "host/" + name, caller, "its certificate is revoked");
+  events_.Add(kRemoved, "host/" + name, caller, "its certificate is revoked");
   return absl::OkStatus();
 }
 

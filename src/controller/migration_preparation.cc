@@ -70,6 +70,10 @@ v1::PrepareSourceRequest SourceRequest(const v1::MigrationSpec& spec, const stor
   return request;
 }
 
+bool PreparesEarly(const HostView& source) {
+  return source.status && source.status->capabilities().prepares_early();
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> WireId(const std::string& id) {
@@ -107,22 +111,26 @@ absl::StatusOr<MigrationStart> PrepareMigration(AgentDirectory& agents, keys::Ra
   SEALIFT_ASSIGN_OR_RETURN(const auto source, agents.Connection(migration.source));
 
   const v1::MigrationSpec told = ToProto(spec, mode);
-  auto preparing_destination = std::async(std::launch::async, [&] {
-    return destination->Call(&AgentConnection::Stub::PrepareDestination,
-                             DestinationRequest(told, vm, address.host), kPrepareDeadline);
-  });
+  const std::shared_future at_destination =
+      std::async(std::launch::async, [&] {
+        return destination->Call(&AgentConnection::Stub::PrepareDestination,
+                                 DestinationRequest(told, vm, address.host), kPrepareDeadline);
+      }).share();
+  v1::PrepareSourceRequest to_source = SourceRequest(told, vm, migration.on_no_convergence);
+  if (!PreparesEarly(agents.View(migration.source))) {
+    SEALIFT_RETURN_IF_ERROR(at_destination.get().status());
+    *to_source.mutable_data_addresses() = at_destination.get()->data_addresses();
+  }
   const auto at_source =
-      source->Call(&AgentConnection::Stub::PrepareSource,
-                   SourceRequest(told, vm, migration.on_no_convergence), kPrepareDeadline);
-  const auto at_destination = preparing_destination.get();
-  SEALIFT_RETURN_IF_ERROR(at_destination.status());
+      source->Call(&AgentConnection::Stub::PrepareSource, to_source, kPrepareDeadline);
+  SEALIFT_RETURN_IF_ERROR(at_destination.get().status());
   SEALIFT_RETURN_IF_ERROR(at_source.status());
 
   MigrationStart start;
-  start.data_addresses.assign(at_destination->data_addresses().begin(),
-                              at_destination->data_addresses().end());
-  SEALIFT_RETURN_IF_ERROR(SealFreshKey(random, spec, at_source->mover_public_key(),
-                                       at_destination->mover_public_key(), start));
+  const v1::PrepareDestinationResponse& offer = *at_destination.get();
+  start.data_addresses.assign(offer.data_addresses().begin(), offer.data_addresses().end());
+  SEALIFT_RETURN_IF_ERROR(
+      SealFreshKey(random, spec, at_source->mover_public_key(), offer.mover_public_key(), start));
   return start;
 }
 

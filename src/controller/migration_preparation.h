@@ -25,7 +25,8 @@ struct MigrationStart {
 [[nodiscard]] absl::StatusOr<keys::MigrationSpec> SpecOf(const store::MigrationRow& migration,
                                                          const std::string& trust_domain);
 
-// PrepareMigration makes both hosts ready, at the same time, then draws a key and seals it to both
+// PrepareMigration makes both hosts ready, at the same time unless the source's agent is an old
+// one, then draws a key and seals it to both
 // movers; the key itself is wiped on return. On an error each agent may or may not have prepared,
 // but is doing nothing any more: cancel at both.
 [[nodiscard]] absl::StatusOr<MigrationStart> PrepareMigration(

@@ -108,7 +108,9 @@ void MigrationRecord::Learn(const v1::AgentMigration& source) {
   row.wire_bytes = source.progress().wire_bytes();
   row.downtime_ms = source.progress().downtime_ms();
   row.detail = source.progress().detail();
-  const bool advances = reported > before && !HasEnded(reported);
+  // A phase that only a later version knows says nothing here.
+  const bool advances =
+      v1::MigrationPhase_IsValid(reported) && reported > before && !HasEnded(reported);
   if (advances) EnterPhase(row, reported);
   view_.progress = source.progress();
   Show(std::move(row));

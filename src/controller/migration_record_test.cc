@@ -57,6 +57,14 @@ TEST_F(MigrationRecordTest, DelegatesDurably) {
   EXPECT_EQ(record_->phase(), v1::MIGRATION_PHASE_COPYING);
 }
 
+TEST_F(MigrationRecordTest, APhaseOfALaterVersionIsNoNews) {
+  ASSERT_TRUE(record_->Delegate().ok());
+  record_->Learn(Says(static_cast<v1::MigrationPhase>(42), 7));
+  EXPECT_EQ(record_->phase(), v1::MIGRATION_PHASE_COPYING);
+  EXPECT_EQ(record_->View().progress.ram_transferred_bytes(), 7U);
+  EXPECT_EQ(Stored().phase, "copying");
+}
+
 TEST_F(MigrationRecordTest, ACancelBeforeTheDelegationPreventsIt) {
   EXPECT_TRUE(record_->RequestCancel());
   EXPECT_TRUE(absl::IsCancelled(record_->Delegate()));

@@ -5,9 +5,9 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "base/backoff.h"
 #include "base/log.h"
 #include "base/status.h"
-#include "controller/backoff.h"
 #include "controller/convert.h"
 #include "controller/migration_planning.h"
 #include "controller/migration_preparation.h"
@@ -203,7 +203,7 @@ absl::Status MigrationTask::TellStart(const std::string& host, const std::string
 }
 
 void MigrationTask::Follow(const std::stop_token& stop) {
-  Backoff backoff;
+  base::Backoff backoff;
   while (!stop.stop_requested() && !record_.ended()) {
     heard_.reset();
     const absl::Status watched = WatchSource();
@@ -410,7 +410,7 @@ void MigrationTask::EndAtSource(v1::MigrationPhase phase, const std::string& det
 
 // Before the delegation there is nobody to ask: the guest has not been touched.
 void MigrationTask::Abort(const absl::Status& cause, const std::stop_token& stop) {
-  Backoff backoff;
+  base::Backoff backoff;
   while (!stop.stop_requested() && !record_.ended()) {
     EndAtSource(
         record_.cancel_requested() ? v1::MIGRATION_PHASE_CANCELLED : v1::MIGRATION_PHASE_FAILED,

@@ -209,6 +209,7 @@ absl::StatusOr<MigrationView> MigrationRunner::WaitForChange(const std::string& 
 absl::Status MigrationRunner::Cancel(const std::string& id, const std::string& actor) {
   SEALIFT_ASSIGN_OR_RETURN(const MigrationView view, Get(id));
   const auto task = Find(id);
+  if (ParsePhase(view.row.phase) == v1::MIGRATION_PHASE_CANCELLED) return absl::OkStatus();
   if (view.row.ended != 0 || !task) {
     return absl::FailedPreconditionError(
         fmt::format("migration {} has ended already ({}): VM {} runs on host {}", id,

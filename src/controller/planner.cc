@@ -11,6 +11,9 @@ namespace {
 
 using hypervisor::Accelerator;
 
+// Of the movers of an agent that does not say.
+constexpr std::uint32_t kFirstProtocol = 1;
+
 absl::Status Refuse(std::string text) { return absl::FailedPreconditionError(text); }
 
 std::string LowerStateName(v1::VmState state) {
@@ -101,6 +104,21 @@ absl::Status CheckNotDraining(const MigrationQuestion& q) {
       "host {} is being drained, so VM {} cannot move there: choose another host, or open it again "
       "with sealift host undrain {}",
       q.destination.name, q.vm.name, q.destination.name));
+}
+
+std::uint32_t ProtocolOf(const HostFacts& host) {
+  return std::max(host.capabilities.protocol_version(), kFirstProtocol);
+}
+
+absl::Status CheckProtocol(const MigrationQuestion& q) {
+  const std::uint32_t here = ProtocolOf(q.source);
+  const std::uint32_t there = ProtocolOf(q.destination);
+  if (here == there) return absl::OkStatus();
+  return Refuse(fmt::format(
+      "VM {} cannot move from host {} to host {}: their movers speak versions {} and {} of the "
+      "protocol, upgrade sealift on host {}",
+      q.vm.name, q.source.name, q.destination.name, here, there,
+      here < there ? q.source.name : q.destination.name));
 }
 
 absl::Status CheckAccelerator(const MigrationQuestion& q) {
@@ -252,8 +270,8 @@ absl::Status ChooseEngine(const MigrationQuestion& q, MigrationPlan& plan) {
 
 // What is asked of the two hosts, whatever the VM is doing.
 absl::Status CheckHosts(const MigrationQuestion& question) {
-  for (const auto check : {CheckDestinationReady, CheckNotDraining, CheckAccelerator, CheckMachine,
-                           CheckCpu, CheckMemory, CheckHostsForEngine}) {
+  for (const auto check : {CheckDestinationReady, CheckNotDraining, CheckProtocol, CheckAccelerator,
+                           CheckMachine, CheckCpu, CheckMemory, CheckHostsForEngine}) {
     SEALIFT_RETURN_IF_ERROR(check(question));
   }
   return absl::OkStatus();

@@ -210,6 +210,9 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"DestinationNotJoined",
                 [](auto& q) { q.destination.reach = HostReach::kNotJoined; },
                 {"host b", "has not joined", "--renew-token"}},
+        Refusal{"OtherProtocol",
+                [](auto& q) { q.destination.capabilities.set_protocol_version(2); },
+                {"web1", "versions 1 and 2", "upgrade sealift on host a"}},
         Refusal{"OtherAccelerator",
                 [](auto& q) {
                   q.destination.capabilities.set_accelerator("tcg");

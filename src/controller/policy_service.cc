@@ -67,6 +67,8 @@ absl::Status PolicyServiceImpl::Change(const v1::SetPolicyRequest& request, cons
   if (request.has_default_mode()) {
     SEALIFT_ASSIGN_OR_RETURN(after.default_mode, NameOf(request.default_mode()));
   }
+  response = ToProto(after);
+  if (after == before) return absl::OkStatus();
   if (OrDisabled(after.floor) < OrDisabled(before.floor)) {
     SEALIFT_RETURN_IF_ERROR(policy::CheckRight(caller.rights, Right::kLowerFloor));
   }
@@ -79,7 +81,6 @@ absl::Status PolicyServiceImpl::Change(const v1::SetPolicyRequest& request, cons
       caller.uri,
       fmt::format("floor from {} to {}, default from {} to {}", Shown(before.floor),
                   Shown(after.floor), Shown(before.default_mode), Shown(after.default_mode)));
-  response = ToProto(after);
   return absl::OkStatus();
 }
 

@@ -3,12 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
+#include "base/bytes.h"
 #include "base/status.h"
 #include "controller/convert.h"
+#include "pki/join_token.h"
 
 namespace sealift::controller {
 namespace {
+
+constexpr std::string_view kRevoked = "user.revoked";
 
 absl::StatusOr<store::UserRow> RowOf(const v1::AddUserRequest& request) {
   SEALIFT_RETURN_IF_ERROR(pki::CheckName("user", request.name()));
@@ -25,7 +30,14 @@ absl::StatusOr<store::UserRow> RowOf(const v1::AddUserRequest& request) {
     rights.insert(*right);
   }
   return store::UserRow{request.name(), std::string(policy::RoleName(*role)),
-                        policy::FormatRights(rights), 0};
+                        policy::FormatRights(rights), 0,
+                        pki::Sha256Hex(base::AsBytes(request.certificate_request_pem()))};
+}
+
+// The key in the request is the same, so whoever asks has it.
+bool IsRepeated(const store::UserRow& made, const store::UserRow& asked) {
+  return made.role == asked.role && made.rights == asked.rights &&
+         made.request_sha256 == asked.request_sha256;
 }
 
 absl::StatusOr<pki::Role> PkiRole(const store::UserRow& user) {
@@ -51,28 +63,33 @@ absl::StatusOr<std::string> SignForUser(pki::CertificateAuthority& authority, st
 absl::StatusOr<v1::AddUserResponse> Users::Add(const v1::AddUserRequest& request,
                                                const std::string& actor) {
   SEALIFT_ASSIGN_OR_RETURN(store::UserRow row, RowOf(request));
-  row.created = base::UnixMillis(clock_.Now());
   SEALIFT_ASSIGN_OR_RETURN(const pki::Role role, PkiRole(row));
-  const absl::Status created = store_.CreateUser(row);
-  if (absl::IsAlreadyExists(created)) {
+  row.created = base::UnixMillis(clock_.Now());
+  const std::lock_guard lock(mutex_);
+  SEALIFT_ASSIGN_OR_RETURN(const std::optional<store::UserRow> before, Find(row.name));
+  if (before && !IsRepeated(*before, row)) {
     return absl::AlreadyExistsError(
         fmt::format("there is a user named {} already: choose another name, or revoke that one "
                     "first with sealift user revoke {}",
                     row.name, row.name));
   }
-  SEALIFT_RETURN_IF_ERROR(created);
+  if (!before) SEALIFT_RETURN_IF_ERROR(store_.CreateUser(row));
   absl::StatusOr<std::string> chain =
       SignForUser(authority_, store_, clock_, {authority_.trust_domain(), role, row.name},
                   request.certificate_request_pem());
   if (!chain.ok()) {
-    const absl::Status undone = store_.DeleteUser(row.name);
+    const absl::Status undone = before ? absl::OkStatus() : store_.DeleteUser(row.name);
     return undone.ok() ? chain.status() : undone;
   }
-  events_.Add("user.added", "user/" + row.name, actor,
-              row.rights.empty() ? fmt::format("as {}", row.role)
-                                 : fmt::format("as {}, with {}", row.role, row.rights));
+  if (before) {
+    events_.Add("user.certificate_renewed", "user/" + row.name, actor, "its request was repeated");
+  } else {
+    events_.Add("user.added", "user/" + row.name, actor,
+                row.rights.empty() ? fmt::format("as {}", row.role)
+                                   : fmt::format("as {}, with {}", row.role, row.rights));
+  }
   v1::AddUserResponse response;
-  *response.mutable_user() = ToProto(row);
+  *response.mutable_user() = ToProto(before.value_or(row));
   response.set_certificate_chain_pem(*std::move(chain));
   return response;
 }
@@ -83,6 +100,12 @@ absl::StatusOr<std::string> Users::Renew(const pki::Identity& user,
                            SignForUser(authority_, store_, clock_, user, request_pem));
   events_.Add("user.certificate_renewed", "user/" + user.name, user.ToUri(), "by its owner");
   return chain;
+}
+
+absl::StatusOr<std::optional<store::UserRow>> Users::Find(const std::string& name) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::UserRow> users, store_.ListUsers());
+  const auto user = std::ranges::find(users, name, &store::UserRow::name);
+  return user == users.end() ? std::nullopt : std::optional(*user);
 }
 
 absl::StatusOr<std::vector<v1::User>> Users::List() {
@@ -97,6 +120,7 @@ absl::Status Users::Revoke(const std::string& name, const std::string& actor) {
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::UserRow> users, store_.ListUsers());
   const auto user = std::ranges::find(users, name, &store::UserRow::name);
   if (user == users.end()) {
+    if (events_.LastIs(kRevoked, "user/" + name)) return absl::OkStatus();
     return absl::NotFoundError(
         fmt::format("there is no user named '{}': sealift user list shows those there are", name));
   }
@@ -106,7 +130,7 @@ absl::Status Users::Revoke(const std::string& name, const std::string& actor) {
         fmt::format("{} is the last administrator: add another one first", name));
   }
   SEALIFT_RETURN_IF_ERROR(store_.DeleteUser(name));
-  events_.Add("user.revoked", "user/" + name, actor, "its certificates are worthless from now on");
+  events_.Add(kRevoked, "user/" + name, actor, "its certificates are worthless from now on");
   return absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,8 @@ class Users {
       : authority_(authority), store_(store), events_(events), clock_(clock) {}
 
   // Add makes a user and gives the chain of the first certificate. INVALID_ARGUMENT for a bad name,
-  // role, right or request, ALREADY_EXISTS for a name taken.
+  // role, right or request, ALREADY_EXISTS for a name taken. The same request once more, key and
+  // all, is answered with another certificate for that key.
   [[nodiscard]] absl::StatusOr<v1::AddUserResponse> Add(const v1::AddUserRequest& request,
                                                         const std::string& actor);
   // Renew signs a fresh key of a user.
@@ -42,11 +44,13 @@ class Users {
   [[nodiscard]] absl::Status Revoke(const std::string& name, const std::string& actor);
 
  private:
+  [[nodiscard]] absl::StatusOr<std::optional<store::UserRow>> Find(const std::string& name);
+
   pki::CertificateAuthority& authority_;
   store::Store& store_;
   EventLog& events_;
   const base::Clock& clock_;
-  std::mutex mutex_;  // held from counting administrators to revoking one
+  std::mutex mutex_;  // one change at a time: each looks at all users first
 };
 
 }  // namespace sealift::controller

@@ -18,6 +18,11 @@ namespace sealift::controller {
 namespace {
 
 constexpr std::chrono::seconds kStopMargin{10};
+constexpr std::string_view kDeleted = "vm.deleted";
+
+bool HasProcess(v1::VmState state) {
+  return state == v1::VM_STATE_RUNNING || state == v1::VM_STATE_PAUSED;
+}
 
 // A random UUID: RFC 4122 §4.4.
 absl::StatusOr<std::string> MakeUuid(keys::RandomSource& random) {
@@ -91,25 +96,40 @@ VmOperations::VmOperations(store::Store& store, AgentDirectory& agents, VmClaims
 absl::StatusOr<v1::Vm> VmOperations::Create(const std::string& definition_yaml,
                                             const std::string& host, AfterCreation after,
                                             const std::string& actor) {
-  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, NewRow(definition_yaml, host));
-  SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(row.name, "being created"));
-  SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
-  SEALIFT_RETURN_IF_ERROR(Place(*agent, row));
-  events_.Add("vm.created", "vm/" + row.name, actor,
-              fmt::format("on host {}, encryption {}", row.host, row.encryption));
-  if (after == AfterCreation::kStart) {
-    SEALIFT_RETURN_IF_ERROR(base::Annotate(
-        StartAt(row, actor), fmt::format("VM {} was created but did not start", row.name)));
-  } else {
-    agents_.Refresh(row.host);
+  SEALIFT_ASSIGN_OR_RETURN(const hypervisor::VmDefinition definition,
+                           hypervisor::ParseVmDefinition(definition_yaml));
+  SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(definition.name, "being created"));
+  SEALIFT_ASSIGN_OR_RETURN(std::optional<store::VmRow> row, FindCreated(definition, host));
+  if (!row) {
+    SEALIFT_ASSIGN_OR_RETURN(row, NewRow(definition, host));
+    SEALIFT_RETURN_IF_ERROR(Place(*row));
+    events_.Add("vm.created", "vm/" + row->name, actor,
+                fmt::format("on host {}, encryption {}", row->host, row->encryption));
   }
-  return Describe(row);
+  const v1::VmState state = StateAtHost(*row);
+  if (after == AfterCreation::kStart && !HasProcess(state)) {
+    SEALIFT_RETURN_IF_ERROR(base::Annotate(
+        StartAt(*row, actor), fmt::format("VM {} was created but did not start", row->name)));
+  }
+  return Describe(*row);
 }
 
-absl::StatusOr<store::VmRow> VmOperations::NewRow(const std::string& definition_yaml,
+// Where the definition is silent, what the controller chose then counts as said.
+absl::StatusOr<std::optional<store::VmRow>> VmOperations::FindCreated(
+    hypervisor::VmDefinition definition, const std::string& host) {
+  const absl::StatusOr<store::VmRow> row = store_.GetVm(definition.name);
+  if (absl::IsNotFound(row.status())) return std::nullopt;
+  SEALIFT_RETURN_IF_ERROR(row.status());
+  SEALIFT_ASSIGN_OR_RETURN(hypervisor::VmDefinition made,
+                           hypervisor::ParseVmDefinition(row->definition));
+  if (definition.uuid.empty()) definition.uuid = made.uuid;
+  made.encryption = definition.encryption.empty() ? "" : row->encryption;
+  const bool same = definition == made && (host.empty() || host == row->host);
+  return same ? std::optional(*row) : std::nullopt;
+}
+
+absl::StatusOr<store::VmRow> VmOperations::NewRow(hypervisor::VmDefinition definition,
                                                   const std::string& host) {
-  SEALIFT_ASSIGN_OR_RETURN(hypervisor::VmDefinition definition,
-                           hypervisor::ParseVmDefinition(definition_yaml));
   SEALIFT_RETURN_IF_ERROR(CheckUnique(definition));
   if (definition.uuid.empty()) {
     SEALIFT_ASSIGN_OR_RETURN(definition.uuid, MakeUuid(random_));
@@ -175,18 +195,19 @@ absl::StatusOr<std::string> VmOperations::ChooseHost(const std::string& asked) {
 
 // The row comes first, so that no host ever holds a VM that nobody knows; it goes again when the
 // host does not take the VM.
-absl::Status VmOperations::Place(AgentConnection& agent, const store::VmRow& row) {
+absl::Status VmOperations::Place(const store::VmRow& row) {
+  SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
   v1::CheckVmRequest check;
   check.set_definition_yaml(row.definition);
-  SEALIFT_RETURN_IF_ERROR(agent.Call(&AgentConnection::Stub::CheckVm, check).status());
+  SEALIFT_RETURN_IF_ERROR(agent->Call(&AgentConnection::Stub::CheckVm, check).status());
   SEALIFT_RETURN_IF_ERROR(store_.CreateVm(row));
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
-  const absl::Status pushed = PushVm(agent, row, modes);
+  const absl::Status pushed = PushVm(*agent, row, modes);
   if (pushed.ok()) return absl::OkStatus();
   const absl::Status deleted = store_.DeleteVm(row.name);
   if (!deleted.ok())
     spdlog::error("undo the creation of VM {}: {}", row.name, base::MessageOf(deleted));
-  const auto forgotten = agent.Call(&AgentConnection::Stub::ForgetVm, Named(row.name));
+  const auto forgotten = agent->Call(&AgentConnection::Stub::ForgetVm, Named(row.name));
   if (!forgotten.ok())
     spdlog::warn("undo the creation of VM {} at host {}: {}", row.name, row.host,
                  base::MessageOf(forgotten.status()));
@@ -205,14 +226,19 @@ absl::StatusOr<v1::Vm> VmOperations::Start(const std::string& name, const std::s
         "vm.taken_over", "vm/" + name, actor,
         fmt::format("by host {} under epoch {}: host {} is dead", host, row.epoch, owner));
   } else {
-    const HostView view = agents_.Refresh(owner);
-    const v1::AgentVm* reported = view.status ? FindAgentVm(*view.status, name) : nullptr;
-    if (reported != nullptr && reported->state() == v1::VM_STATE_CRASHED) {
-      SEALIFT_RETURN_IF_ERROR(Renew(row, owner));
-    }
+    const v1::VmState state = StateAtHost(row);
+    if (HasProcess(state)) return Describe(row);
+    if (state == v1::VM_STATE_CRASHED) SEALIFT_RETURN_IF_ERROR(Renew(row, owner));
   }
   SEALIFT_RETURN_IF_ERROR(StartAt(row, actor));
   return Describe(row);
+}
+
+v1::VmState VmOperations::StateAtHost(const store::VmRow& row) {
+  const HostView view = agents_.Refresh(row.host);
+  const v1::AgentVm* reported =
+      view.reach == HostReach::kReady ? FindAgentVm(*view.status, row.name) : nullptr;
+  return reported == nullptr ? v1::VM_STATE_UNKNOWN : reported->state();
 }
 
 absl::Status VmOperations::CheckTakeOver(const store::VmRow& row, const std::string& host) {
@@ -251,6 +277,7 @@ absl::StatusOr<v1::Vm> VmOperations::Stop(const std::string& name, StopManner ma
                                           std::chrono::seconds timeout, const std::string& actor) {
   SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being stopped"));
   SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, FindIdle(name));
+  if (StateAtHost(row) == v1::VM_STATE_STOPPED) return Describe(row);
   SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
   v1::AgentStopVmRequest request;
   request.set_name(name);
@@ -266,7 +293,11 @@ absl::StatusOr<v1::Vm> VmOperations::Stop(const std::string& name, StopManner ma
 
 absl::Status VmOperations::Delete(const std::string& name, const std::string& actor) {
   SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being deleted"));
-  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, FindIdle(name));
+  const absl::StatusOr<store::VmRow> found = FindIdle(name);
+  if (absl::IsNotFound(found.status()) && events_.LastIs(kDeleted, "vm/" + name)) {
+    return absl::OkStatus();
+  }
+  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, found);
   SEALIFT_RETURN_IF_ERROR(CheckStopped(row));
   SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
   const absl::Status forgotten =
@@ -274,8 +305,7 @@ absl::Status VmOperations::Delete(const std::string& name, const std::string& ac
   if (!forgotten.ok() && !absl::IsNotFound(forgotten)) return forgotten;
   SEALIFT_RETURN_IF_ERROR(store_.DeleteVm(name));
   agents_.Refresh(row.host);
-  events_.Add("vm.deleted", "vm/" + name, actor,
-              fmt::format("from host {}; its disks stay", row.host));
+  events_.Add(kDeleted, "vm/" + name, actor, fmt::format("from host {}; its disks stay", row.host));
   return absl::OkStatus();
 }
 

@@ -27,7 +27,9 @@ enum class AfterCreation { kLeaveStopped, kStart };
 enum class StopManner { kPowerButton, kForce };
 
 // VmOperations is thread-safe; everything handed in outlives it. One operation at a time on each
-// VM; a VM that is being migrated is refused. `actor` is who asked, for the event log. Errors:
+// VM; a VM that is being migrated is refused. `actor` is who asked, for the event log. What was
+// done already is not done again, and answered as if it were done now: a repeated call is harmless.
+// Errors:
 // NOT_FOUND for an unknown VM or host, FAILED_PRECONDITION, INVALID_ARGUMENT and ALREADY_EXISTS
 // with cause and remedy, UNAVAILABLE when the agent does not answer.
 class VmOperations {
@@ -57,14 +59,19 @@ class VmOperations {
                                                          const std::string& selector);
 
  private:
-  [[nodiscard]] absl::StatusOr<store::VmRow> NewRow(const std::string& definition_yaml,
+  // FindCreated is the VM that an earlier call with the same definition and host has made, if any.
+  [[nodiscard]] absl::StatusOr<std::optional<store::VmRow>> FindCreated(
+      hypervisor::VmDefinition definition, const std::string& host);
+  [[nodiscard]] absl::StatusOr<store::VmRow> NewRow(hypervisor::VmDefinition definition,
                                                     const std::string& host);
   // The mode of a VM to be made: as it says, else the default. FAILED_PRECONDITION below a floor.
   [[nodiscard]] absl::StatusOr<std::string> NewMode(const hypervisor::VmDefinition& definition,
                                                     const std::string& host);
   [[nodiscard]] absl::Status CheckUnique(const hypervisor::VmDefinition& definition);
   [[nodiscard]] absl::StatusOr<std::string> ChooseHost(const std::string& asked);
-  [[nodiscard]] absl::Status Place(AgentConnection& agent, const store::VmRow& row);
+  [[nodiscard]] absl::Status Place(const store::VmRow& row);
+  // StateAtHost asks the VM's host; UNKNOWN when it does not answer or does not know the VM.
+  [[nodiscard]] v1::VmState StateAtHost(const store::VmRow& row);
   [[nodiscard]] absl::Status StartAt(const store::VmRow& row, const std::string& actor);
   // Checks that a VM may start on another host than the one that owns it.
   [[nodiscard]] absl::Status CheckTakeOver(const store::VmRow& row, const std::string& host);

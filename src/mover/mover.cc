@@ -14,6 +14,7 @@
 #include <iterator>
 #include <utility>
 
+#include "base/backoff.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/status.h"
@@ -59,6 +60,7 @@ Mover::Mover(base::UniqueFd agent, record::AeadBackend backend, keys::RandomSour
       backend_(backend),
       random_(random),
       clock_(clock),
+      jitter_(static_cast<unsigned>(steady_clock::now().time_since_epoch().count())),
       next_counters_(steady_clock::now()),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   SEALIFT_CHECK(wake_.valid());
@@ -381,7 +383,8 @@ std::optional<Mover::Time> Mover::LostSince(const Link& link) {
 void Mover::Lose(StreamState& stream) {
   if (std::holds_alternative<Finished>(stream.link)) return;
   const Time now = steady_clock::now();
-  stream.link = Lost{LostSince(stream.link).value_or(now), now + kConnectBackoff};
+  stream.link =
+      Lost{LostSince(stream.link).value_or(now), now + base::Jittered(kConnectBackoff, jitter_)};
 }
 
 absl::Status Mover::HandleRelayEvents() {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <string>
 #include <variant>
 #include <vector>
@@ -37,7 +38,7 @@ namespace sealift::mover {
 // A key pair lives this long from its offer, on the boot clock; a spec that comes later is refused.
 // The agent undoes a migration that was not started by then (agent::kStartLimit).
 inline constexpr std::chrono::seconds kKeyPairLifetime{60};
-// Between two tries to connect one stream.
+// Between two tries to connect one stream, at most; jittered.
 inline constexpr std::chrono::milliseconds kConnectBackoff{250};
 // Hellos under way at a time; one of them makes room for the next.
 inline constexpr std::size_t kMaxHandshakes = 64;
@@ -165,6 +166,7 @@ class Mover final : private RelayEvents, private CopyEvents, private Admission {
   bool established_ = false;
 
   std::list<Handshake> handshakes_;
+  std::minstd_rand jitter_;
   Time next_counters_;
 
   base::UniqueFd wake_;

@@ -2,6 +2,8 @@
 // is at the other end of descriptor FD. BACKEND is ipsec-mb, openssl or auto, PROVIDER (of
 // OpenSSL's algorithms) default or fips: what must be known before the process is confined.
 // Everything else comes through that socket, and the key only sealed.
+#include <sys/prctl.h>
+
 #include <charconv>
 #include <csignal>
 #include <ctime>
@@ -65,6 +67,8 @@ absl::StatusOr<record::AeadBackend> SetUp(const Arguments& arguments) {
 absl::Status Main(int argc, char** argv) {
   // The log's reader may go before us.
   static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
+  // Started by descriptor, it would be called by that one's number.
+  prctl(PR_SET_NAME, "sealift-mover");
   SEALIFT_RETURN_IF_ERROR(base::SetUpLog("sealift-mover", "info"));
   SEALIFT_ASSIGN_OR_RETURN(Arguments arguments, ReadArguments({argv + 1, argv + argc}));
   const absl::StatusOr<record::AeadBackend> backend = SetUp(arguments);

@@ -126,6 +126,6 @@ absl::StatusOr<JoinToken> DecodeJoinToken(const std::string& text) {
   return token;
 }
 
-std::string HashTokenSecret(base::ByteSpan secret) { return base::ToHex(Sha256(secret)); }
+std::string Sha256Hex(base::ByteSpan bytes) { return base::ToHex(Sha256(bytes)); }
 
 }  // namespace sealift::pki

@@ -20,7 +20,8 @@ struct JoinToken {
 [[nodiscard]] absl::StatusOr<std::string> EncodeJoinToken(const JoinToken& token);
 [[nodiscard]] absl::StatusOr<JoinToken> DecodeJoinToken(const std::string& text);
 
-// HashTokenSecret is the SHA-256 that the controller stores, in hexadecimal.
-[[nodiscard]] std::string HashTokenSecret(base::ByteSpan secret);
+// Sha256Hex is a SHA-256 in hexadecimal: what the controller keeps of a token's secret, and of the
+// request that made a user, to know them again.
+[[nodiscard]] std::string Sha256Hex(base::ByteSpan bytes);
 
 }  // namespace sealift::pki

@@ -89,9 +89,9 @@ TEST_F(JoinTokenTest, EncodesOnlyWhatDecodes) {
   EXPECT_EQ(EncodeJoinToken(token_).status().code(), StatusCode::kInvalidArgument);
 }
 
-TEST(HashTokenSecret, IsSha256) {
+TEST(Sha256Hex, IsSha256) {
   // FIPS 180-2, appendix B.1.
-  EXPECT_EQ(HashTokenSecret(base::AsBytes("abc")),
+  EXPECT_EQ(Sha256Hex(base::AsBytes("abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 

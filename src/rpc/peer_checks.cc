@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <grpc/grpc_security_constants.h>
 
+#include <charconv>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,17 +63,17 @@ std::string ValueOf(const Metadata& metadata, const char* key) {
 }
 
 absl::Status CheckVersion(const Metadata& metadata) {
-  const std::string api_version = ValueOf(metadata, kApiVersionKey);
-  if (metadata.count(kApiVersionKey) == 1 && api_version == std::to_string(kApiVersion)) {
-    return absl::OkStatus();
-  }
-  const std::string version = ValueOf(metadata, kVersionKey);
-  return absl::FailedPreconditionError(
-      fmt::format("the caller (sealift {}) speaks API version {}, this side (sealift {}) speaks "
-                  "{}: install the "
-                  "same version of sealift on both sides",
-                  version.empty() ? "of unknown version" : version,
-                  api_version.empty() ? "none" : api_version, kVersion, kApiVersion));
+  const bool once = metadata.count(kApiVersionKey) == 1;
+  return CheckApiVersion(once ? ValueOf(metadata, kApiVersionKey) : "",
+                         ValueOf(metadata, kVersionKey), {kOldestApiVersion, kApiVersion});
+}
+
+// The one way to write a number; nothing for any other text.
+std::optional<std::uint32_t> NumberIn(std::string_view text) {
+  std::uint32_t number = 0;
+  const char* end = text.data() + text.size();
+  if (std::from_chars(text.data(), end, number).ptr != end) return std::nullopt;
+  return std::to_string(number) == text ? std::optional(number) : std::nullopt;
 }
 
 class VersionGuard final : public grpc::AuthMetadataProcessor {
@@ -104,6 +106,18 @@ class CallGuard final : public grpc::AuthMetadataProcessor {
 };
 
 }  // namespace
+
+absl::Status CheckApiVersion(std::string_view version, std::string_view program,
+                             ApiVersions served) {
+  const std::optional<std::uint32_t> number = NumberIn(version);
+  if (number && *number >= served.oldest && *number <= served.newest) return absl::OkStatus();
+  const bool newer = number && *number > served.newest;
+  return absl::FailedPreconditionError(fmt::format(
+      "the caller (sealift {}) speaks API version {}, the called (sealift {}) serves {} to {}: "
+      "upgrade sealift where it is {}",
+      program.empty() ? "of unknown version" : program, number ? version : "none", kVersion,
+      served.oldest, served.newest, newer ? "called" : "called from"));
+}
 
 std::shared_ptr<grpc::experimental::CertificateVerifier> MakePeerVerifier(AcceptIdentity accept,
                                                                           Admit admit) {

@@ -5,8 +5,10 @@
 #include <grpcpp/security/auth_metadata_processor.h>
 #include <grpcpp/security/tls_certificate_verifier.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,6 +24,17 @@ using AcceptIdentity = std::function<absl::Status(const pki::Identity&)>;
 // read is refused.
 [[nodiscard]] std::shared_ptr<grpc::experimental::CertificateVerifier> MakePeerVerifier(
     AcceptIdentity accept, Admit admit = nullptr);
+
+// ApiVersions is what one side serves.
+struct ApiVersions {
+  std::uint32_t oldest;
+  std::uint32_t newest;
+};
+
+// CheckApiVersion judges a caller by what its metadata says: the API version and that of its
+// program, both as text. An error names both sides and which one is to be upgraded.
+[[nodiscard]] absl::Status CheckApiVersion(std::string_view version, std::string_view program,
+                                           ApiVersions served);
 
 // MakeCallGuard makes the check of a call: see MakeServerCredentials. MakeVersionGuard checks the
 // API version only.

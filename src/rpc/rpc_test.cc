@@ -12,6 +12,7 @@
 #include "pki/tls_probe.h"
 #include "rpc/channel.h"
 #include "rpc/credentials.h"
+#include "rpc/peer_checks.h"
 #include "rpc/protocol.h"
 #include "rpc/server.h"
 #include "rpc/test_forwarder.h"
@@ -337,12 +338,10 @@ TEST_P(VersionTest, IsRefusedWithBothVersionsAndTheRemedy) {
   v1::GetInfoResponse response;
   const absl::Status status = FromGrpc(stub->GetInfo(&context, {}, &response));
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
-  EXPECT_THAT(base::MessageOf(status),
-              HasSubstr(fmt::format("(sealift 7.8.9) speaks API version {}",
-                                    GetParam().empty() ? "none" : GetParam().front())));
-  EXPECT_THAT(base::MessageOf(status),
-              HasSubstr(fmt::format("(sealift {}) speaks {}", kVersion, 1)));
-  EXPECT_THAT(base::MessageOf(status), HasSubstr("install the same version"));
+  EXPECT_THAT(base::MessageOf(status), HasSubstr("(sealift 7.8.9) speaks API version"));
+  EXPECT_THAT(
+      base::MessageOf(status),
+      HasSubstr(fmt::format("(sealift {}) serves 1 to 1: upgrade sealift where", kVersion)));
   EXPECT_EQ(session_.calls, 0);
 }
 
@@ -350,6 +349,22 @@ INSTANTIATE_TEST_SUITE_P(Other, VersionTest,
                          testing::Values(std::vector<std::string>{}, std::vector<std::string>{"2"},
                                          std::vector<std::string>{"01"},
                                          std::vector<std::string>{"1", "1"}));
+
+TEST(CheckApiVersion, ServesTheVersionBeforeAndRefusesAllOthersWithTheRemedy) {
+  constexpr ApiVersions kServed{4, 5};
+  EXPECT_TRUE(CheckApiVersion("4", "1.4", kServed).ok());
+  EXPECT_TRUE(CheckApiVersion("5", "1.5", kServed).ok());
+  const absl::Status newer = CheckApiVersion("6", "1.6", kServed);
+  EXPECT_EQ(base::MessageOf(newer),
+            fmt::format("the caller (sealift 1.6) speaks API version 6, the called (sealift {}) "
+                        "serves 4 to 5: upgrade sealift where it is called",
+                        kVersion));
+  for (const char* old : {"3", "0", "", "05", "-5", "5 ", "99999999999"}) {
+    const absl::Status status = CheckApiVersion(old, "", kServed);
+    EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << old;
+    EXPECT_THAT(base::MessageOf(status), HasSubstr("where it is called from")) << old;
+  }
+}
 
 TEST_F(RpcTest, ARevokedPeerIsRefusedOnItsOpenConnection) {
   std::atomic<bool> revoked = false;

@@ -54,7 +54,7 @@ inline void ReadRow(Statement& from, PolicyRow& row) {
 }
 
 inline void ReadRow(Statement& from, UserRow& row) {
-  ReadColumns(from, row.name, row.role, row.rights, row.created);
+  ReadColumns(from, row.name, row.role, row.rights, row.created, row.request_sha256);
 }
 
 inline void ReadRow(Statement& from, VmRow& row) {

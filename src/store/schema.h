@@ -113,6 +113,10 @@ ALTER TABLE hosts ADD COLUMN dead_since INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE migrations ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE migrations ADD COLUMN on_no_convergence TEXT NOT NULL DEFAULT '';
 )sql",
+    // The request that made a user, so that its repetition is known.
+    R"sql(
+ALTER TABLE users ADD COLUMN request_sha256 TEXT NOT NULL DEFAULT '';
+)sql",
 };
 
 }  // namespace sealift::store

@@ -112,8 +112,8 @@ class SqliteStore final : public Store {
 
   absl::Status CreateUser(const UserRow& user) override {
     const std::lock_guard lock(mutex_);
-    Statement insert(db_, "INSERT INTO users VALUES (?, ?, ?, ?)");
-    insert.Bind(user.name, user.role, user.rights, user.created);
+    Statement insert(db_, "INSERT INTO users VALUES (?, ?, ?, ?, ?)");
+    insert.Bind(user.name, user.role, user.rights, user.created, user.request_sha256);
     return NameTaken(insert.Run().status(), fmt::format("user \"{}\" exists already", user.name));
   }
 

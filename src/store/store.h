@@ -32,6 +32,8 @@ struct PolicyRow {
   std::string group;         // empty: the whole installation
   std::string floor;         // empty: none
   std::string default_mode;  // of new VMs; empty: none
+
+  bool operator==(const PolicyRow&) const = default;
 };
 
 struct UserRow {
@@ -39,6 +41,7 @@ struct UserRow {
   std::string role;    // "viewer", "operator", "admin"
   std::string rights;  // beyond those of the role, "migrate-encrypted,change-mode"
   std::int64_t created = 0;
+  std::string request_sha256{};  // of the certificate request it was made with, hexadecimal
 };
 
 struct UserCertificateRow {

@@ -41,19 +41,21 @@ class CommandFailed(AssertionError):
 
 class Cluster:
     """`test` is a harness.TestCase: its folder holds everything, and it ends everything. The commands are what runs
-    as the controller and as an agent, instead of the programs that are shipped. With `state_kib` each daemon's state
-    is on a disk of its own of that size."""
+    as the controller and as an agent, instead of the programs that are shipped. `bins` are folders with the programs
+    of a host, or of "controller"; those of the build are the others. With `state_kib` each daemon's state is on a disk
+    of its own of that size."""
 
     def __init__(self, test, hosts=("a", "b"), agent_settings=None, controller_command=None, agent_command=None,
-                 state_kib=None):
+                 bins=None, state_kib=None):
         self._test = test
-        self._controller_command = controller_command or [harness.binary("sealift-controllerd")]
-        self._agent_command = agent_command or [harness.binary("sealift-agentd")]
+        self._controller_command = controller_command
+        self._agent_command = agent_command
+        self.bins = bins or {}
         self._state_kib = state_kib
         self.dir = test.dir
         self.dir.chmod(0o755)  # QEMU runs as another user
         self.agent_settings = agent_settings or {}
-        for source in (KERNEL, INITRD, harness.binary("sealift-mover")):
+        for source in (KERNEL, INITRD):
             shutil.copy(source, self.dir)
         self.network = network.make(test, hosts)
         self._ports = {}
@@ -65,12 +67,28 @@ class Cluster:
 
     # -- Daemons
 
+    def binary(self, place, name):
+        """The path of a program of a host, or of "controller"."""
+        return self.bins[place] / name if place in self.bins else harness.binary(name)
+
+    def _command(self, place):
+        if place == "controller":
+            return self._controller_command or [self.binary(place, "sealift-controllerd")]
+        return self._agent_command or [self.binary(place, "sealift-agentd")]
+
+    def install_mover(self, host):
+        """Puts the host's mover where its agent looks for it, as a package does: it is renamed into its place. The
+        folder is one that a mover's user may see."""
+        new = self.dir / host / "sealift-mover.new"
+        shutil.copy(self.binary(host, "sealift-mover"), new)
+        new.rename(new.with_suffix(""))
+
     def _init_controller(self):
         self._controller_ports = [harness.free_port(), harness.free_port()]
         here = self.network.switch
         if self._state_kib:
             self._make_state(here, self.dir / "controller")
-        argv = [harness.binary("sealift-controllerd"), "init", "--state-dir", self.dir / "controller",
+        argv = [self.binary("controller", "sealift-controllerd"), "init", "--state-dir", self.dir / "controller",
                 "--address", f"{self.network.switch.address}:{self._controller_ports[0]}",
                 "--context-out", self.dir / "context.yaml"]
         subprocess.run(here.command(argv), check=True, capture_output=True, timeout=30)
@@ -84,7 +102,7 @@ class Cluster:
         ready.unlink(missing_ok=True)
         here = self.network.switch
         process = self._test.start("controller", here.command(
-            [*self._controller_command, "run", "--state-dir", self.dir / "controller",
+            [*self._command("controller"), "run", "--state-dir", self.dir / "controller",
              "--listen", f"{here.address}:{self._controller_ports[0]}",
              "--enrolment-listen", f"{here.address}:{self._controller_ports[1]}",
              "--log-level", "debug", "--ready-file", ready]))
@@ -97,14 +115,15 @@ class Cluster:
         added = self.json("host", "add", host, "--address", f"{place.address}:{self._ports[host]}")
         state = self.dir / host
         state.mkdir()
+        self.install_mover(host)
         if self._state_kib:
             self._make_state(place, state / "state")
         enrolment = f"{self.network.switch.address}:{self._controller_ports[1]}"
-        subprocess.run(place.command([harness.binary("sealift-agentd"), "join", "--controller", enrolment,
+        subprocess.run(place.command([self.binary(host, "sealift-agentd"), "join", "--controller", enrolment,
                                       "--token", added["token"], "--state-dir", state / "state"]),
                        check=True, capture_output=True, timeout=30)
         settings = {"listen": f"{place.address}:{self._ports[host]}", "state_dir": state / "state",
-                    "run_dir": state / "run", "mover_binary": self.dir / "sealift-mover",
+                    "run_dir": state / "run", "mover_binary": state / "sealift-mover",
                     "log_level": "debug", **self.agent_settings.get(host, {})}
         (state / "agent.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
         return self.start_agent(host)
@@ -114,7 +133,7 @@ class Cluster:
         ready = self.dir / host / "ready"
         ready.unlink(missing_ok=True)
         process = self._test.start(f"agent-{host}", self.network.hosts[host].command(
-            [*wrapper, *self._agent_command, "run", "--config",
+            [*wrapper, *self._command(host), "run", "--config",
              self.dir / host / "agent.yaml", "--ready-file", ready]))
         self._wait_ready(process, ready)
         return process
@@ -145,7 +164,7 @@ class Cluster:
     def command(self, *argv):
         """The words of a `sealift` command, to be run by whoever calls."""
         return self.network.switch.command(
-            [harness.binary("sealift"), "--context", self.dir / "context.yaml", *argv])
+            [self.binary("controller", "sealift"), "--context", self.dir / "context.yaml", *argv])
 
     def sealift(self, *argv, timeout=120, stdin=None):
         """Runs `sealift ARGV` and returns what it printed; CommandFailed unless it succeeds."""

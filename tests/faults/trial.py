@@ -1,10 +1,10 @@
 """One case: a guest is migrated, something fails, and afterwards exactly one guest runs and nothing is lost."""
 
-import pathlib
 import time
 
 import beacon
 import harness
+import traces
 from cases import COPYING
 from cluster import Cluster
 from faults import KINDS, Scene
@@ -67,7 +67,7 @@ class Field:
         stage.addCleanup(self._beacons.close)
         self._journal_records = 0
         self._boot()
-        self._clean = {host: self._traces(host) for host in self.hosts}  # a: with the guest, b: without
+        self._clean = {host: traces.of_host(self.cluster, host) for host in self.hosts}  # a: with the guest, b: without
 
     def try_case(self, case):
         """Raises Broken if something does not hold, NothingToHit if the case cannot be."""
@@ -190,35 +190,7 @@ class Field:
         self._journal_records = journal.records
 
     def _check_traces(self, owner):
-        wanted = {owner: self._clean["a"], self._other(owner): self._clean["b"]}
-        found = {}
-
-        def clean():
-            found.update({host: self._traces(host) for host in self.hosts})
-            return found == wanted
-        try:
-            harness.wait_for(clean, _CLEAN_SECONDS, "nothing to be left")
-        except TimeoutError:
-            differences = [f"{host}: {sorted(found[host] ^ wanted[host])}" for host in self.hosts]
-            raise Broken("left behind or missing: " + "; ".join(differences)) from None
-
-    def _traces(self, host):
-        """What is there because of a VM or a migration: processes, files, devices, registered memory."""
-        place = self.cluster.network.hosts[host]
-        found = set()
-        for program in ("sealift-mover", "qemu-system-x86_64"):
-            found |= {f"{number} {program}" for number, pid in enumerate(self.cluster.processes(program))
-                      if place.holds(pid)}
-        state, run = place.path(self.cluster.dir / host / "state"), self.cluster.dir / host / "run"
-        for folder in (state / "migrations", state / "vms", run):
-            found |= {str(path.relative_to(folder.parent)) for path in folder.rglob("*")}
-        links = [line.split(": ")[1] for line in place.run("ip", "-o", "link", "show").stdout.splitlines()]
-        found |= {"tap" for link in links if link.split("@")[0] not in ("lo", "br0", "uplink")}
-        for pid in self.cluster.processes("qemu-system-x86_64"):
-            smaps = pathlib.Path(f"/proc/{pid}/smaps").read_text(encoding="ascii", errors="replace")
-            if place.holds(pid) and " uw" in smaps:
-                found.add("memory registered for write protection")
-        return found
+        traces.expect(self.cluster, {owner: self._clean["a"], self._other(owner): self._clean["b"]}, _CLEAN_SECONDS)
 
     # -- Looking
 
