@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "agent/migration_record.h"
 #include "agent/mover_process.h"
+#include "agent/orders.h"
 #include "agent/vm_keeper.h"
 #include "base/clock.h"
 #include "keys/migration_spec.h"
@@ -64,10 +65,8 @@ class LiveMigration {
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareDestination(
       const hypervisor::VmDefinition& definition, std::unique_ptr<MoverProcess> mover,
       base::UniqueFd network_listener);
-  // Start hands the sealed key to the mover and lets the state machine go. Once. A source is given
-  // the addresses where the destination listens, a destination none.
-  [[nodiscard]] absl::Status Start(base::Bytes sealed_key,
-                                   std::vector<base::HostPort> destinations);
+  // Start hands the sealed key to the mover and lets the state machine go. Once.
+  [[nodiscard]] absl::Status Start(StartOrder order);
   // Cancel undoes what is only prepared, else asks the state machine. It does not wait for it.
   [[nodiscard]] absl::Status Cancel();
   // UndoIfStale undoes a migration that nobody has started for `limit`.
@@ -94,8 +93,7 @@ class LiveMigration {
   // The part of PrepareDestination that Undo undoes.
   [[nodiscard]] absl::StatusOr<base::Bytes> StartIncoming(
       const hypervisor::VmDefinition& definition);
-  [[nodiscard]] absl::Status StartSource(base::Bytes sealed_key,
-                                         std::vector<base::HostPort> destinations);
+  [[nodiscard]] absl::Status StartSource(StartOrder order);
   [[nodiscard]] absl::Status StartDestination(base::Bytes sealed_key);
   void Undo(const std::string& why);
   void RunSource(migration::SourcePhase phase);
@@ -129,6 +127,7 @@ class LiveMigration {
   std::unique_ptr<MoverProcess> mover_;
   std::shared_ptr<hypervisor::Vm> vm_;
   base::UniqueFd network_listener_;  // destination
+  std::string receipt_;              // source: for the destination
 
   std::thread thread_;  // guarded by start_mutex_
 };

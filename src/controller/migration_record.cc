@@ -80,20 +80,22 @@ void MigrationRecord::Learn(const v1::AgentMigration& source) {
   row.wire_bytes = source.progress().wire_bytes();
   row.downtime_ms = source.progress().downtime_ms();
   row.detail = source.progress().detail();
-  const bool advances = reported > before && !HasEnded(reported);
+  const bool advances =
+      reported > before && !HasEnded(reported) && v1::MigrationPhase_IsValid(reported);
   if (advances) EnterPhase(row, reported);
   view_.progress = source.progress();
   Show(std::move(row));
   if (advances) TryToStore();
 }
 
-void MigrationRecord::LearnCommit() {
+absl::Status MigrationRecord::LearnCommit() {
   const std::lock_guard lock(mutex_);
-  if (view_.progress.phase() >= v1::MIGRATION_PHASE_COMMITTED) return;
   store::MigrationRow row = view_.row;
-  EnterPhase(row, v1::MIGRATION_PHASE_COMMITTED);
-  Show(std::move(row));
-  TryToStore();
+  if (view_.progress.phase() < v1::MIGRATION_PHASE_COMMITTED) {
+    EnterPhase(row, v1::MIGRATION_PHASE_COMMITTED);
+    Show(row);
+  }
+  return store_.UpdateMigration(row);
 }
 
 void MigrationRecord::Say(const std::string& detail) {
@@ -127,9 +129,9 @@ absl::Status MigrationRecord::End(v1::MigrationPhase phase, const std::string& d
 
 void MigrationRecord::EnterPhase(store::MigrationRow& row, v1::MigrationPhase phase) const {
   row.phase = PhaseName(phase);
-  if (phase == v1::MIGRATION_PHASE_COMMITTED || phase == v1::MIGRATION_PHASE_COMPLETED) {
-    row.running_on = row.destination;
-  }
+  const bool moved =
+      phase == v1::MIGRATION_PHASE_COMMITTED || phase == v1::MIGRATION_PHASE_COMPLETED;
+  row.running_on = moved ? row.destination : row.source;
   if (HasEnded(phase)) row.ended = base::UnixMillis(clock_.Now());
 }
 

@@ -6,27 +6,10 @@
 
 #include "base/status.h"
 #include "controller/convert.h"
+#include "controller/requests.h"
 
 namespace sealift::controller {
 namespace {
-
-absl::StatusOr<store::UserRow> RowOf(const v1::AddUserRequest& request) {
-  SEALIFT_RETURN_IF_ERROR(pki::CheckName("user", request.name()));
-  const std::optional<policy::UserRole> role = FromProto(request.role());
-  if (!role) return absl::InvalidArgumentError("give the role viewer, operator or admin");
-  policy::Rights rights;
-  for (const std::string& name : request.rights()) {
-    const std::optional<policy::Right> right = policy::ParseRight(name);
-    if (!right) {
-      return absl::InvalidArgumentError(
-          fmt::format("'{}' is not a right: {}", name,
-                      policy::FormatRights(policy::RightsOf(policy::UserRole::kAdmin))));
-    }
-    rights.insert(*right);
-  }
-  return store::UserRow{request.name(), std::string(policy::RoleName(*role)),
-                        policy::FormatRights(rights), 0};
-}
 
 absl::StatusOr<pki::Role> PkiRole(const store::UserRow& user) {
   for (const pki::Role role : pki::UserRoles()) {
@@ -50,7 +33,7 @@ absl::StatusOr<std::string> SignForUser(pki::CertificateAuthority& authority, st
 
 absl::StatusOr<v1::AddUserResponse> Users::Add(const v1::AddUserRequest& request,
                                                const std::string& actor) {
-  SEALIFT_ASSIGN_OR_RETURN(store::UserRow row, RowOf(request));
+  SEALIFT_ASSIGN_OR_RETURN(store::UserRow row, Read(request));
   row.created = base::UnixMillis(clock_.Now());
   SEALIFT_ASSIGN_OR_RETURN(const pki::Role role, PkiRole(row));
   const absl::Status created = store_.CreateUser(row);

@@ -24,6 +24,7 @@ constexpr std::chrono::seconds kResumedPatience{2};
 SourceMigration::SourceMigration(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
                                  Ledger& ledger, Board& board, const base::Clock& clock)
     : engine_(MakeSourceEngine(options, vm, mover, clock)),
+      receipt_(options.receipt),
       vm_(vm),
       mover_(mover),
       ledger_(ledger),
@@ -90,7 +91,7 @@ absl::Status SourceMigration::WaitUntilPeerReady(base::Duration deadline) {
 }
 
 SourcePhase SourceMigration::From(Committed phase) {
-  const absl::Status told = mover_.SendToPeer({PeerMessageType::kCommit, {}});
+  const absl::Status told = mover_.SendToPeer({PeerMessageType::kCommit, receipt_});
   PostProgress();
   board_.Post([&](Snapshot& snapshot) {
     snapshot.ram_remaining_bytes = 0;

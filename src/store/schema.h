@@ -113,6 +113,10 @@ ALTER TABLE hosts ADD COLUMN dead_since INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE migrations ADD COLUMN queued INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE migrations ADD COLUMN on_no_convergence TEXT NOT NULL DEFAULT '';
 )sql",
+    // What a destination has to show that says that its source has committed.
+    R"sql(
+ALTER TABLE migrations ADD COLUMN receipt TEXT NOT NULL DEFAULT '';
+)sql",
 };
 
 }  // namespace sealift::store
