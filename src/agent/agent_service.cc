@@ -7,6 +7,7 @@
 
 #include "agent/console_relay.h"
 #include "agent/convert.h"
+#include "agent/requests.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "rpc/credentials.h"
@@ -16,7 +17,6 @@ namespace {
 
 using rpc::ToGrpc;
 
-constexpr std::chrono::seconds kDefaultStopTimeout{60};
 constexpr std::chrono::milliseconds kWatchPeriod{250};
 
 // Answer of a call that returns one view.
@@ -28,17 +28,8 @@ grpc::Status Answer(const absl::StatusOr<VmView>& vm, v1::AgentVm* response) {
 // A refused order is worth a line whoever gave it: a controller that is in order gives none.
 void LogRefusal(const std::string& id, const absl::Status& status) {
   if (status.ok()) return;
-  spdlog::warn("migration {} refused: {}", base::ToHex(base::AsBytes(id)), base::MessageOf(status));
-}
-
-using Texts = google::protobuf::RepeatedPtrField<std::string>;
-
-absl::StatusOr<std::vector<base::HostPort>> AddressesOf(const Texts& texts) {
-  std::vector<base::HostPort> addresses;
-  for (const std::string& text : texts) {
-    SEALIFT_ASSIGN_OR_RETURN(addresses.emplace_back(), base::ParseHostPort(text, 0));
-  }
-  return addresses;
+  const absl::StatusOr<std::string> text = MigrationIdText(id);
+  spdlog::warn("migration {} refused: {}", text.value_or("without an id"), base::MessageOf(status));
 }
 
 }  // namespace
@@ -65,8 +56,7 @@ grpc::Status AgentService::CheckVm(grpc::ServerContext* /*context*/,
 }
 
 absl::Status AgentService::Check(const v1::CheckVmRequest& request) const {
-  SEALIFT_ASSIGN_OR_RETURN(const hypervisor::VmDefinition definition,
-                           hypervisor::ParseVmDefinition(request.definition_yaml()));
+  SEALIFT_ASSIGN_OR_RETURN(const hypervisor::VmDefinition definition, FromProto(request));
   SEALIFT_RETURN_IF_ERROR(parts_.hypervisor.CheckDefinition(definition));
   if (!request.incoming()) return absl::OkStatus();
   return hypervisor::CheckMemory(definition, parts_.hypervisor.AvailableMemoryBytes());
@@ -78,12 +68,7 @@ grpc::Status AgentService::PutVm(grpc::ServerContext* /*context*/, const v1::Put
 }
 
 absl::StatusOr<VmView> AgentService::Put(const v1::PutVmRequest& request) {
-  VmRecord record;
-  SEALIFT_ASSIGN_OR_RETURN(record.definition,
-                           hypervisor::ParseVmDefinition(request.definition_yaml()));
-  SEALIFT_ASSIGN_OR_RETURN(record.mode, FromProto(request.encryption()));
-  record.epoch = request.epoch();
-  record.policy_version = request.policy_version();
+  SEALIFT_ASSIGN_OR_RETURN(VmRecord record, FromProto(request));
   return parts_.vms.Put(std::move(record));
 }
 
@@ -98,10 +83,9 @@ grpc::Status AgentService::StopVm(grpc::ServerContext* /*context*/,
 }
 
 absl::StatusOr<VmView> AgentService::Stop(const v1::AgentStopVmRequest& request) {
-  if (request.force()) return parts_.vms.ForceOff(request.name());
-  const auto timeout =
-      request.timeout_s() == 0 ? kDefaultStopTimeout : std::chrono::seconds(request.timeout_s());
-  return parts_.vms.PowerDown(request.name(), timeout);
+  SEALIFT_ASSIGN_OR_RETURN(const StopOrder order, FromProto(request));
+  if (order.force) return parts_.vms.ForceOff(order.vm);
+  return parts_.vms.PowerDown(order.vm, order.timeout);
 }
 
 grpc::Status AgentService::ForgetVm(grpc::ServerContext* /*context*/,
@@ -144,16 +128,9 @@ grpc::Status AgentService::PrepareDestination(grpc::ServerContext* /*context*/,
 
 absl::StatusOr<DestinationOffer> AgentService::Prepare(
     const v1::PrepareDestinationRequest& request) {
-  SEALIFT_ASSIGN_OR_RETURN(MigrationOrder order, FromProto(request.spec()));
-  order.epoch = request.epoch();
-  order.policy_version = request.policy_version();
-  SEALIFT_ASSIGN_OR_RETURN(const hypervisor::VmDefinition definition,
-                           hypervisor::ParseVmDefinition(request.definition_yaml()));
-  if (definition.name != order.spec.vm) {
-    return absl::InvalidArgumentError("spec.vm: is not the VM of the definition");
-  }
-  SEALIFT_RETURN_IF_ERROR(parts_.hypervisor.CheckDefinition(definition));
-  return parts_.migrations.PrepareDestination(order, definition, request.listen_address());
+  SEALIFT_ASSIGN_OR_RETURN(const DestinationOrder order, FromProto(request));
+  SEALIFT_RETURN_IF_ERROR(parts_.hypervisor.CheckDefinition(order.definition));
+  return parts_.migrations.PrepareDestination(order);
 }
 
 grpc::Status AgentService::PrepareSource(grpc::ServerContext* /*context*/,
@@ -167,12 +144,7 @@ grpc::Status AgentService::PrepareSource(grpc::ServerContext* /*context*/,
 }
 
 absl::StatusOr<base::Bytes> AgentService::Prepare(const v1::PrepareSourceRequest& request) {
-  SEALIFT_ASSIGN_OR_RETURN(MigrationOrder order, FromProto(request.spec()));
-  order.epoch = request.epoch();
-  SEALIFT_ASSIGN_OR_RETURN(order.destinations, AddressesOf(request.data_addresses()));
-  if (request.on_no_convergence() == v1::NO_CONVERGENCE_FAIL) {
-    order.on_no_convergence = migration::NoConvergence::kFail;
-  }
+  SEALIFT_ASSIGN_OR_RETURN(const MigrationOrder order, FromProto(request));
   return parts_.migrations.PrepareSource(order);
 }
 
@@ -185,11 +157,9 @@ grpc::Status AgentService::StartMigration(grpc::ServerContext* /*context*/,
 }
 
 absl::Status AgentService::Start(const v1::StartAgentMigrationRequest& request) {
-  SEALIFT_ASSIGN_OR_RETURN(const auto migration, FindMigration(request.id()));
-  SEALIFT_ASSIGN_OR_RETURN(std::vector<base::HostPort> addresses,
-                           AddressesOf(request.data_addresses()));
-  const base::ByteSpan sealed = base::AsBytes(request.sealed_key());
-  return migration->Start(base::Bytes(sealed.begin(), sealed.end()), std::move(addresses));
+  SEALIFT_ASSIGN_OR_RETURN(StartOrder order, FromProto(request));
+  SEALIFT_ASSIGN_OR_RETURN(const auto migration, parts_.migrations.Find(order.migration));
+  return migration->Start(std::move(order));
 }
 
 grpc::Status AgentService::WatchMigration(grpc::ServerContext* context,
@@ -221,14 +191,15 @@ grpc::Status AgentService::TellDecision(grpc::ServerContext* /*context*/,
                                         v1::AgentMigration* response) {
   const auto migration = FindMigration(request->id());
   if (!migration.ok()) return ToGrpc(migration.status());
-  if (request->decision() != v1::DECISION_COMMIT && request->decision() != v1::DECISION_ABORT) {
-    return ToGrpc(absl::InvalidArgumentError("decision: neither commit nor abort"));
-  }
-  const absl::Status status = parts_.migrations.Tell(
-      (*migration)->id(), request->decision() == v1::DECISION_COMMIT ? migration::Decision::kCommit
-                                                                     : migration::Decision::kAbort);
+  const absl::Status status = Tell((*migration)->id(), request->decision());
+  LogRefusal(request->id(), status);
   *response = ToProto((*migration)->View());
   return ToGrpc(status);
+}
+
+absl::Status AgentService::Tell(const std::string& id, v1::Decision told) {
+  SEALIFT_ASSIGN_OR_RETURN(const migration::Decision decision, FromProto(told));
+  return parts_.migrations.Tell(id, decision);
 }
 
 grpc::Status AgentService::ForgetMigration(grpc::ServerContext* /*context*/,

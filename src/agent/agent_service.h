@@ -71,6 +71,7 @@ class AgentService final : public v1::AgentService::Service {
   [[nodiscard]] absl::Status Check(const v1::CheckVmRequest& request) const;
   [[nodiscard]] absl::StatusOr<VmView> Put(const v1::PutVmRequest& request);
   [[nodiscard]] absl::StatusOr<VmView> Stop(const v1::AgentStopVmRequest& request);
+  [[nodiscard]] absl::Status Tell(const std::string& id, v1::Decision told);
   [[nodiscard]] absl::StatusOr<DestinationOffer> Prepare(
       const v1::PrepareDestinationRequest& request);
   [[nodiscard]] absl::StatusOr<base::Bytes> Prepare(const v1::PrepareSourceRequest& request);

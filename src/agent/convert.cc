@@ -1,10 +1,7 @@
 #include "agent/convert.h"
 
-#include <fmt/format.h>
-
-#include <algorithm>
-
-#include "base/status.h"
+#include "base/bytes.h"
+#include "base/utf8.h"
 
 namespace sealift::agent {
 namespace {
@@ -58,6 +55,12 @@ v1::MigrationPhase ToProto(migration::PhaseName phase) {
   return v1::MIGRATION_PHASE_UNSPECIFIED;
 }
 
+// Much of what is told comes from QEMU and from movers, which foreign bytes may have taken over.
+std::string Text(const std::string& text) {
+  constexpr std::size_t kMaxText = 2000;
+  return base::MakeUtf8(text, kMaxText);
+}
+
 v1::MigrationProgress ToProto(const migration::Snapshot& snapshot) {
   v1::MigrationProgress progress;
   progress.set_phase(ToProto(snapshot.phase));
@@ -70,7 +73,7 @@ v1::MigrationProgress ToProto(const migration::Snapshot& snapshot) {
   progress.set_elapsed_ms(static_cast<std::uint64_t>(snapshot.elapsed.count()));
   progress.set_downtime_ms(static_cast<std::uint64_t>(snapshot.downtime.count()));
   progress.set_iterations(snapshot.iterations);
-  progress.set_detail(snapshot.detail);
+  progress.set_detail(Text(snapshot.detail));
   return progress;
 }
 
@@ -84,9 +87,9 @@ v1::AgentVm ToProto(const VmView& vm) {
   message.set_encryption(ToProto(vm.mode));
   message.set_policy_version(vm.policy_version);
   message.set_state(ToProto(vm.status));
-  message.set_state_reason(vm.reason);
+  message.set_state_reason(Text(vm.reason));
   message.set_direct(vm.direct);
-  message.set_direct_reason(vm.direct_reason);
+  message.set_direct_reason(Text(vm.direct_reason));
   message.set_autostart_due(vm.autostart_due);
   return message;
 }
@@ -100,51 +103,10 @@ v1::AgentMigration ToProto(const MigrationView& migration) {
   message.set_role(migration.role == MigrationRole::kSource ? v1::AGENT_MIGRATION_ROLE_SOURCE
                                                             : v1::AGENT_MIGRATION_ROLE_DESTINATION);
   *message.mutable_progress() = ToProto(migration.snapshot);
-  message.set_aead_backend(migration.aead_backend);
+  message.set_aead_backend(Text(migration.aead_backend));
   message.set_started(migration.started);
+  message.set_receipt(migration.snapshot.receipt);
   return message;
-}
-
-absl::StatusOr<policy::EncryptionMode> FromProto(v1::EncryptionMode mode) {
-  switch (mode) {
-    case v1::ENCRYPTION_MODE_DISABLED:
-      return policy::EncryptionMode::kDisabled;
-    case v1::ENCRYPTION_MODE_OPPORTUNISTIC:
-      return policy::EncryptionMode::kOpportunistic;
-    case v1::ENCRYPTION_MODE_REQUIRED:
-      return policy::EncryptionMode::kRequired;
-    default:
-      return absl::InvalidArgumentError("encryption: not a mode this agent knows");
-  }
-}
-
-absl::StatusOr<MigrationOrder> FromProto(const v1::MigrationSpec& spec) {
-  MigrationOrder order;
-  if (spec.id().size() != order.spec.id.size()) {
-    return absl::InvalidArgumentError("spec.id: must have 16 bytes");
-  }
-  std::ranges::copy(base::AsBytes(spec.id()), order.spec.id.begin());
-  if (spec.engine() != v1::ENGINE_STREAM && spec.engine() != v1::ENGINE_DIRECT) {
-    return absl::InvalidArgumentError("spec.engine: not an engine this agent knows");
-  }
-  if (spec.streams() > 0xFFFF) return absl::InvalidArgumentError("spec.streams: too many");
-  order.spec.vm = spec.vm();
-  order.spec.source = spec.source();
-  order.spec.destination = spec.destination();
-  order.spec.protection = spec.plain() ? keys::Protection::kPlain : keys::Protection::kSealed;
-  order.spec.engine =
-      spec.engine() == v1::ENGINE_STREAM ? keys::Engine::kStream : keys::Engine::kDirect;
-  order.spec.streams = static_cast<std::uint16_t>(spec.streams());
-  SEALIFT_RETURN_IF_ERROR(keys::ValidateSpec(order.spec));
-  SEALIFT_ASSIGN_OR_RETURN(order.mode, FromProto(spec.mode()));
-  return order;
-}
-
-absl::StatusOr<std::string> MigrationIdText(const std::string& id) {
-  if (id.size() != keys::MigrationId{}.size()) {
-    return absl::InvalidArgumentError("id: must have 16 bytes");
-  }
-  return base::ToHex(base::AsBytes(id));
 }
 
 }  // namespace sealift::agent

@@ -171,20 +171,19 @@ absl::StatusOr<base::Bytes> LiveMigration::WaitOffer() {
   return std::move(offer.public_key);
 }
 
-absl::Status LiveMigration::Start(base::Bytes sealed_key,
-                                  std::vector<base::HostPort> destinations) {
+absl::Status LiveMigration::Start(StartOrder order) {
   const std::lock_guard lock(start_mutex_);
   if (started_ || Ended()) {
     return absl::FailedPreconditionError(
         fmt::format("migration {} was started or undone already", record_.id));
   }
   const bool source = record_.role == MigrationRole::kSource;
-  if (destinations.empty()) destinations = std::move(destinations_);
-  if (source == destinations.empty()) {
+  if (order.destinations.empty()) order.destinations = std::move(destinations_);
+  if (source == order.destinations.empty()) {
     return absl::InvalidArgumentError("data_addresses: needed at the source, and only there");
   }
-  SEALIFT_RETURN_IF_ERROR(source ? StartSource(std::move(sealed_key), std::move(destinations))
-                                 : StartDestination(std::move(sealed_key)));
+  SEALIFT_RETURN_IF_ERROR(source ? StartSource(std::move(order))
+                                 : StartDestination(std::move(order.sealed_key)));
   started_ = true;
   thread_ = std::thread([this, source] {
     if (source) {
@@ -196,14 +195,15 @@ absl::Status LiveMigration::Start(base::Bytes sealed_key,
   return absl::OkStatus();
 }
 
-absl::Status LiveMigration::StartSource(base::Bytes sealed_key,
-                                        std::vector<base::HostPort> destinations) {
+absl::Status LiveMigration::StartSource(StartOrder order) {
+  receipt_ = std::move(order.receipt);
   // QEMU's user connects; the folder around the socket is closed to all others.
   SEALIFT_ASSIGN_OR_RETURN(
       const base::UniqueFd listener,
       base::ListenUnix(parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out"), SOCK_STREAM,
                        0666));
-  return mover_->StartSource(spec_, std::move(sealed_key), listener, std::move(destinations));
+  return mover_->StartSource(spec_, std::move(order.sealed_key), listener,
+                             std::move(order.destinations));
 }
 
 absl::Status LiveMigration::StartDestination(base::Bytes sealed_key) {
@@ -301,8 +301,10 @@ absl::Status LiveMigration::StoreStep(LedgerStep step) {
   if (step == LedgerStep::kResumed) parts_.vms.Return(record_.vm);
   MigrationRecord next = record_;
   next.step = step;
+  next.receipt = board_->Look().receipt;
   SEALIFT_RETURN_IF_ERROR(parts_.log.Put(next));
   record_.step = step;
+  record_.receipt = std::move(next.receipt);
   return absl::OkStatus();
 }
 
@@ -323,7 +325,8 @@ void LiveMigration::RunSource(migration::SourcePhase phase) {
                                          .engine = spec_.engine == keys::Engine::kDirect
                                                        ? migration::EngineName::kDirect
                                                        : migration::EngineName::kStream,
-                                         .on_no_convergence = on_no_convergence_};
+                                         .on_no_convergence = on_no_convergence_,
+                                         .receipt = receipt_};
   migration::SourceMigration machine(options, *vm_, Link(), ledger, *board_, parts_.clock);
   static_cast<void>(machine.Run(std::move(phase)));
   unlink(path.c_str());
@@ -344,6 +347,7 @@ void LiveMigration::RunDestination(migration::DestinationPhase phase) {
 void LiveMigration::Recover() {
   const std::lock_guard lock(start_mutex_);
   started_ = true;
+  board_->Post([this](Snapshot& snapshot) { snapshot.receipt = record_.receipt; });
   KillMover(record_.mover);
   if (record_.role == MigrationRole::kSource) {
     RecoverSource();

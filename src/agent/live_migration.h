@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "agent/migration_record.h"
 #include "agent/mover_process.h"
+#include "agent/orders.h"
 #include "agent/vm_keeper.h"
 #include "base/clock.h"
 #include "keys/migration_spec.h"
@@ -71,8 +72,7 @@ class LiveMigration {
       std::vector<NetworkListener> network_listeners);
   // Start hands the sealed key to the mover and lets the state machine go. Once. A source is given
   // the addresses where the destination listens, unless it had them before, a destination none.
-  [[nodiscard]] absl::Status Start(base::Bytes sealed_key,
-                                   std::vector<base::HostPort> destinations);
+  [[nodiscard]] absl::Status Start(StartOrder order);
   // Cancel undoes what is only prepared, else asks the state machine. It does not wait for it.
   [[nodiscard]] absl::Status Cancel();
   // UndoIfStale undoes a migration that nobody has started for `limit`.
@@ -98,8 +98,7 @@ class LiveMigration {
   // The part of PrepareDestination that Undo undoes.
   [[nodiscard]] absl::StatusOr<base::Bytes> StartIncoming(
       const hypervisor::VmDefinition& definition);
-  [[nodiscard]] absl::Status StartSource(base::Bytes sealed_key,
-                                         std::vector<base::HostPort> destinations);
+  [[nodiscard]] absl::Status StartSource(StartOrder order);
   [[nodiscard]] absl::Status StartDestination(base::Bytes sealed_key);
   void Undo(const std::string& why);
   // False when the process does not end: then the state machine has it.
@@ -136,6 +135,7 @@ class LiveMigration {
   std::shared_ptr<hypervisor::Vm> vm_;
   std::vector<NetworkListener> network_listeners_;  // destination
   std::vector<base::HostPort> destinations_;        // source
+  std::string receipt_;                             // source: for the destination
 
   std::thread thread_;  // guarded by start_mutex_
 };

@@ -45,6 +45,7 @@ class RecoveryTest : public AgentFixture {
     record.epoch = role == MigrationRole::kSource ? 3 : 4;
     record.definition_yaml = hypervisor::FormatVmDefinition(Record().definition);
     record.encryption = "required";
+    record.receipt = "r1";
     migration_ = std::make_unique<LiveMigration>(
         record, keys::MigrationSpec{}, migration::NoConvergence::kThrottle,
         LiveMigrationParts{hypervisor_, *keeper_, *log_, clock_});
@@ -172,6 +173,7 @@ TEST_F(RecoveryTest, AnOwnedGuestThatWasNotContinuedYetIsContinued) {
   EXPECT_EQ(*vm->State(), RunState::kRunning);
   EXPECT_TRUE(vm->WaitForCall("Announce", std::chrono::seconds(0)));
   EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kRunning) << "it is free again";
+  EXPECT_EQ(migration_->View().snapshot.receipt, "r1") << "it can still show what it was given";
 }
 
 TEST_F(RecoveryTest, AGuestThatIsInTheInventoryIsOwnedThoughTheLedgerDoesNotSaySoYet) {

@@ -15,38 +15,6 @@ namespace {
 using migration::PhaseName;
 
 constexpr std::chrono::seconds kHousekeeping{5};
-constexpr std::uint16_t kMaxStreams = 33;
-
-absl::Status CheckOrder(const MigrationOrder& order, const std::string& meant_for,
-                        const std::string& self) {
-  if (meant_for != self) {
-    return absl::PermissionDeniedError(
-        fmt::format("the migration spec names {}, this is {}", meant_for, self));
-  }
-  if (order.spec.streams < 1 || order.spec.streams > kMaxStreams) {
-    return absl::InvalidArgumentError(
-        fmt::format("a migration needs 1 to {} data streams", kMaxStreams));
-  }
-  return absl::OkStatus();
-}
-
-// The agent's own check: a controller cannot make a VM that must be encrypted move in the clear.
-absl::Status CheckProtection(const MigrationOrder& order, policy::EncryptionMode mode) {
-  if (order.spec.protection == keys::Protection::kSealed || policy::MayRunInTheClear(mode)) {
-    return absl::OkStatus();
-  }
-  return absl::PermissionDeniedError(fmt::format(
-      "VM {} requires encryption: this host refuses to move it in the clear", order.spec.vm));
-}
-
-// At the destination the order's mode becomes the VM's: a weaker one must not travel with it.
-absl::Status CheckMode(const MigrationOrder& order, policy::EncryptionMode stored) {
-  if (order.mode == stored || policy::MayRunInTheClear(stored)) return absl::OkStatus();
-  return absl::PermissionDeniedError(
-      fmt::format("VM {} is kept as {} on this host, the migration spec says {}", order.spec.vm,
-                  policy::ModeName(stored), policy::ModeName(order.mode)));
-}
-
 }  // namespace
 
 class MigrationKeeper::Claim {
@@ -132,9 +100,10 @@ absl::Status MigrationKeeper::Add(MigrationPtr migration) {
 }
 
 absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
-    const MigrationOrder& order, const hypervisor::VmDefinition& definition,
-    const std::string& listen_address) {
-  SEALIFT_RETURN_IF_ERROR(CheckOrder(order, order.spec.destination, settings_.self));
+    const DestinationOrder& whole) {
+  const MigrationOrder& order = whole.migration;
+  const hypervisor::VmDefinition& definition = whole.definition;
+  SEALIFT_RETURN_IF_ERROR(CheckAddressee(order, order.spec.destination, settings_.self));
   SEALIFT_RETURN_IF_ERROR(CheckProtection(order, order.mode));
   const Claim claim(*this, base::ToHex(order.spec.id));
   SEALIFT_RETURN_IF_ERROR(claim.status());
@@ -145,7 +114,7 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
   // The start of its process counts; this saves the work before it.
   SEALIFT_RETURN_IF_ERROR(
       hypervisor::CheckMemory(definition, parts_.hypervisor.AvailableMemoryBytes()));
-  SEALIFT_ASSIGN_OR_RETURN(std::vector<NetworkListener> listeners, Listen(listen_address));
+  SEALIFT_ASSIGN_OR_RETURN(std::vector<NetworkListener> listeners, Listen(whole.listen_address));
   DestinationOffer offer;
   for (const NetworkListener& listener : listeners) offer.addresses.push_back(listener.address);
   MoverOptions options = settings_.mover;
@@ -192,7 +161,7 @@ absl::Status MigrationKeeper::WaitForEarlier(const std::string& vm) const {
 }
 
 absl::StatusOr<base::Bytes> MigrationKeeper::PrepareSource(const MigrationOrder& order) {
-  SEALIFT_RETURN_IF_ERROR(CheckOrder(order, order.spec.source, settings_.self));
+  SEALIFT_RETURN_IF_ERROR(CheckAddressee(order, order.spec.source, settings_.self));
   const Claim claim(*this, base::ToHex(order.spec.id));
   SEALIFT_RETURN_IF_ERROR(claim.status());
   const MigrationPtr migration = Make(order, MigrationRole::kSource);
@@ -250,6 +219,11 @@ absl::Status MigrationKeeper::Tell(const std::string& id, migration::Decision de
   if (migration->role() != MigrationRole::kDestination) {
     return absl::FailedPreconditionError(
         fmt::format("migration {}: this host is the source and decides itself", id));
+  }
+  const PhaseName phase = migration->board()->Look().phase;
+  if (decision == migration::Decision::kCommit && phase < PhaseName::kSwitching) {
+    return absl::FailedPreconditionError(
+        fmt::format("migration {}: a commit before everything is received", id));
   }
   migration->Tell(decision);
   return absl::OkStatus();

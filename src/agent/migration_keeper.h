@@ -14,23 +14,12 @@
 
 #include "absl/status/statusor.h"
 #include "agent/live_migration.h"
-#include "policy/encryption.h"
+#include "agent/orders.h"
 
 namespace sealift::agent {
 
 // A migration prepared but not started by then is undone: its controller is gone.
 inline constexpr std::chrono::seconds kStartLimit{60};
-
-// MigrationOrder is what the controller asks for, in our own types.
-struct MigrationOrder {
-  keys::MigrationSpec spec;
-  policy::EncryptionMode mode = policy::kDefaultMode;  // of the VM, as the controller holds it
-  std::uint64_t policy_version = 0;                    // destination: of `mode`
-  std::uint64_t epoch = 0;  // source: of the VM here; destination: once it runs here
-  // Source.
-  migration::NoConvergence on_no_convergence = migration::NoConvergence::kThrottle;
-  std::vector<base::HostPort> destinations{};  // where the destination listens, if told so early
-};
 
 struct MigrationSettings {
   MoverOptions mover;
@@ -65,15 +54,14 @@ class MigrationKeeper {
   // An order is refused, before anything is touched, unless it names this host in this role, a
   // migration that this host does not know yet, and a protection that the VM's mode allows: at the
   // source the mode that was stored with the VM, whatever the order says.
-  [[nodiscard]] absl::StatusOr<DestinationOffer> PrepareDestination(
-      const MigrationOrder& order, const hypervisor::VmDefinition& definition,
-      const std::string& listen_address);
+  [[nodiscard]] absl::StatusOr<DestinationOffer> PrepareDestination(const DestinationOrder& order);
   // Returns the mover's public key.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareSource(const MigrationOrder& order);
 
   [[nodiscard]] absl::StatusOr<std::shared_ptr<LiveMigration>> Find(const std::string& id) const;
   [[nodiscard]] std::vector<MigrationView> List() const;
-  // Tell hands the source's decision to a destination that waits for it.
+  // Tell hands the source's decision to a destination. A commit is refused before it has received
+  // everything: no source commits earlier.
   [[nodiscard]] absl::Status Tell(const std::string& id, migration::Decision decision);
   // Forget drops the record of a migration that has ended. A committed source ends by it, and only
   // if the guest is known to run at the destination. FAILED_PRECONDITION when it does not end soon.

@@ -56,7 +56,7 @@ class OrderTest : public AgentFixture {
 
   absl::Status Leave(const MigrationOrder& order) { return keeper_.PrepareSource(order).status(); }
   absl::Status Come(const MigrationOrder& order) {
-    return keeper_.PrepareDestination(order, Record(order.spec.vm).definition, "127.0.0.1")
+    return keeper_.PrepareDestination({order, Record(order.spec.vm).definition, "127.0.0.1"})
         .status();
   }
   // What a good order comes to here: there is no mover to start.
@@ -201,6 +201,34 @@ TEST_F(OrderTest, TheNextMigrationToHereWaitsForTheEndOfTheLast) {
   EXPECT_NE(base::MessageOf(refused).find("migration 0011 of VM web2"), std::string::npos);
   ASSERT_TRUE(keeper_.Tell("0011", migration::Decision::kAbort).ok());
   ExpectAccepted(Come(order));
+}
+
+TEST_F(OrderTest, ACommitIsRefusedBeforeEverythingIsReceived) {
+  const auto definition = Record("web2").definition;
+  ASSERT_TRUE(hypervisor_.Start(definition, hypervisor::StartMode::kIncoming).ok());
+  const auto vm = hypervisor_.Find("web2");
+  vm->FailCall("Quit", absl::DeadlineExceededError("stuck"));  // it stays in this phase
+  MigrationRecord record;
+  record.id = "0011";
+  record.vm = "web2";
+  record.role = MigrationRole::kDestination;
+  record.step = migration::LedgerStep::kReceiving;
+  record.definition_yaml = hypervisor::FormatVmDefinition(definition);
+  ASSERT_TRUE(log_.Put(record).ok());
+  ASSERT_TRUE(keeper_.Recover().ok());
+  EXPECT_EQ(keeper_.Tell("0011", migration::Decision::kCommit).code(),
+            absl::StatusCode::kFailedPrecondition);
+  vm->FailCall("Quit", absl::OkStatus());
+  const auto migration = keeper_.Find("0011");
+  ASSERT_TRUE(migration.ok());
+  (*migration)->Join();
+  EXPECT_FALSE(vms_.Has("web2"));
+}
+
+TEST_F(OrderTest, ADecisionAboutAMigrationThatIsNotHereIsRefused) {
+  for (const auto decision : {migration::Decision::kCommit, migration::Decision::kAbort}) {
+    EXPECT_EQ(keeper_.Tell("0011", decision).code(), absl::StatusCode::kNotFound);
+  }
 }
 
 // Else a restart would let a guest go on that is about to leave.

@@ -58,7 +58,8 @@ std::string EncodeMigrationRecord(const MigrationRecord& record) {
                        {"encryption", record.encryption},
                        {"policy_version", record.policy_version},
                        {"mover_pid", record.mover.pid},
-                       {"mover_start_time", record.mover.start_time}};
+                       {"mover_start_time", record.mover.start_time},
+                       {"receipt", record.receipt}};
   return object.dump(2) + "\n";
 }
 
@@ -79,6 +80,7 @@ absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text) {
     record.policy_version = object.at("policy_version").get<std::uint64_t>();
     record.mover.pid = object.at("mover_pid").get<int>();
     record.mover.start_time = object.at("mover_start_time").get<std::uint64_t>();
+    record.receipt = object.value("receipt", "");  // not in those of an older agent
   } catch (const json::exception& error) {
     return absl::DataLossError(error.what());
   }

@@ -28,6 +28,7 @@ struct MigrationRecord {
   std::string encryption;            // mode of the VM
   std::uint64_t policy_version = 0;  // of that mode
   base::ProcessId mover;
+  std::string receipt;  // destination, from `owned` on: what came with the source's commit
 };
 
 // StepName is the step's word in a record.

@@ -99,6 +99,7 @@ TEST_F(RecordsTest, EveryStepOfAMigrationRoundTrips) {
   record.vm = "web1";
   record.role = MigrationRole::kDestination;
   record.mover = {.pid = 12, .start_time = 34};
+  record.receipt = "r1";
   for (const LedgerStep step :
        {LedgerStep::kDelegated, LedgerStep::kCommitted, LedgerStep::kAborted, LedgerStep::kResumed,
         LedgerStep::kReleased, LedgerStep::kReceiving, LedgerStep::kReady, LedgerStep::kOwned,
@@ -109,6 +110,7 @@ TEST_F(RecordsTest, EveryStepOfAMigrationRoundTrips) {
     EXPECT_EQ(decoded->step, step);
     EXPECT_EQ(decoded->role, MigrationRole::kDestination);
     EXPECT_EQ(decoded->mover, record.mover);
+    EXPECT_EQ(decoded->receipt, "r1");
   }
   EXPECT_FALSE(DecodeMigrationRecord("{}").ok());
   EXPECT_FALSE(DecodeMigrationRecord("not json").ok());

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <limits>
 
 #include "base/backoff.h"
 #include "base/bytes.h"
@@ -79,6 +80,15 @@ TEST(Bytes, BigEndianIntegers) {
 
 TEST(Clock, FormatsUtc) { EXPECT_EQ(FormatUtc(FromUnixMillis(0)), "1970-01-01T00:00:00Z"); }
 
+TEST(Clock, ATimeOutOfReachIsTheNearestThereIs) {
+  for (const std::int64_t beyond : {std::int64_t{253'402'300'799'000},  // the end of the year 9999
+                                    std::numeric_limits<std::int64_t>::max()}) {
+    EXPECT_EQ(FormatUtc(FromUnixMillis(beyond)), "2262-04-11T23:47:16Z");
+  }
+  EXPECT_EQ(FormatUtc(FromUnixMillis(std::numeric_limits<std::int64_t>::min())),
+            "1677-09-21T00:12:44Z");
+}
+
 TEST(Status, ErrnoKeepsItsMeaning) {
   EXPECT_EQ(ErrnoStatus("open /x", ENOENT).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(ErrnoStatus("open /x", EACCES).message(), "open /x: Permission denied");
@@ -149,6 +159,25 @@ TEST(Socket, ConnectsToAListenerAndNamesARefusal) {
   const absl::Status refused = ConnectTcp(address, std::chrono::seconds(5)).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
   EXPECT_NE(refused.message().find(address.ToString()), std::string::npos);
+}
+
+TEST(Socket, AWildcardOfOneFamilyIsListenedAtForBoth) {
+  for (const char* wildcard : {"0.0.0.0", "::"}) {
+    const auto listeners = ListenEverywhere({wildcard, 0});
+    ASSERT_TRUE(listeners.ok()) << listeners.status();
+    ASSERT_EQ(listeners->sockets.size(), 1U);
+    EXPECT_TRUE(ConnectTcp({"127.0.0.1", listeners->port}, std::chrono::seconds(5)).ok());
+    if (!ListenTcp("::1", 0, 0).ok()) continue;  // this machine has no IPv6
+    EXPECT_TRUE(ConnectTcp({"::1", listeners->port}, std::chrono::seconds(5)).ok());
+  }
+}
+
+TEST(Socket, APortThatIsTakenIsNamed) {
+  const auto first = ListenEverywhere({"127.0.0.1", 0});
+  ASSERT_TRUE(first.ok());
+  const absl::Status second = ListenEverywhere({"127.0.0.1", first->port}).status();
+  EXPECT_NE(second.message().find(std::to_string(first->port)), std::string::npos);
+  EXPECT_NE(second.message().find("Address already in use"), std::string::npos);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <fmt/chrono.h>
 
+#include <algorithm>
 #include <ctime>
 #include <thread>
 
@@ -30,7 +31,11 @@ std::int64_t UnixMillis(WallTime time) {
   return std::chrono::duration_cast<milliseconds>(time.time_since_epoch()).count();
 }
 
-WallTime FromUnixMillis(std::int64_t millis) { return WallTime(milliseconds(millis)); }
+WallTime FromUnixMillis(std::int64_t millis) {
+  return WallTime(std::clamp(milliseconds(millis),
+                             std::chrono::ceil<milliseconds>(WallTime::duration::min()),
+                             std::chrono::floor<milliseconds>(WallTime::duration::max())));
+}
 
 std::string FormatUtc(WallTime time) {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",

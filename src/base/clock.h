@@ -43,6 +43,7 @@ class FakeClock final : public Clock {
 
 // UnixMillis is the wall time as milliseconds since 1970-01-01 UTC: how times are stored and sent.
 [[nodiscard]] std::int64_t UnixMillis(WallTime time);
+// FromUnixMillis gives the nearest time there is: a WallTime reaches from 1677 to 2262.
 [[nodiscard]] WallTime FromUnixMillis(std::int64_t millis);
 
 // FormatUtc prints "2026-01-31T12:34:56Z".

@@ -22,6 +22,8 @@
 namespace sealift::base {
 namespace {
 
+constexpr int kBacklog = 128;
+
 using AddressList = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
 
 absl::StatusOr<AddressList> Resolve(const std::string& host, std::uint16_t port, int flags) {
@@ -42,6 +44,61 @@ std::uint16_t PortOf(const sockaddr_storage& address) {
     return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
   }
   return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+}
+
+void SetPort(sockaddr_storage& address, std::uint16_t port) {
+  if (address.ss_family == AF_INET6) {
+    reinterpret_cast<sockaddr_in6&>(address).sin6_port = htons(port);
+  } else {
+    reinterpret_cast<sockaddr_in&>(address).sin_port = htons(port);
+  }
+}
+
+// OpenListener listens at an address, the wildcard of IPv6 for both families; errno says why it
+// could not.
+UniqueFd OpenListener(const sockaddr* address, socklen_t size, int backlog) {
+  UniqueFd fd(socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return fd;
+  const int on = 1;
+  const int off = 0;
+  setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (address->sa_family == AF_INET6) {
+    setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+  }
+  if (bind(fd.get(), address, size) == 0 && listen(fd.get(), backlog) == 0) return fd;
+  const int error = errno;
+  fd.reset();
+  errno = error;
+  return fd;
+}
+
+std::uint16_t PortOf(const UniqueFd& socket) {
+  sockaddr_storage bound{};
+  socklen_t length = sizeof bound;
+  getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &length);
+  return PortOf(bound);
+}
+
+// A name may have addresses that are not this host's: one that is will do.
+absl::StatusOr<Listeners> ListenAtAll(const HostPort& at) {
+  SEALIFT_ASSIGN_OR_RETURN(const AddressList found, Resolve(at.host, at.port, AI_PASSIVE));
+  Listeners listeners{{}, at.port};
+  int error = 0;
+  for (const addrinfo* each = found.get(); each != nullptr; each = each->ai_next) {
+    sockaddr_storage address{};
+    std::memcpy(&address, each->ai_addr, each->ai_addrlen);
+    SetPort(address, listeners.port);
+    UniqueFd fd =
+        OpenListener(reinterpret_cast<const sockaddr*>(&address), each->ai_addrlen, SOMAXCONN);
+    if (!fd.valid()) {
+      error = errno;
+      continue;
+    }
+    listeners.port = PortOf(fd);
+    listeners.sockets.push_back(std::move(fd));
+  }
+  if (!listeners.sockets.empty()) return listeners;
+  return ErrnoStatus(fmt::format("listen on {} port {}", at.host, at.port), error);
 }
 
 absl::StatusOr<sockaddr_un> UnixAddress(const std::string& path) {
@@ -111,7 +168,7 @@ absl::StatusOr<HostPort> ParseHostPort(const std::string& text, std::uint16_t de
     port_text = text.substr(colon + 1);
     if (port_text.empty()) port_text = "?";
   }
-  if (result.host.empty()) {
+  if (result.host.empty() || result.host.find_first_of("[]") != std::string::npos) {
     return absl::InvalidArgumentError(fmt::format("address '{}' has no host", text));
   }
   if (!port_text.empty()) {
@@ -132,15 +189,10 @@ absl::StatusOr<std::pair<UniqueFd, std::uint16_t>> ListenTcp(const std::string& 
   for (unsigned port = first; port <= last; ++port) {
     SEALIFT_ASSIGN_OR_RETURN(AddressList found,
                              Resolve(host, static_cast<std::uint16_t>(port), AI_PASSIVE));
-    UniqueFd fd(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd.valid()) return ErrnoStatus("socket", errno);
-    const int on = 1;
-    setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd.get(), found->ai_addr, found->ai_addrlen) == 0 && listen(fd.get(), 128) == 0) {
-      sockaddr_storage bound{};
-      socklen_t length = sizeof bound;
-      getsockname(fd.get(), reinterpret_cast<sockaddr*>(&bound), &length);
-      return std::make_pair(std::move(fd), PortOf(bound));
+    UniqueFd fd = OpenListener(found->ai_addr, found->ai_addrlen, kBacklog);
+    if (fd.valid()) {
+      const std::uint16_t taken = PortOf(fd);
+      return std::make_pair(std::move(fd), taken);
     }
     error = errno;
     if (error != EADDRINUSE) break;
@@ -148,6 +200,14 @@ absl::StatusOr<std::pair<UniqueFd, std::uint16_t>> ListenTcp(const std::string& 
   return ErrnoStatus(first == last ? fmt::format("listen on {} port {}", host, first)
                                    : fmt::format("listen on {} ports {}-{}", host, first, last),
                      error);
+}
+
+absl::StatusOr<Listeners> ListenEverywhere(const HostPort& address) {
+  if (address.host == "0.0.0.0") {
+    absl::StatusOr<Listeners> both = ListenAtAll({"::", address.port});
+    if (both.ok()) return both;  // else there is no IPv6 here
+  }
+  return ListenAtAll(address);
 }
 
 absl::StatusOr<UniqueFd> ConnectTcp(const HostPort& address, Duration timeout) {

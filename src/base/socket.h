@@ -35,6 +35,16 @@ struct HostPort {
                                                                            std::uint16_t first,
                                                                            std::uint16_t last);
 
+// Listeners are the sockets of one port.
+struct Listeners {
+  std::vector<UniqueFd> sockets;
+  std::uint16_t port = 0;
+};
+
+// ListenEverywhere listens at every address of this host that a name has (port 0: any free one); at
+// the wildcard of either family, "0.0.0.0" or "::", for both. Close-on-exec, non-blocking.
+[[nodiscard]] absl::StatusOr<Listeners> ListenEverywhere(const HostPort& address);
+
 // ConnectTcp connects within `timeout`. Close-on-exec, blocking, TCP_NODELAY.
 [[nodiscard]] absl::StatusOr<UniqueFd> ConnectTcp(const HostPort& address, Duration timeout);
 

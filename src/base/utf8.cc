@@ -54,4 +54,13 @@ std::string MakeUtf8(std::string_view text, std::size_t max_size) {
   return made;
 }
 
+std::string MakeLine(std::string_view text, std::size_t max_size) {
+  std::string line = MakeUtf8(text, max_size);
+  for (char& c : line) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < ' ' || byte == 0x7f) c = ' ';
+  }
+  return line;
+}
+
 }  // namespace sealift::base

@@ -14,4 +14,7 @@ namespace sealift::base {
 // character that fits into `max_size` bytes.
 [[nodiscard]] std::string MakeUtf8(std::string_view text, std::size_t max_size);
 
+// MakeLine does the same, and replaces control characters (C0 and DEL) by spaces.
+[[nodiscard]] std::string MakeLine(std::string_view text, std::size_t max_size);
+
 }  // namespace sealift::base

@@ -30,6 +30,7 @@ absl::Status AgentConnection::WatchMigration(
   const auto stream = stub_->WatchMigration(&context, request);
   v1::AgentMigration view;
   while (stream->Read(&view)) {
+    Curb(view);
     if (each(view) == Continue::kYes) continue;
     context.TryCancel();
     (void)stream->Finish();

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/socket.h"
+#include "controller/agent_report.h"
 #include "controller/call_group.h"
 #include "rpc/channel.h"
 #include "rpc/credentials.h"
@@ -24,8 +25,9 @@ inline constexpr std::chrono::seconds kCallDeadline{10};
 enum class Continue { kYes, kNo };
 
 // AgentConnection is one channel to one agent. It reconnects by itself. Every call is thread-safe
-// and blocks. Errors: what the agent answered; UNAVAILABLE or DEADLINE_EXCEEDED, naming host and
-// address, when it did not; CANCELLED after CancelAll.
+// and blocks; what is answered is curbed (agent_report.h). Errors: what the agent answered;
+// UNAVAILABLE or DEADLINE_EXCEEDED, naming host and address, when it did not; CANCELLED after
+// CancelAll.
 class AgentConnection {
  public:
   using Stub = v1::AgentService::StubInterface;
@@ -46,6 +48,7 @@ class AgentConnection {
     Response response;
     const absl::Status status = Explain(((*stub_).*method)(&context, request, &response));
     if (!status.ok()) return status;
+    Curb(response);
     return response;
   }
 

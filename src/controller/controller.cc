@@ -13,6 +13,8 @@ namespace sealift::controller {
 namespace {
 
 constexpr std::chrono::milliseconds kShutdownGrace{500};
+constexpr int kEnrolmentThreads = 16;
+constexpr std::size_t kOperatorConnections = 1024;
 constexpr std::chrono::hours kCertificateCheckInterval{24};
 
 // ConnectTo makes connections with the controller's own certificate, good for the identity of the
@@ -60,6 +62,7 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
       rows_(*store_),
       certificates_(*installation_.authority, *store_, rows_, events_, clock_),
       sync_(*store_, events_),
+      ownership_(*store_, events_),
       agents_(*store_, rows_, events_, clock_, ConnectTo(installation_, *store_), tuning.heartbeat),
       deaths_(*store_, rows_, agents_, events_, clock_, settings.fencing),
       queue_(settings.limits),
@@ -80,6 +83,7 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
     deaths_.OnReport(agent, status);
     sync_.OnReport(agent, status, contact);
     migrations_.OnReport(agent, status);
+    ownership_.OnReport(agent.host(), status);
     certificates_.RenewIfDue(agent, status);
   });
 }
@@ -90,6 +94,8 @@ absl::Status Controller::ServeEnrolment(const Settings& settings) {
                            ParseListenAddress(settings.enrolment_listen, rpc::kEnrolmentPort));
   options.credentials = rpc::MakeEnrolmentServerCredentials(installation_.credentials());
   options.services = {&enrolment_service_};
+  options.callers = rpc::Callers::kAnybody;
+  options.max_threads = kEnrolmentThreads;
   SEALIFT_ASSIGN_OR_RETURN(enrolment_server_, rpc::Server::Start(options));
   return absl::OkStatus();
 }
@@ -105,6 +111,7 @@ absl::Status Controller::ServeOperators(const Settings& settings) {
   options.credentials = rpc::MakeServerCredentials(installation_.credentials(),
                                                    installation_.authority->trust_domain(),
                                                    pki::UserRoles(), AdmitUsers(*store_));
+  options.max_connections = kOperatorConnections;
   options.services = {host_service_.get(), &vm_service_,     &migration_service_, &event_service_,
                       &session_service_,   &policy_service_, &user_service_};
   SEALIFT_ASSIGN_OR_RETURN(server_, rpc::Server::Start(options));

@@ -21,6 +21,7 @@
 #include "controller/migration_queue.h"
 #include "controller/migration_service.h"
 #include "controller/migrations.h"
+#include "controller/ownership_watch.h"
 #include "controller/policy_service.h"
 #include "controller/session_service.h"
 #include "controller/settings.h"
@@ -82,6 +83,7 @@ class Controller {
   HostRows rows_;
   HostCertificates certificates_;
   VmSync sync_;
+  OwnershipWatch ownership_;
   VmClaims claims_;
   AgentDirectory agents_;
   HostDeaths deaths_;

@@ -97,6 +97,13 @@ void FakeAgent::SetPhase(v1::MigrationPhase phase, const std::string& detail) {
   });
 }
 
+void FakeAgent::ShowReceipt(const std::string& receipt) {
+  Change([&](v1::AgentStatus& status) {
+    SEALIFT_CHECK(status.migrations_size() == 1);
+    status.mutable_migrations(0)->set_receipt(receipt);
+  });
+}
+
 void FakeAgent::Fail(const std::string& method, const grpc::Status& status) {
   const std::lock_guard lock(mutex_);
   failures_[method] = status;
@@ -146,6 +153,11 @@ std::uint64_t FakeAgent::last_epoch() {
 std::string FakeAgent::installed_chain() {
   const std::lock_guard lock(mutex_);
   return chain_;
+}
+
+std::string FakeAgent::last_receipt() {
+  const std::lock_guard lock(mutex_);
+  return receipt_;
 }
 
 std::string FakeAgent::OpenedKey() {
@@ -310,6 +322,7 @@ grpc::Status FakeAgent::StartMigration(grpc::ServerContext*,
                 (migration->role() == v1::AGENT_MIGRATION_ROLE_SOURCE ? 1 : 0));
   sealed_key_ = request->sealed_key();
   migration->set_started(true);
+  receipt_ = request->receipt();
   migration->mutable_progress()->set_phase(v1::MIGRATION_PHASE_COPYING);
   ++version_;
   changed_.notify_all();
@@ -371,9 +384,14 @@ grpc::Status FakeAgent::TellDecision(grpc::ServerContext*, const v1::TellDecisio
   if (migration->role() != v1::AGENT_MIGRATION_ROLE_DESTINATION) {
     return {grpc::StatusCode::FAILED_PRECONDITION, "the source decides itself"};
   }
-  migration->mutable_progress()->set_phase(request->decision() == v1::DECISION_COMMIT
-                                               ? v1::MIGRATION_PHASE_COMPLETED
-                                               : v1::MIGRATION_PHASE_FAILED);
+  v1::MigrationProgress& progress = *migration->mutable_progress();
+  const bool commit = request->decision() == v1::DECISION_COMMIT;
+  if (commit && progress.phase() < v1::MIGRATION_PHASE_SWITCHING) {
+    return {grpc::StatusCode::FAILED_PRECONDITION, "a commit before everything is received"};
+  }
+  if (!HasEndedHere(progress.phase())) {
+    progress.set_phase(commit ? v1::MIGRATION_PHASE_COMPLETED : v1::MIGRATION_PHASE_FAILED);
+  }
   *response = *migration;
   return grpc::Status::OK;
 }

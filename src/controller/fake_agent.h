@@ -37,6 +37,8 @@ class FakeAgent final : public v1::AgentService::Service {
   [[nodiscard]] v1::AgentStatus Report();
   // SetPhase is the local view of the only migration held.
   void SetPhase(v1::MigrationPhase phase, const std::string& detail = "");
+  // ShowReceipt is what the only migration held shows of its source's commit.
+  void ShowReceipt(const std::string& receipt);
   // Fail makes a method answer with an error, until it is OK again.
   void Fail(const std::string& method, const grpc::Status& status);
   // Hold makes PrepareDestination wait for Release.
@@ -54,6 +56,8 @@ class FakeAgent final : public v1::AgentService::Service {
   [[nodiscard]] v1::PrepareSourceRequest last_prepare_source();
   [[nodiscard]] std::uint64_t last_epoch();
   [[nodiscard]] std::string installed_chain();
+  // The receipt that the source was given.
+  [[nodiscard]] std::string last_receipt();
   // OpenedKey is the migration key, opened with the mover's private key; empty if it did not open.
   [[nodiscard]] std::string OpenedKey();
 
@@ -124,6 +128,7 @@ class FakeAgent final : public v1::AgentService::Service {
   std::uint64_t epoch_ = 0;
   std::string chain_;
   std::string sealed_key_;
+  std::string receipt_;
   std::unique_ptr<keys::HpkeReceiver> receiver_;
 };
 

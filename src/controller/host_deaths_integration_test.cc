@@ -229,10 +229,20 @@ TEST_F(DeadAfterItsCommitTest, AVmThatNobodyTookStartsAnewWhereItWas) {
 
 TEST_F(DeadDuringAMigrationTest, AGuestThatTheDestinationOwnsIsNotLost) {
   controller_.Lose("a", a_);
+  b_.ShowReceipt(a_.last_receipt());
   b_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
   ASSERT_TRUE(ConfirmDead("a").ok());
   EXPECT_EQ(End(), v1::MIGRATION_PHASE_COMPLETED);
   EXPECT_EQ(controller_.GetVm("web1").host(), "b");
+}
+
+TEST_F(DeadDuringAMigrationTest, ADestinationThatOnlySaysThatItOwnsTheGuestDoesNotGetTheVm) {
+  controller_.Lose("a", a_);
+  b_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  EXPECT_EQ(End(), v1::MIGRATION_PHASE_FAILED);
+  EXPECT_EQ(controller_.GetVm("web1").host(), "a");
+  EXPECT_TRUE(controller_.HasEvent("migration.disputed", "migration/" + migration_.id()));
 }
 
 TEST_F(DeadDuringAMigrationTest, ADestinationThatOwnsTheGuestTakesItAlong) {

@@ -5,42 +5,19 @@
 #include <algorithm>
 #include <chrono>
 
-#include "base/socket.h"
 #include "base/status.h"
 #include "controller/convert.h"
 #include "controller/forecasts.h"
 #include "controller/lookup.h"
+#include "controller/requests.h"
 #include "pki/identity.h"
 #include "pki/join_token.h"
-#include "rpc/protocol.h"
 
 namespace sealift::controller {
 namespace {
 
-constexpr std::chrono::seconds kTokenLifetime = std::chrono::hours(1);
-constexpr std::chrono::seconds kLongestTokenLifetime = std::chrono::hours(7 * 24);
 constexpr std::size_t kTokenSecretBytes = 32;
 constexpr std::string_view kRemoved = "host.removed";
-
-absl::StatusOr<std::chrono::seconds> LifetimeOf(const v1::AddHostRequest& request) {
-  if (request.token_lifetime_s() == 0) return kTokenLifetime;
-  const std::chrono::seconds asked(request.token_lifetime_s());
-  if (asked <= kLongestTokenLifetime) return asked;
-  return absl::InvalidArgumentError(fmt::format(
-      "a join token lives at most {} hours: it lets anybody who reads it join as host {}",
-      std::chrono::duration_cast<std::chrono::hours>(kLongestTokenLifetime).count(),
-      request.name()));
-}
-
-absl::StatusOr<std::string> AddressOf(const v1::AddHostRequest& request) {
-  if (request.address().empty()) {
-    return absl::InvalidArgumentError(fmt::format(
-        "say where the agent of host {} listens: --address HOST[:PORT]", request.name()));
-  }
-  SEALIFT_ASSIGN_OR_RETURN(const base::HostPort address,
-                           base::ParseHostPort(request.address(), rpc::kAgentPort));
-  return address.ToString();
-}
 
 }  // namespace
 

@@ -10,6 +10,7 @@
 #include "base/socket.h"
 #include "base/status.h"
 #include "controller/convert.h"
+#include "controller/requests.h"
 #include "keys/hpke.h"
 #include "keys/key_schedule.h"
 #include "pki/identity.h"
@@ -75,13 +76,6 @@ bool PreparesEarly(const HostView& source) {
 }
 
 }  // namespace
-
-absl::StatusOr<std::string> WireId(const std::string& id) {
-  SEALIFT_ASSIGN_OR_RETURN(const base::Bytes bytes, base::FromHex(id));
-  if (bytes.size() == keys::MigrationId().size()) return std::string(base::AsText(bytes));
-  return absl::InvalidArgumentError(
-      fmt::format("'{}' is not the id of a migration: give its 32 hexadecimal digits", id));
-}
 
 absl::StatusOr<keys::MigrationSpec> SpecOf(const store::MigrationRow& migration,
                                            const std::string& trust_domain) {

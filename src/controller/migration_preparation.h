@@ -34,7 +34,4 @@ struct MigrationStart {
     const store::VmRow& vm, const std::string& destination_address,
     const std::string& trust_domain);
 
-// WireId is the 16 bytes of a migration's id. The row's id was made by us or is refused here.
-[[nodiscard]] absl::StatusOr<std::string> WireId(const std::string& id);
-
 }  // namespace sealift::controller

@@ -117,13 +117,14 @@ void MigrationRecord::Learn(const v1::AgentMigration& source) {
   if (advances) TryToStore();
 }
 
-void MigrationRecord::LearnCommit() {
+absl::Status MigrationRecord::LearnCommit() {
   const std::lock_guard lock(mutex_);
-  if (view_.progress.phase() >= v1::MIGRATION_PHASE_COMMITTED) return;
   store::MigrationRow row = view_.row;
-  EnterPhase(row, v1::MIGRATION_PHASE_COMMITTED);
-  Show(std::move(row));
-  TryToStore();
+  if (view_.progress.phase() < v1::MIGRATION_PHASE_COMMITTED) {
+    EnterPhase(row, v1::MIGRATION_PHASE_COMMITTED);
+    Show(row);
+  }
+  return store_.UpdateMigration(row);
 }
 
 void MigrationRecord::Say(const std::string& detail) {
@@ -157,9 +158,9 @@ absl::Status MigrationRecord::End(v1::MigrationPhase phase, const std::string& d
 
 void MigrationRecord::EnterPhase(store::MigrationRow& row, v1::MigrationPhase phase) const {
   row.phase = PhaseName(phase);
-  if (phase == v1::MIGRATION_PHASE_COMMITTED || phase == v1::MIGRATION_PHASE_COMPLETED) {
-    row.running_on = row.destination;
-  }
+  const bool moved =
+      phase == v1::MIGRATION_PHASE_COMMITTED || phase == v1::MIGRATION_PHASE_COMPLETED;
+  row.running_on = moved ? row.destination : row.source;
   if (HasEnded(phase)) row.ended = base::UnixMillis(clock_.Now());
 }
 

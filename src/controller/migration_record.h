@@ -63,8 +63,8 @@ class MigrationRecord {
 
   // Learn takes over what the source reports: its numbers, and its phase unless that is an end.
   void Learn(const v1::AgentMigration& source);
-  // LearnCommit takes over that the destination owns the guest.
-  void LearnCommit();
+  // LearnCommit takes over that the destination owns the guest. An error: it is not on disk yet.
+  [[nodiscard]] absl::Status LearnCommit();
   // Say shows what is being waited for.
   void Say(const std::string& detail);
 

@@ -83,6 +83,15 @@ TEST_F(MigrationRecordTest, ItsPhaseNeverGoesBack) {
   EXPECT_EQ(record_->View().progress.ram_transferred_bytes(), 5U);
 }
 
+TEST_F(MigrationRecordTest, APhaseThatItDoesNotKnowChangesNothing) {
+  record_->Learn(Says(v1::MIGRATION_PHASE_COPYING));
+  for (const int unknown : {0, 8, 77, -1}) {
+    record_->Learn(Says(static_cast<v1::MigrationPhase>(unknown), 5));
+    EXPECT_EQ(record_->phase(), v1::MIGRATION_PHASE_COPYING);
+    EXPECT_EQ(record_->View().row.phase, "copying");
+  }
+}
+
 TEST_F(MigrationRecordTest, AnEndIsNotLearntButRecorded) {
   record_->Learn(Says(v1::MIGRATION_PHASE_COMPLETED, 5));
   EXPECT_FALSE(record_->ended());
@@ -99,9 +108,12 @@ TEST_F(MigrationRecordTest, IsStoredWhenThePhaseChangesOnly) {
 
 TEST_F(MigrationRecordTest, ACommitSaysWhereTheGuestRuns) {
   EXPECT_EQ(record_->View().row.running_on, "a");
-  record_->LearnCommit();
+  ASSERT_TRUE(record_->LearnCommit().ok());
   EXPECT_EQ(record_->View().row.running_on, "b");
   EXPECT_EQ(Stored().phase, "committed");
+  // Nobody but a person ends it like this.
+  ASSERT_TRUE(record_->End(v1::MIGRATION_PHASE_FAILED, "confirmed dead").ok());
+  EXPECT_EQ(Stored().running_on, "a");
 }
 
 TEST_F(MigrationRecordTest, FinishingMovesTheVmAndCanBeTriedAgain) {

@@ -29,15 +29,10 @@ grpc::Status MigrationServiceImpl::Start(grpc::ServerContext* context,
                                          const v1::StartMigrationRequest* request,
                                          v1::Migration* response) {
   return Answer(store_, *context, "vm migrate", policy::Right::kMigrate, [&](const Caller& caller) {
-    return Deliver(runner_.Start({.vm = request->vm(),
-                                  .to = request->to(),
-                                  .streams = request->streams(),
-                                  .engine = request->engine(),
-                                  .on_no_convergence = request->on_no_convergence(),
-                                  .request_id = request->request_id(),
-                                  .requested_by = caller.uri,
-                                  .rights = caller.rights}),
-                   response);
+    MigrationRequest asked = Read(*request);
+    asked.requested_by = caller.uri;
+    asked.rights = caller.rights;
+    return Deliver(runner_.Start(asked), response);
   });
 }
 

@@ -75,6 +75,12 @@ const v1::AgentMigration* FindMigration(const v1::AgentStatus& status, const std
   return nullptr;
 }
 
+// What a host says that was, as it says, told of the commit.
+bool ClaimsCommit(const v1::AgentMigration& destination) {
+  const v1::MigrationPhase phase = destination.progress().phase();
+  return phase == v1::MIGRATION_PHASE_COMMITTED || phase == v1::MIGRATION_PHASE_COMPLETED;
+}
+
 // A guest that its host reports like this is there and on no way elsewhere.
 bool IsSettled(v1::VmState state) {
   return state == v1::VM_STATE_RUNNING || state == v1::VM_STATE_PAUSED ||
@@ -101,6 +107,7 @@ MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow ro
       source_(row.source),
       destination_(row.destination),
       wire_id_(std::move(wire_id)),
+      receipt_(row.receipt),
       record_(parts.store, parts.clock, std::move(row)),
       vm_(std::move(vm)),
       turn_(record_.View().row.queued ? parts.queue.Join(source_, destination_)
@@ -199,6 +206,7 @@ absl::Status MigrationTask::TellStart(const std::string& host, const std::string
   request.set_id(wire_id_);
   request.set_sealed_key(sealed_key);
   request.mutable_data_addresses()->Add(data_addresses.begin(), data_addresses.end());
+  if (host == source_) request.set_receipt(receipt_);
   return agent->Call(&AgentConnection::Stub::StartMigration, request).status();
 }
 
@@ -234,9 +242,14 @@ absl::Status MigrationTask::WatchSource() {
 void MigrationTask::Judge(const absl::Status& watched) {
   const v1::MigrationPhase phase =
       heard_ ? heard_->progress().phase() : v1::MIGRATION_PHASE_UNSPECIFIED;
-  if (phase == v1::MIGRATION_PHASE_COMPLETED) return Complete();
-  if (HasEnded(phase)) return EndAtSource(phase, heard_->progress().detail());
-  if (heard_ && IsOrphan(*heard_)) return CancelOrphan();
+  const bool committed = record_.phase() >= v1::MIGRATION_PHASE_COMMITTED;
+  if (phase == v1::MIGRATION_PHASE_COMPLETED) return EndAtDestination();
+  if (HasEnded(phase) && !committed) return EndAtSource(phase, heard_->progress().detail());
+  if (HasEnded(phase)) {
+    Dispute(
+        fmt::format("host {} has committed it and now says that it has kept the guest", source_));
+  }
+  if (heard_ && IsOrphan(*heard_) && !committed) return CancelOrphan();
   if (absl::IsNotFound(watched)) return HandleForgotten();
   const bool period_over = heard_ && absl::IsDeadlineExceeded(watched);
   const bool silent = !watched.ok() && !period_over;
@@ -245,6 +258,14 @@ void MigrationTask::Judge(const absl::Status& watched) {
   if (record_.phase() != v1::MIGRATION_PHASE_COMMITTED) return;
   if (!committed_since_) committed_since_ = parts_.clock.SinceBoot();
   if (silent || parts_.clock.SinceBoot() - *committed_since_ > kCommitPatience) HelpDestination();
+}
+
+// The source has let go of the guest: it is the destination's as soon as that has it.
+void MigrationTask::EndAtDestination() {
+  const absl::Status stored = record_.LearnCommit();
+  if (!stored.ok()) return record_.Say(base::MessageOf(stored));
+  if (HasArrived()) return Complete();
+  HelpDestination();
 }
 
 // The source was never told to start, and nobody has the key any more.
@@ -262,10 +283,13 @@ void MigrationTask::EndWithDestination() {
   const HostView view = parts_.agents.Refresh(destination_);
   if (view.reach != HostReach::kReady) return;
   const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
-  if (there == nullptr || there->progress().phase() == v1::MIGRATION_PHASE_COMPLETED ||
-      !HasEnded(there->progress().phase())) {
+  if (there == nullptr) return;
+  if (ClaimsCommit(*there)) {
+    // With the receipt it is only ahead of what the source has said.
+    if (there->receipt() != receipt_) DisputeCommit();
     return;
   }
+  if (!HasEnded(there->progress().phase())) return;
   CancelAtSource(fmt::format("host {}: {}", destination_, there->progress().detail()));
 }
 
@@ -352,22 +376,67 @@ void MigrationTask::HelpDestination() {
   if (record_.ended()) return;
   // The guest is the destination's, and was lost with it.
   if (IsDead(destination_)) return Complete();
+  const absl::Status stored = record_.LearnCommit();
+  if (!stored.ok()) return record_.Say(base::MessageOf(stored));
   const auto destination = parts_.agents.Connection(destination_);
   if (!destination.ok()) return record_.Say(base::MessageOf(destination.status()));
   const auto there =
       (*destination)
           ->Call(&AgentConnection::Stub::TellDecision, DecisionFor(wire_id_, v1::DECISION_COMMIT));
-  // It was ready, or there would be no commit: it has lost its record, and the guest with it.
-  if (absl::IsNotFound(there.status())) return Complete();
-  if (!there.ok()) return record_.Say(base::MessageOf(there.status()));
-  Obey(*there);
+  if (there.ok()) Obey(*there);
+  if (record_.ended()) return;
+  if (there.ok() ? HasEnded(there->progress().phase()) : !DidNotAnswer(there.status())) {
+    return HandleDenial();
+  }
+  if (!there.ok()) record_.Say(base::MessageOf(there.status()));
 }
 
 // What the destination says of a commit it has from the source.
 void MigrationTask::Obey(const v1::AgentMigration& destination) {
-  const v1::MigrationPhase phase = destination.progress().phase();
-  if (phase == v1::MIGRATION_PHASE_COMMITTED) record_.LearnCommit();
-  if (phase == v1::MIGRATION_PHASE_COMPLETED) Complete();
+  if (!ClaimsCommit(destination)) return;
+  const bool known = record_.phase() >= v1::MIGRATION_PHASE_COMMITTED;
+  if (!known && destination.receipt() != receipt_) return DisputeCommit();
+  const absl::Status stored = record_.LearnCommit();
+  if (!stored.ok()) return record_.Say(base::MessageOf(stored));
+  if (destination.progress().phase() == v1::MIGRATION_PHASE_COMPLETED) Complete();
+}
+
+bool MigrationTask::HasArrived() {
+  const HostView view = parts_.agents.Refresh(destination_);
+  if (view.reach != HostReach::kReady) return false;
+  const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
+  if (there != nullptr && there->progress().phase() == v1::MIGRATION_PHASE_COMPLETED) return true;
+  const v1::AgentVm* vm = FindAgentVm(*view.status, vm_.name);
+  return vm != nullptr && vm->epoch() == vm_.epoch + 1;
+}
+
+// The source says that it gave the guest away, the destination that it never got it. Whoever it is
+// that lies, the other one must not start the VM.
+void MigrationTask::HandleDenial() {
+  if (HasArrived()) return Complete();
+  if (IsDead(source_)) {
+    return EndAtSource(v1::MIGRATION_PHASE_FAILED,
+                       fmt::format("host {} was confirmed dead, and host {} never got the guest",
+                                   source_, destination_));
+  }
+  Dispute(fmt::format("host {} says that host {} has the guest, which denies it", source_,
+                      destination_));
+}
+
+void MigrationTask::DisputeCommit() {
+  Dispute(fmt::format("host {} says that it was told of the commit and cannot show its receipt",
+                      destination_));
+}
+
+void MigrationTask::Dispute(const std::string& how) {
+  const std::string text = fmt::format(
+      "{}: find out where VM {} runs, end sealift-agentd on the host that is wrong, and "
+      "say sealift host confirm-dead HOST once no guest runs there",
+      how, vm_.name);
+  record_.Say(text);
+  if (!disputes_.insert(how).second) return;
+  parts_.events.AddWarning("migration.disputed", "migration/" + record_.View().row.id,
+                           kControllerActor, text);
 }
 
 void MigrationTask::Complete() {

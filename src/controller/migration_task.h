@@ -11,12 +11,18 @@
 //             it never guesses where the VM runs.
 // committed   Irrevocable. When the source cannot tell the destination, the controller does
 // (TellDecision).
+//
+// Neither host is believed about the other. That the source has committed is for the source to say,
+// or for a destination that shows the receipt which only the source can have given it. That the
+// guest has arrived is for the destination to say. Where the two contradict each other, an event
+// says so and the VM is left alone until a person has ruled one of them out.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
 
@@ -85,6 +91,7 @@ class MigrationTask {
   void Follow(const std::stop_token& stop);
   [[nodiscard]] absl::Status WatchSource();
   void Judge(const absl::Status& watched);
+  void EndAtDestination();
   void HandleSilence(const absl::Status& cause);
   void EndWithoutSource(v1::MigrationPhase phase, const std::string& why);
   // A host that nobody needs to wait for.
@@ -97,6 +104,11 @@ class MigrationTask {
   void AskDestination();
   void HelpDestination();
   void Obey(const v1::AgentMigration& destination);
+  [[nodiscard]] bool HasArrived();
+  void HandleDenial();
+  void DisputeCommit();
+  // Shows that the hosts contradict each other; an event, once for each of the ways.
+  void Dispute(const std::string& how);
 
   void Complete();
   void EndAtSource(v1::MigrationPhase phase, const std::string& detail);
@@ -108,6 +120,7 @@ class MigrationTask {
   const std::string source_;
   const std::string destination_;
   const std::string wire_id_;
+  const std::string receipt_;
   MigrationRecord record_;
 
   std::atomic<bool> given_up_ = false;  // by a user, when the source had no record of it
@@ -120,6 +133,7 @@ class MigrationTask {
   std::optional<base::Duration> committed_since_;
   std::string start_error_;  // why it may not have been told to
   std::string failure_;      // why we had the source cancel it
+  std::set<std::string> disputes_;
 };
 
 }  // namespace sealift::controller

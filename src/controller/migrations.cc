@@ -14,27 +14,14 @@
 namespace sealift::controller {
 namespace {
 
-absl::Status CheckRequest(const MigrationRequest& request) {
-  constexpr std::size_t kMaxRequestId = 128;
-  if (!v1::Engine_IsValid(request.engine)) {
-    return absl::InvalidArgumentError("engine: not one that this controller knows");
-  }
-  if (!v1::NoConvergence_IsValid(request.on_no_convergence)) {
-    return absl::InvalidArgumentError("on_no_convergence: not one that this controller knows");
-  }
-  if (request.vm.empty()) return absl::InvalidArgumentError("name the VM to migrate");
-  if (request.to.empty()) return absl::InvalidArgumentError("name the host to migrate to");
-  if (request.request_id.size() <= kMaxRequestId) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      fmt::format("a request id has at most {} bytes", kMaxRequestId));
-}
 
 MigrationView ViewOf(const store::MigrationRow& row) { return {row, ProgressOf(row), 0, 0}; }
 
-absl::StatusOr<std::string> DrawId(keys::RandomSource& random) {
-  keys::MigrationId id;
-  SEALIFT_RETURN_IF_ERROR(random.Fill(id));
-  return base::ToHex(id);
+// 128 random bits: an id, or what nobody guesses.
+absl::StatusOr<std::string> Draw(keys::RandomSource& random) {
+  keys::MigrationId bits;
+  SEALIFT_RETURN_IF_ERROR(random.Fill(bits));
+  return base::ToHex(bits);
 }
 
 }  // namespace
@@ -124,7 +111,8 @@ absl::StatusOr<PlannedMigration> MigrationRunner::Plan(const MigrationRequest& r
 absl::StatusOr<store::MigrationRow> MigrationRunner::Record(const MigrationRequest& request,
                                                             const PlannedMigration& planned) {
   store::MigrationRow row;
-  SEALIFT_ASSIGN_OR_RETURN(row.id, DrawId(parts_.random));
+  SEALIFT_ASSIGN_OR_RETURN(row.id, Draw(parts_.random));
+  SEALIFT_ASSIGN_OR_RETURN(row.receipt, Draw(parts_.random));
   row.request_id = request.request_id;
   row.vm = planned.vm.name;
   row.source = planned.vm.host;

@@ -17,23 +17,11 @@
 #include "absl/status/statusor.h"
 #include "controller/migration_planning.h"
 #include "controller/migration_task.h"
+#include "controller/requests.h"
 #include "controller/vm_claims.h"
-#include "policy/rights.h"
 #include "store/store.h"
 
 namespace sealift::controller {
-
-// MigrationRequest is what a user asked for.
-struct MigrationRequest {
-  std::string vm;
-  std::string to;
-  std::uint32_t streams = 0;  // 0: the default
-  v1::Engine engine = v1::ENGINE_UNSPECIFIED;
-  v1::NoConvergence on_no_convergence = v1::NO_CONVERGENCE_UNSPECIFIED;
-  std::string request_id;    // empty: none
-  std::string requested_by;  // identity
-  policy::Rights rights;     // of whoever asks
-};
 
 // MigrationRunner runs one thread per migration. Thread-safe; everything handed in outlives it.
 class MigrationRunner {

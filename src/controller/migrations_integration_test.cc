@@ -375,6 +375,7 @@ TEST_F(MigrationsTest, KeepsAskingASourceThatIsAway) {
 
 TEST_F(MigrationsTest, ASourceLostAfterItsCommitIsFinishedByTheController) {
   const v1::Migration migration = Copying();
+  b_.SetPhase(v1::MIGRATION_PHASE_SWITCHING);
   a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
   Await(migration, v1::MIGRATION_PHASE_COMMITTED);
   controller_.Lose("a", a_);
@@ -388,6 +389,7 @@ TEST_F(MigrationsTest, ASourceLostAfterItsCommitIsFinishedByTheController) {
 
 TEST_F(MigrationsTest, ASourceStuckAfterItsCommitIsHelped) {
   const v1::Migration migration = Copying();
+  b_.SetPhase(v1::MIGRATION_PHASE_SWITCHING);
   a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
   ASSERT_TRUE(b_.WaitFor("TellDecision"));
   Await(migration, v1::MIGRATION_PHASE_COMPLETED);
@@ -398,6 +400,7 @@ TEST_F(MigrationsTest, ADestinationThatHasTheGuestEndsTheWaitForALostSource) {
   const v1::Migration migration = Copying();
   controller_.Lose("a", a_);
   AwaitDetail(migration, "waiting for host a");
+  b_.ShowReceipt(a_.last_receipt());
   b_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
   Await(migration, v1::MIGRATION_PHASE_COMPLETED);
   ExpectMoved(migration);

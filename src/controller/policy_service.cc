@@ -8,19 +8,12 @@
 #include "controller/convert.h"
 #include "controller/forecasts.h"
 #include "controller/lookup.h"
+#include "controller/requests.h"
 
 namespace sealift::controller {
 namespace {
 
 using policy::Right;
-
-// The stored name of a mode, empty for none.
-absl::StatusOr<std::string> NameOf(v1::EncryptionMode mode) {
-  if (mode == v1::ENCRYPTION_MODE_UNSPECIFIED) return std::string();
-  if (const auto known = FromProto(mode)) return std::string(policy::ModeName(*known));
-  return absl::InvalidArgumentError(
-      "unknown encryption mode: give disabled, opportunistic or required");
-}
 
 policy::EncryptionMode OrDisabled(const std::string& name) {
   return policy::ParseMode(name).value_or(policy::EncryptionMode::kDisabled);
@@ -54,19 +47,12 @@ grpc::Status PolicyServiceImpl::Check(grpc::ServerContext* context,
 
 absl::Status PolicyServiceImpl::Change(const v1::SetPolicyRequest& request, const Caller& caller,
                                        v1::Policy& response) {
-  if (!request.group().empty()) SEALIFT_RETURN_IF_ERROR(pki::CheckName("group", request.group()));
   const std::lock_guard lock(mutex_);
   SEALIFT_ASSIGN_OR_RETURN(const auto rows, store_.ListPolicies());
   const auto found = std::ranges::find(rows, request.group(), &store::PolicyRow::group);
   const store::PolicyRow before =
       found == rows.end() ? store::PolicyRow{request.group(), "", ""} : *found;
-  store::PolicyRow after = before;
-  if (request.has_floor()) {
-    SEALIFT_ASSIGN_OR_RETURN(after.floor, NameOf(request.floor()));
-  }
-  if (request.has_default_mode()) {
-    SEALIFT_ASSIGN_OR_RETURN(after.default_mode, NameOf(request.default_mode()));
-  }
+  SEALIFT_ASSIGN_OR_RETURN(const store::PolicyRow after, Changed(request, before));
   response = ToProto(after);
   if (after == before) return absl::OkStatus();
   if (OrDisabled(after.floor) < OrDisabled(before.floor)) {

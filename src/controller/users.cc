@@ -8,31 +8,12 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "controller/convert.h"
-#include "pki/join_token.h"
+#include "controller/requests.h"
 
 namespace sealift::controller {
 namespace {
 
 constexpr std::string_view kRevoked = "user.revoked";
-
-absl::StatusOr<store::UserRow> RowOf(const v1::AddUserRequest& request) {
-  SEALIFT_RETURN_IF_ERROR(pki::CheckName("user", request.name()));
-  const std::optional<policy::UserRole> role = FromProto(request.role());
-  if (!role) return absl::InvalidArgumentError("give the role viewer, operator or admin");
-  policy::Rights rights;
-  for (const std::string& name : request.rights()) {
-    const std::optional<policy::Right> right = policy::ParseRight(name);
-    if (!right) {
-      return absl::InvalidArgumentError(
-          fmt::format("'{}' is not a right: {}", name,
-                      policy::FormatRights(policy::RightsOf(policy::UserRole::kAdmin))));
-    }
-    rights.insert(*right);
-  }
-  return store::UserRow{request.name(), std::string(policy::RoleName(*role)),
-                        policy::FormatRights(rights), 0,
-                        pki::Sha256Hex(base::AsBytes(request.certificate_request_pem()))};
-}
 
 // The key in the request is the same, so whoever asks has it.
 bool IsRepeated(const store::UserRow& made, const store::UserRow& asked) {
@@ -62,7 +43,7 @@ absl::StatusOr<std::string> SignForUser(pki::CertificateAuthority& authority, st
 
 absl::StatusOr<v1::AddUserResponse> Users::Add(const v1::AddUserRequest& request,
                                                const std::string& actor) {
-  SEALIFT_ASSIGN_OR_RETURN(store::UserRow row, RowOf(request));
+  SEALIFT_ASSIGN_OR_RETURN(store::UserRow row, Read(request));
   SEALIFT_ASSIGN_OR_RETURN(const pki::Role role, PkiRole(row));
   row.created = base::UnixMillis(clock_.Now());
   const std::lock_guard lock(mutex_);

@@ -6,10 +6,10 @@
 #include <optional>
 #include <utility>
 
-#include "base/label.h"
 #include "base/status.h"
 #include "controller/convert.h"
 #include "controller/planner.h"
+#include "controller/requests.h"
 #include "hypervisor/vm_definition.h"
 #include "policy/selector.h"
 
@@ -19,13 +19,6 @@ namespace {
 using hypervisor::VmDefinition;
 
 using VmsByName = std::map<std::string, store::VmRow>;
-
-absl::Status CheckRequest(const v1::SetVmsRequest& request) {
-  const int ways = (request.changes().empty() ? 0 : 1) + (request.all() ? 1 : 0) +
-                   (request.selector().empty() ? 0 : 1);
-  if (ways == 1 && request.has_change() == request.changes().empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError("say which VMs: by their names, all, or by a selector");
-}
 
 // The changes by VM name, whichever way the request names them.
 absl::StatusOr<std::vector<v1::VmChange>> Resolve(const v1::SetVmsRequest& request,
@@ -48,48 +41,6 @@ absl::StatusOr<std::vector<v1::VmChange>> Resolve(const v1::SetVmsRequest& reque
     changes.back().set_name(name);
   }
   return changes;
-}
-
-absl::Status ChangeLabels(const v1::VmChange& change, VmDefinition& definition) {
-  for (const std::string& key : change.remove_labels()) definition.labels.erase(key);
-  for (const auto& [key, value] : change.set_labels()) {
-    SEALIFT_RETURN_IF_ERROR(base::CheckLabel(key, value));
-    definition.labels[key] = value;
-  }
-  if (definition.labels.size() <= base::kMaxLabels) return absl::OkStatus();
-  return absl::InvalidArgumentError(fmt::format("{} labels are too many: at most {}",
-                                                definition.labels.size(), base::kMaxLabels));
-}
-
-absl::Status ChangeMode(const v1::VmChange& change, const std::vector<policy::Floor>& floors,
-                        const VmDefinition& definition, store::VmRow& row) {
-  if (definition.encrypted) row.encryption = policy::ModeName(policy::EncryptionMode::kRequired);
-  if (change.encryption() == v1::ENCRYPTION_MODE_UNSPECIFIED) return absl::OkStatus();
-  const std::optional<policy::EncryptionMode> mode = FromProto(change.encryption());
-  if (!mode) {
-    return absl::InvalidArgumentError(
-        "unknown encryption mode: give disabled, opportunistic or required");
-  }
-  if (definition.encrypted && *mode != policy::EncryptionMode::kRequired) {
-    return absl::FailedPreconditionError(
-        fmt::format("VM {} is encrypted, so its mode is required and cannot be changed", row.name));
-  }
-  SEALIFT_RETURN_IF_ERROR(policy::CheckFloors(*mode, floors));
-  row.encryption = policy::ModeName(*mode);
-  return absl::OkStatus();
-}
-
-// Changed is what a VM's row would be with a change. Fails where the change is not allowed.
-absl::StatusOr<store::VmRow> Changed(const v1::VmChange& change, const ModePolicy& modes,
-                                     store::VmRow row) {
-  const bool only_mode =
-      change.set_labels().empty() && change.remove_labels().empty() && !change.has_encrypted();
-  SEALIFT_ASSIGN_OR_RETURN(VmDefinition definition, hypervisor::ParseVmDefinition(row.definition));
-  SEALIFT_RETURN_IF_ERROR(ChangeLabels(change, definition));
-  if (change.has_encrypted()) definition.encrypted = change.encrypted();
-  SEALIFT_RETURN_IF_ERROR(ChangeMode(change, modes.FloorsAt({row.host}), definition, row));
-  if (!only_mode) row.definition = hypervisor::FormatVmDefinition(definition);
-  return row;
 }
 
 v1::EncryptionMode ModeOf(const store::VmRow& row) {
@@ -142,7 +93,8 @@ absl::StatusOr<VmChanges::Batch> VmChanges::Judge(const v1::SetVmsRequest& reque
     result.set_name(change.name());
     const auto found = vms.find(change.name());
     const absl::StatusOr<store::VmRow> after =
-        found == vms.end() ? NoSuchVm(change.name()) : Changed(change, modes, found->second);
+        found == vms.end() ? NoSuchVm(change.name())
+                           : Changed(change, modes.FloorsAt({found->second.host}), found->second);
     if (!after.ok()) {
       result.set_error(base::MessageOf(after.status()));
       continue;

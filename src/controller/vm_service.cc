@@ -1,26 +1,14 @@
 #include "controller/vm_service.h"
 
-#include <fmt/format.h>
-
 #include "base/status.h"
 #include "controller/console_relay.h"
 #include "controller/convert.h"
 #include "controller/edge.h"
 #include "controller/lookup.h"
+#include "controller/requests.h"
 
 namespace sealift::controller {
 namespace {
-
-constexpr std::chrono::seconds kStopTimeout{60};
-constexpr std::chrono::seconds kLongestStopTimeout = std::chrono::hours(1);
-
-absl::StatusOr<std::chrono::seconds> TimeoutOf(const v1::StopVmRequest& request) {
-  if (request.timeout_s() == 0) return kStopTimeout;
-  const std::chrono::seconds asked(request.timeout_s());
-  if (asked <= kLongestStopTimeout) return asked;
-  return absl::InvalidArgumentError(fmt::format("wait at most {} s for VM {} to stop",
-                                                kLongestStopTimeout.count(), request.name()));
-}
 
 // Set moves the value of an outcome into a response.
 template <typename Message>

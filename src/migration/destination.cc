@@ -69,9 +69,12 @@ Decision DestinationMigration::WaitForDecision() {
     if (word) {
       const auto* decision = std::get_if<Decision>(&*word);
       if (decision != nullptr) return *decision;
-      const PeerMessageType said = std::get<PeerMessage>(*word).type;
-      if (said == PeerMessageType::kCommit) return Decision::kCommit;
-      if (said == PeerMessageType::kAbort) return Decision::kAbort;
+      const auto& said = std::get<PeerMessage>(*word);
+      if (said.type == PeerMessageType::kAbort) return Decision::kAbort;
+      if (said.type == PeerMessageType::kCommit) {
+        board_.Post([&](Snapshot& snapshot) { snapshot.receipt = said.text; });
+        return Decision::kCommit;
+      }
     }
     if (heard_peer && !listener.hears_peer()) {
       board_.Post([](Snapshot& snapshot) {

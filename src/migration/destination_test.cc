@@ -254,6 +254,13 @@ TEST_F(ReadyTest, TheGuestDoesNotRunBeforeTheCommit) {
   ExpectGuestRunsHere();
 }
 
+TEST_F(ReadyTest, ShowsTheReceiptOfTheCommitFromTheTimeOnWhenTheGuestIsItsOwn) {
+  OnceReady([this] { mover_.Say(PeerMessageType::kCommit, "r1"); });
+  journal_.When("ledger owned", [this] { EXPECT_EQ(board_.Look().receipt, "r1"); });
+  RunToCompleted();
+  EXPECT_EQ(board_.Look().receipt, "r1");
+}
+
 TEST_F(ReadyTest, DropsTheGuestWhenTheSourceAborts) {
   OnceReady([this] { mover_.Say(PeerMessageType::kAbort, "the switch-over took too long"); });
   const Ended ended = RunToEnded();

@@ -13,13 +13,13 @@ namespace sealift::migration {
 // PeerMessageType. Zero is invalid.
 enum class PeerMessageType : std::uint8_t {
   kReady = 1,    // destination: everything is received and the guest can run here
-  kCommit = 2,   // source: the decision is written; the guest is yours
+  kCommit = 2,   // source: the decision is written; the guest is yours. The text is the receipt
   kAbort = 3,    // source: drop what you have received
   kResumed = 4,  // destination: the guest runs here
 };
 
-// PeerMessage is one datagram: the type (1 byte), then UTF-8 text for people, at most kMaxText
-// bytes.
+// PeerMessage is one datagram: the type (1 byte), then UTF-8 text, for people unless its type
+// says otherwise, at most kMaxText bytes.
 struct PeerMessage {
   static constexpr std::size_t kMaxText = 1024;
 

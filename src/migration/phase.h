@@ -92,7 +92,8 @@ enum class PhaseName : std::uint8_t {
 // Snapshot of a migration on one host, for whoever watches.
 struct Snapshot {
   PhaseName phase = PhaseName::kPreparing;
-  std::string detail;  // cause of a failure, or what is being waited for
+  std::string detail;   // cause of a failure, or what is being waited for
+  std::string receipt;  // destination: what came with the source's commit
   std::uint64_t ram_total_bytes = 0;
   std::uint64_t ram_transferred_bytes = 0;
   std::uint64_t ram_remaining_bytes = 0;

@@ -34,6 +34,7 @@ bool HasMoved(const Snapshot& then, const Snapshot& now) {
 SourceMigration::SourceMigration(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
                                  Ledger& ledger, Board& board, const base::Clock& clock)
     : engine_(MakeSourceEngine(options, vm, mover, board, clock)),
+      receipt_(options.receipt),
       vm_(vm),
       mover_(mover),
       ledger_(ledger),
@@ -115,7 +116,7 @@ absl::Status SourceMigration::WaitUntilPeerReady(base::Duration deadline) {
 }
 
 SourcePhase SourceMigration::From(Committed phase) {
-  const absl::Status told = mover_.SendToPeer({PeerMessageType::kCommit, {}});
+  const absl::Status told = mover_.SendToPeer({PeerMessageType::kCommit, receipt_});
   PostProgress();
   board_.Post([&](Snapshot& snapshot) {
     snapshot.ram_remaining_bytes = 0;

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "base/clock.h"
 #include "hypervisor/hypervisor.h"
@@ -47,6 +48,7 @@ class SourceMigration {
   [[nodiscard]] bool StandsStill();
 
   const std::unique_ptr<SourceEngine> engine_;
+  const std::string receipt_;
   hypervisor::Vm& vm_;
   MoverLink& mover_;
   Ledger& ledger_;

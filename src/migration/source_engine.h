@@ -30,6 +30,7 @@ struct SourceOptions {
   hypervisor::MigrationParameters parameters;
   EngineName engine = EngineName::kStream;
   NoConvergence on_no_convergence = NoConvergence::kThrottle;
+  std::string receipt;  // what the destination is given with the commit
 };
 
 // SourceEngine copies; SourceMigration decides. One thread, in this order:

@@ -99,7 +99,7 @@ class SourceTest : public ::testing::Test {
   testing::FakeMover mover_{journal_};
   testing::FakeLedger ledger_{journal_};
   Board board_{clock_};
-  SourceOptions options_{"/run/out.sock", {}};
+  SourceOptions options_{.channel_path = "/run/out.sock", .parameters = {}, .receipt = ""};
 };
 
 // ---- When all goes well
@@ -112,6 +112,25 @@ TEST_F(SourceTest, WritesEachStepDownBeforeItIsTaken) {
               ElementsAre("ledger delegated", "vm StartOutgoing", "vm ContinueSwitchover",
                           "ledger committed", "peer commit", "vm Quit", "ledger released"));
   EXPECT_EQ(*qemu_.State(), RunState::kGone);
+}
+
+TEST_F(SourceTest, GivesTheReceiptAwayWithTheCommitAndNotEarlier) {
+  options_.receipt = "r1";
+  PeerBecomesReady();
+  PeerResumes();
+  journal_.When("ledger committed", [this] { EXPECT_TRUE(mover_.sent().empty()); });
+  RunToCompleted();
+  ASSERT_EQ(mover_.sent().size(), 1U);
+  EXPECT_EQ(mover_.sent()[0].type, PeerMessageType::kCommit);
+  EXPECT_EQ(mover_.sent()[0].text, "r1");
+}
+
+TEST_F(SourceTest, GivesNoReceiptAwayWithAnAbort) {
+  options_.receipt = "r1";
+  RunToEnded();  // nobody becomes ready
+  ASSERT_EQ(mover_.sent().size(), 1U);
+  EXPECT_EQ(mover_.sent()[0].type, PeerMessageType::kAbort);
+  EXPECT_THAT(mover_.sent()[0].text, Not(HasSubstr("r1")));
 }
 
 TEST_F(SourceTest, ShowsThePhaseItIsIn) {

@@ -166,8 +166,8 @@ class OpenSslAuthority final : public CertificateAuthority {
                                     std::chrono::hours lifetime) override {
     SEALIFT_RETURN_IF_ERROR(CheckIdentity(identity));
     SEALIFT_ASSIGN_OR_RETURN(const KeyPtr public_key, ProvenKey(request_pem));
-    SEALIFT_ASSIGN_OR_RETURN(const CertificatePtr leaf,
-                             NewCertificate(public_key.get(), ValidityFor(lifetime)));
+    SEALIFT_ASSIGN_OR_RETURN(const Validity validity, ValidityFor(lifetime));
+    SEALIFT_ASSIGN_OR_RETURN(const CertificatePtr leaf, NewCertificate(public_key.get(), validity));
     SEALIFT_RETURN_IF_ERROR(SetSubject(X509_get_subject_name(leaf.get()), identity));
     X509_set_issuer_name(leaf.get(), X509_get_subject_name(certificate_.get()));
     SEALIFT_RETURN_IF_ERROR(AddExtensions(leaf.get(), certificate_.get(),
@@ -210,11 +210,11 @@ class OpenSslAuthority final : public CertificateAuthority {
   }
 
   // No certificate outlives its issuer's.
-  Validity ValidityFor(std::chrono::hours lifetime) const {
+  absl::StatusOr<Validity> ValidityFor(std::chrono::hours lifetime) const {
     const base::WallTime now = clock_.Now();
-    std::tm end{};
-    (void)ASN1_TIME_to_tm(X509_get0_notAfter(certificate_.get()), &end);
-    return {now - kClockSkew, std::min(now + lifetime, system_clock::from_time_t(timegm(&end)))};
+    SEALIFT_ASSIGN_OR_RETURN(const base::WallTime end,
+                             ToWallTime(X509_get0_notAfter(certificate_.get())));
+    return Validity{now - kClockSkew, std::min<base::WallTime>(now + lifetime, end)};
   }
 
   const CertificatePtr certificate_;

@@ -4,22 +4,12 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 
-#include <ctime>
-
 #include "base/bytes.h"
 #include "base/status.h"
 #include "pki/openssl.h"
 
 namespace sealift::pki {
 namespace {
-
-absl::StatusOr<base::WallTime> ToWallTime(const ASN1_TIME* time) {
-  std::tm parts{};
-  if (ASN1_TIME_to_tm(time, &parts) != 1) {
-    return OpenSslError(absl::StatusCode::kInvalidArgument, "read the validity of a certificate");
-  }
-  return std::chrono::system_clock::from_time_t(timegm(&parts));
-}
 
 absl::StatusOr<std::string> SerialOf(const X509* certificate) {
   const NumberPtr number(ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr));

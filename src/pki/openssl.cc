@@ -4,6 +4,10 @@
 #include <openssl/ec.h>
 #include <openssl/err.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <ctime>
+
 #include "base/status.h"
 
 namespace sealift::pki {
@@ -107,6 +111,14 @@ absl::StatusOr<KeyPtr> NewKey() {
   KeyPtr key(EVP_EC_gen(kCurve));
   if (!key) return OpenSslError(absl::StatusCode::kInternal, "make a private key");
   return key;
+}
+
+absl::StatusOr<base::WallTime> ToWallTime(const ASN1_TIME* time) {
+  std::tm parts{};
+  if (ASN1_TIME_to_tm(time, &parts) != 1) {
+    return OpenSslError(absl::StatusCode::kInvalidArgument, "read a time of a certificate");
+  }
+  return base::FromUnixMillis(std::max<std::int64_t>(timegm(&parts), 0) * 1000);
 }
 
 absl::StatusOr<std::string> OnlyUri(const X509* certificate) {

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "pki/identity.h"
 
 namespace sealift::pki {
@@ -60,6 +61,10 @@ using NamesPtr = Owned<GENERAL_NAMES, GENERAL_NAMES_free>;
 
 // NewKey makes one.
 [[nodiscard]] absl::StatusOr<KeyPtr> NewKey();
+
+// ToWallTime reads a time of a certificate. One that lies outside of 1970 to 2262 becomes the
+// nearest inside, so that it can be reckoned with (RFC 5280 writes "never" as the year 9999).
+[[nodiscard]] absl::StatusOr<base::WallTime> ToWallTime(const ASN1_TIME* time);
 
 // OnlyUri is the one URI of a certificate's subject alternative names; a certificate with none,
 // several or any other kind of name is refused.

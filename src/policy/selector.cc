@@ -7,9 +7,19 @@
 #include "base/status.h"
 
 namespace sealift::policy {
+namespace {
+
+constexpr std::size_t kMaxConditions = 64;
+
+}  // namespace
+
 absl::StatusOr<Selector> Selector::Parse(std::string_view text) {
   Selector selector;
   for (;;) {
+    if (selector.conditions_.size() == kMaxConditions) {
+      return absl::InvalidArgumentError(
+          fmt::format("selector: at most {} conditions", kMaxConditions));
+    }
     const std::size_t comma = text.find(',');
     SEALIFT_ASSIGN_OR_RETURN(Condition condition, ParseCondition(text.substr(0, comma)));
     selector.conditions_.push_back(std::move(condition));

@@ -15,7 +15,7 @@ class Selector {
  public:
   // Parse reads conditions separated by commas: "env=prod", "tier!=db" (also true without such a
   // label), "backup" (has such a label), "!backup" (has not). INVALID_ARGUMENT for an empty
-  // selector and for anything else.
+  // selector, for more than 64 conditions and for anything else.
   [[nodiscard]] static absl::StatusOr<Selector> Parse(std::string_view text);
 
   [[nodiscard]] bool Matches(const base::Labels& labels) const;

@@ -38,6 +38,10 @@ TEST(Selector, RefusesWhatIsNoCondition) {
     EXPECT_EQ(Selector::Parse(bad).status().code(), absl::StatusCode::kInvalidArgument) << bad;
   }
   EXPECT_FALSE(Selector::Parse(std::string(64, 'a')).ok());
+  std::string many = "a";
+  for (int i = 1; i < 64; ++i) many += ",a";
+  EXPECT_TRUE(Selector::Parse(many).ok());
+  EXPECT_FALSE(Selector::Parse(many + ",a").ok());
 }
 
 TEST(Label, IsPlainText) {

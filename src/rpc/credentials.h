@@ -80,7 +80,8 @@ struct CredentialPem {
 [[nodiscard]] absl::Status VerifyTls13Only(const std::string& address);
 
 // ToGrpc and FromGrpc: the two status types have the same codes. ToGrpc cuts a very long text,
-// which would not fit into the trailers and turn every error into another one.
+// which would not fit into the trailers and turn every error into another one; FromGrpc makes the
+// peer's text one line of UTF-8.
 [[nodiscard]] grpc::Status ToGrpc(const absl::Status& status);
 [[nodiscard]] absl::Status FromGrpc(const grpc::Status& status);
 

@@ -193,6 +193,24 @@ TEST_F(RpcTest, AnOperatorCannotPoseAsTheControllerToAHost) {
   ExpectNoEntry(*server, MakeChannelCredentials(person, site_.Host("a")));
 }
 
+TEST_F(RpcTest, NobodyElseCanPoseAsTheControllerToAHost) {
+  const auto server = Serve(MakeServerCredentials(site_.Enrol("host.pem", site_.Host("a")),
+                                                  site_.trust_domain(), {Role::kController}),
+                            session_);
+  TestInstallation other;
+  CredentialFiles foreign = other.Enrol("controller.pem", other.Controller());
+  foreign.ca = site_.ca();  // trusts this server all the same
+  const ShiftedClock past(-hours(48));
+  for (const CredentialFiles& impostor :
+       {foreign, site_.Enrol("b.pem", site_.Host("b")), site_.Enrol("a.pem", site_.Host("a")),
+        site_.Enrol("old.pem", site_.Controller(), hours(24), past)}) {
+    SCOPED_TRACE(impostor.identity);
+    ExpectNoEntry(*server, MakeChannelCredentials(impostor, site_.Host("a")));
+  }
+  ExpectNoEntry(*server, MakeEnrolmentChannelCredentials(site_.authority().certificate_pem(),
+                                                         site_.Host("a")));
+}
+
 TEST_F(RpcTest, ACertificateOfAnotherAuthorityDoesNotGetIn) {
   const auto server = ServeOperators();
   TestInstallation other;
@@ -510,6 +528,13 @@ TEST_F(RpcTest, AnErrorKeepsItsCodeHoweverLongItsText) {
     EXPECT_EQ(status.code(), StatusCode::kAborted) << status;
     EXPECT_THAT(base::MessageOf(status), testing::StartsWith("\xc3\xa4"));
   }
+}
+
+TEST(Status, APeersTextBecomesOneLineOfUtf8) {
+  const absl::Status status =
+      FromGrpc({grpc::StatusCode::INTERNAL, "a\xff\nb" + std::string(10'000, 'x')});
+  EXPECT_THAT(base::MessageOf(status), testing::StartsWith("a? bxxx"));
+  EXPECT_EQ(status.message().size(), 4000U);
 }
 
 TEST(Status, TranslatesBothWays) {

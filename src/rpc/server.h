@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -13,18 +14,27 @@
 
 namespace sealift::rpc {
 
+// Callers of a server: those whose certificate lets them in, or anybody. Anybody may make one small
+// call at a time on a connection, which does not last.
+enum class Callers { kKnown, kAnybody };
+
 struct ServerOptions {
   base::HostPort address;  // port 0: any free one
   std::shared_ptr<grpc::ServerCredentials> credentials;
   std::vector<grpc::Service*> services;  // not owned; must outlive the server
-  int max_threads = 256;                 // a call beyond it gets RESOURCE_EXHAUSTED
+  Callers callers = Callers::kKnown;
+  int max_threads = 256;              // a call beyond it gets RESOURCE_EXHAUSTED
+  std::size_t max_connections = 256;  // beyond it strangers are disconnected: connection_gate.h
 };
+
+class ConnectionGate;
 
 // Server serves from its start until it is shut down or destroyed. Thread-safe.
 class Server {
  public:
   // Start listens and then makes sure that TLS 1.2 is refused (VerifyTls13Only). Errors name the
-  // address. From then on gRPC's own messages go to our log, at level debug.
+  // address. From then on gRPC's own messages go to our log, at level debug, and the process may
+  // have as many descriptors as its hard limit allows.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -38,8 +48,10 @@ class Server {
   [[nodiscard]] std::uint16_t port() const { return port_; }
 
  private:
-  Server(std::unique_ptr<grpc::Server> server, std::uint16_t port);
+  Server(std::unique_ptr<ConnectionGate> gate, std::unique_ptr<grpc::Server> server,
+         std::uint16_t port);
 
+  const std::unique_ptr<ConnectionGate> gate_;
   const std::unique_ptr<grpc::Server> server_;
   const std::uint16_t port_;
 };

@@ -1,6 +1,5 @@
 #include "base/status.h"
 #include "base/utf8.h"
-
 #include "rpc/credentials.h"
 
 namespace sealift::rpc {
@@ -23,7 +22,10 @@ grpc::Status ToGrpc(const absl::Status& status) {
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  // The text is bytes of any kind, and will be logged, stored and shown.
+  constexpr std::size_t kMaxForeignText = 2 * kMaxText;
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                      base::MakeLine(status.error_message(), kMaxForeignText));
 }
 
 }  // namespace sealift::rpc

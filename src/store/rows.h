@@ -15,7 +15,7 @@
   "SELECT id, request_id, vm, source, destination, requested_by, mode, started, "      \
   "encrypted, decision_reason, cipher, aead_backend, engine, engine_reason, streams, " \
   "phase, detail, running_on, ram_total_bytes, ram_transferred_bytes, wire_bytes, "    \
-  "downtime_ms, ended, queued, on_no_convergence FROM migrations "
+  "downtime_ms, ended, queued, on_no_convergence, receipt FROM migrations "
 
 namespace sealift::store {
 
@@ -23,7 +23,7 @@ inline constexpr char kInsertHost[] = "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, 
 inline constexpr char kInsertVm[] = "INSERT INTO vms VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kInsertMigration[] =
     "INSERT INTO migrations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, "
-    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kUpdateMigration[] =
     "UPDATE migrations SET mode = ?, encrypted = ?, decision_reason = ?, cipher = ?, "
     "aead_backend = ?, engine = ?, engine_reason = ?, streams = ?, phase = ?, detail = ?, "
@@ -67,7 +67,7 @@ inline void ReadRow(Statement& from, MigrationRow& row) {
               row.mode, row.started, row.encrypted, row.decision_reason, row.cipher,
               row.aead_backend, row.engine, row.engine_reason, row.streams, row.phase, row.detail,
               row.running_on, row.ram_total_bytes, row.ram_transferred_bytes, row.wire_bytes,
-              row.downtime_ms, row.ended, row.queued, row.on_no_convergence);
+              row.downtime_ms, row.ended, row.queued, row.on_no_convergence, row.receipt);
 }
 
 inline void ReadRow(Statement& from, EventRow& row) {

@@ -117,6 +117,10 @@ ALTER TABLE migrations ADD COLUMN on_no_convergence TEXT NOT NULL DEFAULT '';
     R"sql(
 ALTER TABLE users ADD COLUMN request_sha256 TEXT NOT NULL DEFAULT '';
 )sql",
+    // What a destination has to show that says that its source has committed.
+    R"sql(
+ALTER TABLE migrations ADD COLUMN receipt TEXT NOT NULL DEFAULT '';
+)sql",
 };
 
 }  // namespace sealift::store

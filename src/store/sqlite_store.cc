@@ -251,7 +251,7 @@ class SqliteStore final : public Store {
     insert.Bind(migration.id, migration.request_id, migration.vm, migration.source,
                 migration.destination, migration.requested_by, migration.mode, migration.started);
     BindProgress(insert, migration);
-    insert.Bind(migration.on_no_convergence);
+    insert.Bind(migration.on_no_convergence, migration.receipt);
     const absl::Status status = insert.Run().status();
     if (absl::IsAlreadyExists(status)) return WhyMigrationExists(migration);
     SEALIFT_RETURN_IF_ERROR(status);

@@ -74,7 +74,8 @@ MigrationRow Migration(const std::string& id, const std::string& vm) {
           .started = 12,
           .ended = 0,
           .queued = true,
-          .on_no_convergence = "fail"};
+          .on_no_convergence = "fail",
+          .receipt = "r1"};
 }
 
 bool Same(const MigrationRow& x, const MigrationRow& y) {
@@ -83,7 +84,7 @@ bool Same(const MigrationRow& x, const MigrationRow& y) {
                     m.encrypted, m.decision_reason, m.cipher, m.aead_backend, m.engine,
                     m.engine_reason, m.streams, m.phase, m.detail, m.running_on, m.ram_total_bytes,
                     m.ram_transferred_bytes, m.wire_bytes, m.downtime_ms, m.started, m.ended,
-                    m.queued, m.on_no_convergence);
+                    m.queued, m.on_no_convergence, m.receipt);
   };
   return tie(x) == tie(y);
 }
@@ -287,7 +288,7 @@ TEST_F(SqliteStoreTest, UpdatesWhatMayChangeOfAMigration) {
   changed.detail = "cable";
   changed.ended = 20;
   changed.queued = false;
-  changed.on_no_convergence = "other";
+  changed.on_no_convergence = changed.receipt = "other";
   ASSERT_TRUE(store_->UpdateMigration(changed).ok());
   MigrationRow expected = Migration("m", "v");
   expected.mode = "disabled";

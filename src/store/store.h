@@ -87,6 +87,8 @@ struct MigrationRow {
   std::int64_t ended = 0;
   bool queued = false;            // it waits for its turn: nobody was told of it
   std::string on_no_convergence;  // "fail", "throttle", empty: not said
+  // Told to the source, which gives it away with its commit: who shows it was told of one.
+  std::string receipt;
 };
 
 struct EventRow {

@@ -155,6 +155,10 @@ class Cluster:
         """The TCP ports of controller and agents."""
         return [*self._controller_ports, *self._ports.values()]
 
+    def port(self, host):
+        """The port of an agent."""
+        return self._ports[host]
+
     def processes(self, program):
         """Pids of the programs of that name that belong to this cluster."""
         return processes(program, self.dir)

@@ -8,6 +8,7 @@ import sys
 
 import harness
 from cluster import Cluster
+from usage import Usage
 
 FILL = 64
 SLOW_MEGABITS = 30
@@ -48,22 +49,6 @@ while open_ones:
     close(open_ones.popleft(), 0)
 print(json.dumps({"answered": answered, "refused": refused}))
 """
-
-
-class Usage:
-    """The most that a process was seen to use."""
-
-    def __init__(self, pid):
-        self._proc = pathlib.Path(f"/proc/{pid}")
-        self.descriptors = 0
-        self.resident_kib = 0
-
-    def look(self):
-        self.descriptors = max(self.descriptors, len(list((self._proc / "fd").iterdir())))
-        status = (self._proc / "status").read_text()
-        # Its own memory: the guest's, which it maps too, grows while it is received.
-        own = int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1])
-        self.resident_kib = max(self.resident_kib, own)
 
 
 class FloodTest(harness.TestCase):

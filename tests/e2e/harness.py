@@ -167,11 +167,12 @@ class TestCase(unittest.TestCase):
         self.addCleanup(self._print_logs)
 
     def _print_logs(self):
-        if _failed(self):
+        if failed(self):
             self.stage.print_logs()
 
 
-def _failed(test):
+def failed(test):
+    """For a cleanup of a test: whether it has failed."""
     result = test._outcome.result  # unittest offers no public way to ask this in a cleanup
     return any(case is test for case, _ in result.failures + result.errors)
 
