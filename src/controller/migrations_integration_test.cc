@@ -442,18 +442,6 @@ TEST_F(MigrationsTest, ASourceWithoutRecordAndGuestIsGivenUpByAPerson) {
   ExpectStayed();
 }
 
-TEST_F(MigrationsTest, ADestinationWithoutARecordOwnsWhatWasCommittedToIt) {
-  const v1::Migration migration = Copying();
-  b_.Change([](v1::AgentStatus& status) { status.clear_migrations(); });
-  a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
-  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
-  ExpectMoved(migration);
-  EXPECT_THAT(EventText("migration.completed"), HasSubstr("was lost at host b"));
-  ExpectNothingLeft();
-  ASSERT_TRUE(b_.WaitFor("PutVm")) << "so that it can be booted there";
-  EXPECT_EQ(b_.last_put().epoch(), 2U);
-}
-
 // The store was restored from a copy, say. The hosts end such a migration between themselves.
 TEST_F(MigrationsTest, WhatTheStoreDoesNotKnowIsForgottenWhenItHasEnded) {
   a_.Change([](v1::AgentStatus& status) {

@@ -50,6 +50,9 @@ UPDATE migrations SET queued = 1, on_no_convergence = 'fail' WHERE id = 'm2';
     R"sql(
 UPDATE users SET request_sha256 = 'digest';
 )sql",
+    R"sql(
+UPDATE migrations SET receipt = 'shown' WHERE id = 'm2';
+)sql",
 };
 static_assert(kContents.size() == kMigrations.size(), "a new version needs an example of its own");
 
@@ -101,6 +104,7 @@ TEST_P(UpgradeTest, KeepsEverything) {
     EXPECT_EQ(running->id, "m2");
     EXPECT_EQ(running->queued, version >= 3);
     EXPECT_EQ(running->on_no_convergence, version >= 3 ? "fail" : "");
+    EXPECT_EQ(running->receipt, version >= 5 ? "shown" : "");
     EXPECT_EQ(store.CountMigrations()->all, 2U);
     EXPECT_THAT(*store.ListEvents(0, 10, "vm/v"), SizeIs(1));
     EXPECT_THAT(*store.ListPolicies(), SizeIs(version >= 2 ? 1 : 0));
