@@ -291,7 +291,7 @@ TEST_F(OrderTest, AProcessThatDoesNotEndKeepsItsRecord) {
   const std::string id = base::ToHex(order.spec.id);
   std::jthread preparing([&] {
     EXPECT_FALSE(
-        keeper.PrepareDestination(order, Record(order.spec.vm).definition, "127.0.0.1").ok());
+        keeper.PrepareDestination({order, Record(order.spec.vm).definition, "127.0.0.1"}).ok());
   });
   std::shared_ptr<hypervisor::FakeVm> vm;
   while ((vm = hypervisor_.Find(order.spec.vm)) == nullptr) std::this_thread::yield();
