@@ -516,7 +516,9 @@ absl::Status MigrationTask::Cancel() {
   }
   SEALIFT_RETURN_IF_ERROR(view.status());
   record_.Learn(*view);
-  if (view->progress().phase() == v1::MIGRATION_PHASE_COMPLETED) record_.LearnCommit();
+  if (view->progress().phase() == v1::MIGRATION_PHASE_COMPLETED) {
+    SEALIFT_RETURN_IF_ERROR(record_.LearnCommit());
+  }
   const v1::MigrationPhase phase = record_.phase();
   const bool moved =
       phase == v1::MIGRATION_PHASE_COMMITTED || phase == v1::MIGRATION_PHASE_COMPLETED;
