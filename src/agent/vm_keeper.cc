@@ -135,6 +135,12 @@ absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
   return Look(std::move(copy));
 }
 
+absl::StatusOr<VmRecord> VmKeeper::Record(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, Find(name));
+  return entry->record;
+}
+
 absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
   Entry copy;
   {

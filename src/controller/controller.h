@@ -28,6 +28,7 @@
 #include "controller/users.h"
 #include "controller/vm_changes.h"
 #include "controller/vm_claims.h"
+#include "controller/vm_owners.h"
 #include "controller/vm_service.h"
 #include "controller/vm_sync.h"
 #include "controller/vms.h"
@@ -81,9 +82,10 @@ class Controller {
   EventLog events_;
   HostRows rows_;
   HostCertificates certificates_;
-  VmSync sync_;
   VmClaims claims_;
   AgentDirectory agents_;
+  VmOwners owners_;
+  VmSync sync_;
   HostDeaths deaths_;
   MigrationQueue queue_;
   MigrationRunner migrations_;

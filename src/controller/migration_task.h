@@ -88,6 +88,7 @@ class MigrationTask {
   void EndWithDestination();
   void CancelAtSource(const std::string& why);
   void HandleForgotten();
+  [[nodiscard]] bool EndIfLongOver();
   void AskDestination();
   void HelpDestination();
   void Obey(const v1::AgentMigration& destination);

@@ -12,6 +12,7 @@
 #include "controller/forecasts.h"
 #include "controller/lookup.h"
 #include "controller/migration_preparation.h"
+#include "controller/stray_migrations.h"
 #include "controller/vm_sync.h"
 
 namespace sealift::controller {
@@ -44,8 +45,8 @@ absl::StatusOr<std::string> DrawId(keys::RandomSource& random) {
 
 }  // namespace
 
-MigrationRunner::MigrationRunner(MigrationParts parts, VmClaims& claims)
-    : parts_(std::move(parts)), claims_(claims) {}
+MigrationRunner::MigrationRunner(MigrationParts parts, VmClaims& claims, VmOwners& owners)
+    : parts_(std::move(parts)), claims_(claims), owners_(owners) {}
 
 absl::Status MigrationRunner::Resume() {
   struct Unfinished {
@@ -112,7 +113,9 @@ absl::StatusOr<std::optional<MigrationView>> MigrationRunner::FindRepeated(
 }
 
 absl::StatusOr<MigrationRunner::Planned> MigrationRunner::Plan(const MigrationRequest& request) {
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckSettled());
   SEALIFT_ASSIGN_OR_RETURN(store::VmRow vm, FindVm(parts_.store, request.vm));
+  if (vm.unconfirmed) return NobodyHas(vm);
   SEALIFT_ASSIGN_OR_RETURN(const MigrationQuestion question, Ask(request, vm));
   if (question.vm.encrypted) {
     SEALIFT_RETURN_IF_ERROR(
@@ -276,6 +279,8 @@ void MigrationRunner::OnReport(AgentConnection& agent, const v1::AgentStatus& st
     const auto row = parts_.store.GetMigration(base::ToHex(base::AsBytes(held.id())));
     if (row.ok() && row->ended != 0) {
       CleanUpMigration(agent, held.id(), ParsePhase(row->phase));
+    } else if (absl::IsNotFound(row.status())) {
+      SeeToStray(parts_.store, parts_.agents, agent, held);
     }
   }
 }

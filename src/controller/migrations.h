@@ -20,6 +20,7 @@
 #include "controller/mode_policy.h"
 #include "controller/planner.h"
 #include "controller/vm_claims.h"
+#include "controller/vm_owners.h"
 #include "policy/rights.h"
 #include "store/store.h"
 
@@ -40,7 +41,7 @@ struct MigrationRequest {
 // MigrationRunner runs one thread per migration. Thread-safe; everything handed in outlives it.
 class MigrationRunner {
  public:
-  MigrationRunner(MigrationParts parts, VmClaims& claims);
+  MigrationRunner(MigrationParts parts, VmClaims& claims, VmOwners& owners);
   ~MigrationRunner() { Stop(); }
 
   // Resume takes up every migration that has not ended in the store. Once, before the first Start.
@@ -68,7 +69,7 @@ class MigrationRunner {
   [[nodiscard]] absl::Status Cancel(const std::string& id, const std::string& actor);
 
   // OnReport is an observer of the agent directory: it removes what an agent still holds of
-  // migrations that have ended.
+  // migrations that have ended, and sees to those that a restored store does not know.
   void OnReport(AgentConnection& agent, const v1::AgentStatus& status);
 
  private:
@@ -96,6 +97,7 @@ class MigrationRunner {
 
   const MigrationParts parts_;
   VmClaims& claims_;
+  VmOwners& owners_;
 
   struct Running {
     std::shared_ptr<MigrationTask> task;

@@ -40,6 +40,10 @@ void FillState(const store::VmRow& row, const store::HostRow& host, const HostVi
                v1::Vm& vm) {
   vm.set_state(v1::VM_STATE_UNKNOWN);
   vm.set_encryption_pending(true);
+  if (row.unconfirmed) {
+    return vm.set_state_reason(
+        "no host was found to have it since the controller was restored from a backup");
+  }
   if (view.reach != HostReach::kReady && host.dead_since != 0) {
     vm.set_state(v1::VM_STATE_CRASHED);
     return vm.set_state_reason(
@@ -80,10 +84,12 @@ absl::Status FillModes(const store::VmRow& row, const ModePolicy& modes, v1::Vm&
 }  // namespace
 
 VmOperations::VmOperations(store::Store& store, AgentDirectory& agents, VmClaims& claims,
-                           EventLog& events, keys::RandomSource& random, const base::Clock& clock)
+                           VmOwners& owners, EventLog& events, keys::RandomSource& random,
+                           const base::Clock& clock)
     : store_(store),
       agents_(agents),
       claims_(claims),
+      owners_(owners),
       events_(events),
       random_(random),
       clock_(clock) {}
@@ -91,8 +97,10 @@ VmOperations::VmOperations(store::Store& store, AgentDirectory& agents, VmClaims
 absl::StatusOr<v1::Vm> VmOperations::Create(const std::string& definition_yaml,
                                             const std::string& host, AfterCreation after,
                                             const std::string& actor) {
-  SEALIFT_ASSIGN_OR_RETURN(const store::VmRow row, NewRow(definition_yaml, host));
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckSettled());
+  SEALIFT_ASSIGN_OR_RETURN(store::VmRow row, NewRow(definition_yaml, host));
   SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(row.name, "being created"));
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckNowhereElse(row.name, row.host));
   SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
   SEALIFT_RETURN_IF_ERROR(Place(*agent, row));
   events_.Add("vm.created", "vm/" + row.name, actor,
@@ -175,11 +183,11 @@ absl::StatusOr<std::string> VmOperations::ChooseHost(const std::string& asked) {
 
 // The row comes first, so that no host ever holds a VM that nobody knows; it goes again when the
 // host does not take the VM.
-absl::Status VmOperations::Place(AgentConnection& agent, const store::VmRow& row) {
+absl::Status VmOperations::Place(AgentConnection& agent, store::VmRow& row) {
   v1::CheckVmRequest check;
   check.set_definition_yaml(row.definition);
   SEALIFT_RETURN_IF_ERROR(agent.Call(&AgentConnection::Stub::CheckVm, check).status());
-  SEALIFT_RETURN_IF_ERROR(store_.CreateVm(row));
+  SEALIFT_ASSIGN_OR_RETURN(row, store_.CreateVm(row));
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
   const absl::Status pushed = PushVm(agent, row, modes);
   if (pushed.ok()) return absl::OkStatus();
@@ -194,35 +202,53 @@ absl::Status VmOperations::Place(AgentConnection& agent, const store::VmRow& row
 }
 
 absl::StatusOr<v1::Vm> VmOperations::Start(const std::string& name, const std::string& host,
-                                           const std::string& actor) {
+                                           Whereabouts whereabouts, const std::string& actor) {
   SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being started"));
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckSettled());
   SEALIFT_ASSIGN_OR_RETURN(store::VmRow row, FindIdle(name));
-  const std::string owner = row.host;
-  if (!host.empty() && host != owner) {
-    SEALIFT_RETURN_IF_ERROR(CheckTakeOver(row, host));
-    SEALIFT_RETURN_IF_ERROR(Renew(row, host));
-    events_.AddWarning(
-        "vm.taken_over", "vm/" + name, actor,
-        fmt::format("by host {} under epoch {}: host {} is dead", host, row.epoch, owner));
-  } else {
-    const HostView view = agents_.Refresh(owner);
-    const v1::AgentVm* reported = view.status ? FindAgentVm(*view.status, name) : nullptr;
-    if (reported != nullptr && reported->state() == v1::VM_STATE_CRASHED) {
-      SEALIFT_RETURN_IF_ERROR(Renew(row, owner));
-    }
-  }
+  SEALIFT_RETURN_IF_ERROR(Prepare(row, host.empty() ? row.host : host, whereabouts, actor));
   SEALIFT_RETURN_IF_ERROR(StartAt(row, actor));
   return Describe(row);
 }
 
-absl::Status VmOperations::CheckTakeOver(const store::VmRow& row, const std::string& host) {
-  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow owner, FindHost(store_, row.host));
-  if (owner.dead_since == 0) {
-    return absl::FailedPreconditionError(
-        fmt::format("VM {} is host {}'s, and may still run there: migrate it, or, if that host is "
-                    "down for certain, say so with sealift host confirm-dead {}",
-                    row.name, row.host, row.host));
+absl::Status VmOperations::Prepare(store::VmRow& row, const std::string& host,
+                                   Whereabouts whereabouts, const std::string& actor) {
+  const std::string owner = row.host;
+  if (row.unconfirmed && whereabouts != Whereabouts::kRunsNowhere) return NobodyHas(row);
+  if (!row.unconfirmed && host != owner) SEALIFT_RETURN_IF_ERROR(CheckTakeOver(row));
+  if (host != owner) SEALIFT_RETURN_IF_ERROR(CheckFits(row, host));
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckNowhereElse(row.name, host));
+  if (row.unconfirmed) {
+    SEALIFT_RETURN_IF_ERROR(Renew(row, host));
+    events_.AddWarning("vm.runs_nowhere", "vm/" + row.name, actor,
+                       fmt::format("no host has it since the restore: host {} gets it, under epoch "
+                                   "{}",
+                                   host, row.epoch));
+    return absl::OkStatus();
   }
+  if (host != owner) {
+    SEALIFT_RETURN_IF_ERROR(Renew(row, host));
+    events_.AddWarning(
+        "vm.taken_over", "vm/" + row.name, actor,
+        fmt::format("by host {} under epoch {}: host {} is dead", host, row.epoch, owner));
+    return absl::OkStatus();
+  }
+  const HostView view = agents_.Refresh(owner);
+  const v1::AgentVm* reported = view.status ? FindAgentVm(*view.status, row.name) : nullptr;
+  const bool crashed = reported != nullptr && reported->state() == v1::VM_STATE_CRASHED;
+  return crashed ? Renew(row, owner) : absl::OkStatus();
+}
+
+absl::Status VmOperations::CheckTakeOver(const store::VmRow& row) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow owner, FindHost(store_, row.host));
+  if (owner.dead_since != 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("VM {} is host {}'s, and may still run there: migrate it, or, if that host is "
+                  "down for certain, say so with sealift host confirm-dead {}",
+                  row.name, row.host, row.host));
+}
+
+absl::Status VmOperations::CheckFits(const store::VmRow& row, const std::string& host) {
   SEALIFT_RETURN_IF_ERROR(FindHost(store_, host).status());
   SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(host));
   v1::CheckVmRequest check;
