@@ -75,7 +75,8 @@ absl::Status RestoreBackup(const RestoreCommand& command) {
   fmt::print(
       "Restored into {}, as it was at {}, with these hosts: {}.\n"
       "Has another host joined since? Remove the folder and restore again with --joined-since.\n"
-      "Hosts, users and certificates that were removed, revoked or added since: do that again.\n",
+      "Hosts, users and certificates that were removed, revoked or added since: do that again. Who "
+      "has renewed a context since needs a new one (sealift-controllerd admin-context).\n",
       command.state_dir, base::FormatUtc(base::FromUnixMillis(restored.made)),
       restored.hosts.empty() ? "none" : fmt::format("{}", fmt::join(restored.hosts, ", ")));
   if (restored.key == CaKey::kLeftOut) {

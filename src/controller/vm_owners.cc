@@ -31,10 +31,13 @@ absl::Status CheckNotMoving(const std::string& host, const v1::AgentStatus& stat
   return absl::OkStatus();
 }
 
-// The end of a migration is recorded by whoever follows it.
-bool IsEndOf(const store::MigrationRow& migration, const store::VmRow& row, const std::string& host,
-             const v1::AgentVm& reported) {
-  return migration.destination == host && reported.epoch() == row.epoch + 1;
+// IsPartOf says that what a host has is for whoever follows a migration to judge.
+bool IsPartOf(const store::MigrationRow& migration, const store::VmRow& row,
+              const std::string& host, const v1::AgentVm& reported) {
+  if (reported.epoch() > row.epoch) {
+    return migration.destination == host && reported.epoch() == row.epoch + 1;
+  }
+  return migration.source == host || migration.destination == host;
 }
 
 // A mode is never lowered by a restore: the store's and the host's are both somebody's word.
@@ -155,9 +158,8 @@ absl::Status VmOwners::Judge(AgentConnection& agent, const v1::AgentVm& reported
   const absl::StatusOr<store::VmRow> row = store_.GetVm(reported.name());
   if (absl::IsNotFound(row.status())) return JudgeUnknown(agent, reported);
   SEALIFT_RETURN_IF_ERROR(row.status());
-  const bool newer = reported.epoch() > row->epoch;
-  if (migration && (!newer || IsEndOf(*migration, *row, host, reported))) return absl::OkStatus();
-  if (newer || row->host == host) return Adopt(agent, *row, reported);
+  if (migration && IsPartOf(*migration, *row, host, reported)) return absl::OkStatus();
+  if (reported.epoch() > row->epoch || row->host == host) return Adopt(agent, *row, reported);
   return GiveUp(agent, reported, row->epoch,
                 fmt::format("host {} owns it, under epoch {}", row->host, row->epoch));
 }

@@ -10,7 +10,7 @@ namespace sealift::pki {
 namespace {
 
 // PBKDF2 rather than scrypt: a FIPS provider has it.
-constexpr int kRounds = 1'000'000;
+constexpr int kRounds = 600'000;
 constexpr int kSaltBytes = 16;
 
 using KeyInfoPtr = Owned<PKCS8_PRIV_KEY_INFO, PKCS8_PRIV_KEY_INFO_free>;

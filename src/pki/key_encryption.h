@@ -8,8 +8,8 @@
 namespace sealift::pki {
 
 // EncryptPrivateKey gives the key as encrypted PKCS#8 PEM (RFC 5958), which `openssl pkey` reads:
-// PBES2 (RFC 8018) with AES-256-CBC, and PBKDF2 with HMAC-SHA-512 and a million rounds, about half
-// a second.
+// PBES2 (RFC 8018) with AES-256-CBC, and PBKDF2 with HMAC-SHA-512 and 600,000 rounds, about half a
+// second.
 [[nodiscard]] absl::StatusOr<std::string> EncryptPrivateKey(const std::string& key_pem,
                                                             const std::string& passphrase);
 
