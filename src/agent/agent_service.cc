@@ -72,6 +72,13 @@ absl::StatusOr<VmView> AgentService::Put(const v1::PutVmRequest& request) {
   return parts_.vms.Put(std::move(record));
 }
 
+grpc::Status AgentService::GetVm(grpc::ServerContext* /*context*/,
+                                 const v1::AgentVmRequest* request, v1::AgentVmRecord* response) {
+  const absl::StatusOr<VmRecord> record = parts_.vms.Record(request->name());
+  if (record.ok()) *response = ToProto(*record);
+  return ToGrpc(record.status());
+}
+
 grpc::Status AgentService::StartVm(grpc::ServerContext* /*context*/,
                                    const v1::AgentVmRequest* request, v1::AgentVm* response) {
   return Answer(parts_.vms.Start(request->name()), response);

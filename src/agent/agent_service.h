@@ -30,6 +30,8 @@ class AgentService final : public v1::AgentService::Service {
                        v1::CheckVmResponse* response) override;
   grpc::Status PutVm(grpc::ServerContext* context, const v1::PutVmRequest* request,
                      v1::AgentVm* response) override;
+  grpc::Status GetVm(grpc::ServerContext* context, const v1::AgentVmRequest* request,
+                     v1::AgentVmRecord* response) override;
   grpc::Status StartVm(grpc::ServerContext* context, const v1::AgentVmRequest* request,
                        v1::AgentVm* response) override;
   grpc::Status StopVm(grpc::ServerContext* context, const v1::AgentStopVmRequest* request,

@@ -94,6 +94,15 @@ v1::AgentVm ToProto(const VmView& vm) {
   return message;
 }
 
+v1::AgentVmRecord ToProto(const VmRecord& vm) {
+  v1::AgentVmRecord message;
+  message.set_definition_yaml(hypervisor::FormatVmDefinition(vm.definition));
+  message.set_epoch(vm.epoch);
+  message.set_encryption(ToProto(vm.mode));
+  message.set_policy_version(vm.policy_version);
+  return message;
+}
+
 v1::AgentMigration ToProto(const MigrationView& migration) {
   v1::AgentMigration message;
   if (const absl::StatusOr<base::Bytes> id = base::FromHex(migration.id); id.ok()) {

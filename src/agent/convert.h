@@ -8,6 +8,7 @@
 namespace sealift::agent {
 
 [[nodiscard]] v1::AgentVm ToProto(const VmView& vm);
+[[nodiscard]] v1::AgentVmRecord ToProto(const VmRecord& vm);
 [[nodiscard]] v1::AgentMigration ToProto(const MigrationView& migration);
 
 }  // namespace sealift::agent

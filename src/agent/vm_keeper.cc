@@ -192,6 +192,12 @@ absl::Status VmKeeper::CheckNotOlder(const VmRecord& record) const {
   return absl::OkStatus();
 }
 
+absl::StatusOr<VmRecord> VmKeeper::Record(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, Find(name));
+  return entry->record;
+}
+
 absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
   // A second start of the same VM has to wait and then see it running.
   const Turn turn(*this, name, Turn::Patience::kLimited);

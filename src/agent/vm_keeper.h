@@ -58,6 +58,8 @@ class VmKeeper {
   // Put stores a VM or replaces its definition and mode. ABORTED for an epoch, or a version of the
   // mode, below the one held.
   [[nodiscard]] absl::StatusOr<VmView> Put(VmRecord record);
+  // Record gives what is stored of a VM.
+  [[nodiscard]] absl::StatusOr<VmRecord> Record(const std::string& name);
   // Start takes as long as the VM's storage does. Put and Forget are refused meanwhile.
   [[nodiscard]] absl::StatusOr<VmView> Start(const std::string& name);
   // PowerDown presses the power button and waits for the guest. DEADLINE_EXCEEDED when it does not

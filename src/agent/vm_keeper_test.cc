@@ -160,6 +160,13 @@ TEST_F(VmKeeperTest, AnEpochDoesNotGoBack) {
   EXPECT_EQ(keeper_->Put(older).status().code(), absl::StatusCode::kAborted);
 }
 
+TEST_F(VmKeeperTest, SaysWhatItHasStored) {
+  PutAndStart();
+  EXPECT_EQ(keeper_->Record("web1")->epoch, Record().epoch);
+  EXPECT_EQ(keeper_->Record("web1")->definition, Record().definition);
+  EXPECT_EQ(keeper_->Record("web9").status().code(), absl::StatusCode::kNotFound);
+}
+
 TEST_F(VmKeeperTest, ARestartAdoptsWhatRuns) {
   PutAndStart();
   Restart("boot-1");

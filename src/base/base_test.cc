@@ -110,6 +110,16 @@ TEST_F(FileTest, ReplacesDurablyWithTheModeAsked) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_.path()), {}), 1);
 }
 
+TEST_F(FileTest, PublishesUnderANameThatIsFree) {
+  ASSERT_TRUE(WriteFileDurably(folder_ / "new", "new").ok());
+  ASSERT_TRUE(PublishFile(folder_ / "new", folder_ / "name").ok());
+  EXPECT_EQ(ReadFile(folder_ / "new").status().code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(WriteFileDurably(folder_ / "newer", "newer").ok());
+  EXPECT_EQ(PublishFile(folder_ / "newer", folder_ / "name").code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(*ReadFile(folder_ / "name"), "new");
+}
+
 TEST_F(FileTest, RefusesAFileOverTheLimit) {
   ASSERT_TRUE(WriteFileDurably(folder_ / "a", "12345").ok());
   EXPECT_EQ(ReadFile(folder_ / "a", 4).status().code(), absl::StatusCode::kResourceExhausted);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
 
 #include "base/status.h"
@@ -78,6 +79,20 @@ absl::Status WriteFileDurably(const std::string& path, std::string_view content,
   }
   const absl::Status synced = SyncFolder(FolderOf(path));
   return synced.ok() ? synced : absl::DataLossError(synced.message());
+}
+
+absl::Status PublishFile(const std::string& from, const std::string& to) {
+  const UniqueFd fd(open(from.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(fmt::format("open {}", from), errno);
+  if (fsync(fd.get()) != 0) return ErrnoStatus(fmt::format("sync {}", from), errno);
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) != 0) {
+    if (errno == EEXIST) return absl::AlreadyExistsError(fmt::format("{} exists already", to));
+    // Some network file systems have no such rename.
+    if (errno != EINVAL || access(to.c_str(), F_OK) == 0 || rename(from.c_str(), to.c_str()) != 0) {
+      return ErrnoStatus(fmt::format("rename {} to {}", from, to), errno);
+    }
+  }
+  return SyncFolder(FolderOf(to));
 }
 
 absl::Status RemoveFileDurably(const std::string& path) {

@@ -22,6 +22,10 @@ namespace sealift::base {
 [[nodiscard]] absl::Status WriteFileDurably(const std::string& path, std::string_view content,
                                             mode_t mode = 0600);
 
+// PublishFile gives a finished file its name durably: fsync, rename, fsync of the folder. `to` is
+// in the same folder as `from`; ALREADY_EXISTS when there is such a file.
+[[nodiscard]] absl::Status PublishFile(const std::string& from, const std::string& to);
+
 // RemoveFileDurably unlinks `path` and syncs the folder, also for a file that is missing, which is
 // not an error: OK means that it stays away.
 [[nodiscard]] absl::Status RemoveFileDurably(const std::string& path);

@@ -196,6 +196,10 @@ void AddVmCommands(const Noun& root, Action& chosen) {
   AddVmName(start, *started.mutable_name());
   start.Text("--host", kHostType, *started.mutable_host(),
              "Start it there: its own host is dead (see host confirm-dead)");
+  start.Flag(
+      "--runs-nowhere", [&to = started] { to.set_runs_nowhere(true); },
+      "It runs nowhere for certain: no host was found to have it since the controller was "
+      "restored");
   AddStopVerb(vm, chosen);
   AddVmSetVerb(vm, chosen);
   AddVmConsoleVerb(vm, chosen);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/utf8.h"
@@ -76,5 +77,13 @@ void CurbFields(Message& message) {
 void Curb(v1::AgentStatus& status) { CurbFields(status); }
 void Curb(v1::AgentMigration& migration) { CurbFields(migration); }
 void Curb(v1::PrepareDestinationResponse& response) { CurbFields(response); }
+
+// The definition has lines, and its limits are checked where it is parsed.
+void Curb(v1::AgentVmRecord& record) {
+  std::string definition = std::move(*record.mutable_definition_yaml());
+  record.clear_definition_yaml();
+  CurbFields(record);
+  record.set_definition_yaml(std::move(definition));
+}
 
 }  // namespace sealift::controller

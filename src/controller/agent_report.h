@@ -21,6 +21,7 @@ inline constexpr std::int64_t kMaxReportTime = 9'000'000'000'000;  // millisecon
 void Curb(v1::AgentStatus& status);
 void Curb(v1::AgentMigration& migration);
 void Curb(v1::PrepareDestinationResponse& response);
+void Curb(v1::AgentVmRecord& record);
 // Of other answers nothing is kept or shown.
 inline void Curb(google::protobuf::Message& /*other*/) {}
 

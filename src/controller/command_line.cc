@@ -33,6 +33,35 @@ void AddAdminContext(CLI::App& app, AdminContextCommand& command) {
       ->capture_default_str();
 }
 
+void AddBackup(CLI::App& app, BackupCommand& command) {
+  CLI::App* backup = app.add_subcommand(
+      "backup", "Copy the controller's state into one file; the controller may run");
+  backup->add_option("--to", command.to, "The file to make")->required();
+  CLI::Option* passphrase =
+      backup->add_option("--passphrase-file", command.passphrase_file,
+                         "File with the passphrase that the CA's key is encrypted with; without "
+                         "it, you are asked");
+  backup
+      ->add_flag_callback(
+          "--without-ca-key", [&command] { command.key = CaKey::kLeftOut; },
+          "Leave the CA's key out: keep it elsewhere, no controller runs without it")
+      ->excludes(passphrase);
+  backup->add_option("--state-dir", command.state_dir, "Folder of the controller's state")
+      ->capture_default_str();
+}
+
+void AddRestore(CLI::App& app, RestoreCommand& command) {
+  CLI::App* restore = app.add_subcommand(
+      "restore", "Make the controller's state from a backup, where there is none");
+  restore->add_option("--from", command.from, "File that backup has made")->required();
+  restore->add_option("--passphrase-file", command.passphrase_file,
+                      "File with the backup's passphrase; without it, you are asked");
+  restore->add_option("--joined-since", command.joined_since,
+                      "A host that joined after the backup was made; once for each");
+  restore->add_option("--state-dir", command.state_dir, "Folder of the controller's state")
+      ->capture_default_str();
+}
+
 void AddRunOptions(CLI::App& app, RunCommand& command) {
   app.add_option("--config", command.config,
                  fmt::format("YAML file with the settings below [{}]", kDefaultConfigFile));
@@ -48,16 +77,19 @@ void AddRunOptions(CLI::App& app, RunCommand& command) {
 
 }  // namespace
 
-std::variant<int, InitCommand, AdminContextCommand, RunCommand> ParseCommandLine(int argc,
-                                                                                 char** argv) {
+Command ParseCommandLine(int argc, char** argv) {
   CLI::App app("The controller of sealift. Without a subcommand it runs.", "sealift-controllerd");
   app.set_version_flag("--version", SEALIFT_VERSION);
   app.require_subcommand(0, 1);
   InitCommand init;
   AdminContextCommand admin;
+  BackupCommand backup;
+  RestoreCommand restore;
   RunCommand run;
   AddInit(app, init);
   AddAdminContext(app, admin);
+  AddBackup(app, backup);
+  AddRestore(app, restore);
   AddRunOptions(app, run);
   AddRunOptions(*app.add_subcommand("run", "Serve until SIGTERM or SIGINT"), run);
   try {
@@ -68,6 +100,8 @@ std::variant<int, InitCommand, AdminContextCommand, RunCommand> ParseCommandLine
   }
   if (app.got_subcommand("init")) return init;
   if (app.got_subcommand("admin-context")) return admin;
+  if (app.got_subcommand("backup")) return backup;
+  if (app.got_subcommand("restore")) return restore;
   return run;
 }
 

@@ -5,9 +5,11 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "controller/backup.h"
 #include "controller/settings.h"
 
 namespace sealift::controller {
@@ -25,6 +27,22 @@ struct AdminContextCommand {
   std::string context_out = "/etc/sealift/context.yaml";
 };
 
+// BackupCommand is `sealift-controllerd backup`.
+struct BackupCommand {
+  std::string state_dir = kDefaultStateDir;
+  std::string to;
+  std::string passphrase_file;  // empty: ask
+  CaKey key = CaKey::kEncrypted;
+};
+
+// RestoreCommand is `sealift-controllerd restore`.
+struct RestoreCommand {
+  std::string state_dir = kDefaultStateDir;
+  std::string from;
+  std::string passphrase_file;  // empty: ask, if need be
+  std::vector<std::string> joined_since;
+};
+
 // RunCommand is `sealift-controllerd run`. What was not given comes from the configuration file or
 // is the default.
 struct RunCommand {
@@ -38,8 +56,9 @@ struct RunCommand {
 
 // ParseCommandLine gives the command, or the exit code where help was asked for (0) or the usage
 // was wrong (2); both have been printed then.
-[[nodiscard]] std::variant<int, InitCommand, AdminContextCommand, RunCommand> ParseCommandLine(
-    int argc, char** argv);
+using Command =
+    std::variant<int, InitCommand, AdminContextCommand, BackupCommand, RestoreCommand, RunCommand>;
+[[nodiscard]] Command ParseCommandLine(int argc, char** argv);
 
 // SettingsOf merges defaults, the configuration file and flags, in rising order.
 [[nodiscard]] absl::StatusOr<Settings> SettingsOf(const RunCommand& command);

@@ -43,6 +43,8 @@ absl::StatusOr<std::unique_ptr<Controller>> Controller::Start(const Settings& se
   SEALIFT_ASSIGN_OR_RETURN(auto store, store::OpenSqliteStore(installation.files.database));
   std::unique_ptr<Controller> controller(
       new Controller(std::move(installation), std::move(store), clock, random, tuning, settings));
+  const absl::Status settled = controller->owners_.CheckSettled();
+  if (!settled.ok()) spdlog::warn("{}", base::MessageOf(settled));
   SEALIFT_RETURN_IF_ERROR(controller->agents_.Start());
   SEALIFT_RETURN_IF_ERROR(controller->migrations_.Resume());
   SEALIFT_RETURN_IF_ERROR(controller->ServeEnrolment(settings));
@@ -61,15 +63,17 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
       events_(*store_, clock_),
       rows_(*store_),
       certificates_(*installation_.authority, *store_, rows_, events_, clock_),
-      sync_(*store_, events_),
       ownership_(*store_, events_),
       agents_(*store_, rows_, events_, clock_, ConnectTo(installation_, *store_), tuning.heartbeat),
+      owners_(*store_, rows_, agents_, claims_, events_, clock_,
+              [this](const std::string& host) { sync_.CompareAgain(host); }),
+      sync_(*store_, owners_, events_),
       deaths_(*store_, rows_, agents_, events_, clock_, settings.fencing),
       queue_(settings.limits),
       migrations_({*store_, agents_, events_, random_, clock_,
                    installation_.authority->trust_domain(), queue_, sync_},
-                  claims_),
-      vms_(*store_, agents_, claims_, events_, random_, clock_),
+                  claims_, owners_),
+      vms_(*store_, agents_, claims_, owners_, events_, random_, clock_),
       changes_(*store_, agents_, sync_, events_),
       users_(*installation_.authority, *store_, events_, clock_),
       enrolment_service_(*store_, certificates_, agents_, events_, clock_, tuning.enrolment),
@@ -80,7 +84,7 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
       policy_service_(*store_, agents_, sync_, events_),
       user_service_(users_, *store_) {
   agents_.OnReport([this](AgentConnection& agent, const v1::AgentStatus& status, Contact contact) {
-    deaths_.OnReport(agent, status);
+    deaths_.OnReport(agent.host(), owners_.OnReport(agent, status));
     sync_.OnReport(agent, status, contact);
     migrations_.OnReport(agent, status);
     ownership_.OnReport(agent.host(), status);

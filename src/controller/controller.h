@@ -29,6 +29,7 @@
 #include "controller/users.h"
 #include "controller/vm_changes.h"
 #include "controller/vm_claims.h"
+#include "controller/vm_owners.h"
 #include "controller/vm_service.h"
 #include "controller/vm_sync.h"
 #include "controller/vms.h"
@@ -82,10 +83,11 @@ class Controller {
   EventLog events_;
   HostRows rows_;
   HostCertificates certificates_;
-  VmSync sync_;
   OwnershipWatch ownership_;
   VmClaims claims_;
   AgentDirectory agents_;
+  VmOwners owners_;
+  VmSync sync_;
   HostDeaths deaths_;
   MigrationQueue queue_;
   MigrationRunner migrations_;

@@ -205,6 +205,11 @@ v1::Host ToProto(const store::HostRow& row, const HostView& view, std::uint32_t 
   host.set_state(dead ? v1::HOST_STATE_DEAD : StateOf(view.reach));
   host.set_dead_since_ms(row.dead_since);
   host.set_state_reason(view.reason);
+  if (row.unheard) {
+    host.set_state_reason(
+        fmt::format("not heard since the controller was restored from a backup{}{}",
+                    view.reason.empty() ? "" : ": ", view.reason));
+  }
   host.set_certificate_not_after_ms(row.certificate_not_after);
   host.set_last_seen_ms(std::max(row.last_seen, view.last_seen_ms));
   host.set_vms(vms);

@@ -12,6 +12,7 @@
 #include "cli/context.h"
 #include "controller/command_line.h"
 #include "controller/controller.h"
+#include "controller/passphrase.h"
 #include "keys/openssl_setup.h"
 #include "keys/secret_bytes.h"
 #include "keys/self_test.h"
@@ -48,6 +49,46 @@ absl::Status NewAdminContext(const AdminContextCommand& command) {
       command.state_dir, clock,
       [&](const AdminContext& admin) { return WriteAdminContext(command.context_out, admin); }));
   fmt::print("The administrator's context is {}: keep it secret.\n", command.context_out);
+  return absl::OkStatus();
+}
+
+absl::Status MakeBackup(const BackupCommand& command) {
+  const base::SystemClock clock;
+  SEALIFT_RETURN_IF_ERROR(BackUp(
+      command.state_dir, command.to, command.key,
+      [&] { return NewPassphrase(command.passphrase_file); }, clock));
+  fmt::print("The backup is {}. {}\n", command.to,
+             command.key == CaKey::kEncrypted
+                 ? "The CA's key in it opens with the passphrase only: keep that elsewhere."
+                 : fmt::format("The CA's key is not in it: keep {} elsewhere, no controller runs "
+                               "without it.",
+                               StateFiles(command.state_dir).ca_key));
+  return absl::OkStatus();
+}
+
+absl::Status RestoreBackup(const RestoreCommand& command) {
+  const base::SystemClock clock;
+  SEALIFT_ASSIGN_OR_RETURN(const Restored restored,
+                           Restore(
+                               command.from, command.state_dir, command.joined_since,
+                               [&] { return KnownPassphrase(command.passphrase_file); }, clock));
+  fmt::print(
+      "Restored into {}, as it was at {}, with these hosts: {}.\n"
+      "Has another host joined since? Remove the folder and restore again with --joined-since.\n"
+      "Hosts, users and certificates that were removed, revoked or added since: do that again. Who "
+      "has renewed a context since needs a new one (sealift-controllerd admin-context).\n",
+      command.state_dir, base::FormatUtc(base::FromUnixMillis(restored.made)),
+      restored.hosts.empty() ? "none" : fmt::format("{}", fmt::join(restored.hosts, ", ")));
+  if (restored.key == CaKey::kLeftOut) {
+    fmt::print(
+        "The backup is without the CA's key: put it at {} (PEM, mode 0600, owned by the "
+        "controller's user).\n",
+        StateFiles(command.state_dir).ca_key);
+  }
+  fmt::print(
+      "Next: start sealift-controllerd. It learns from the agents where the VMs are; no VM starts "
+      "before every host has been heard, or is confirmed dead (sealift host list, sealift "
+      "events).\n");
   return absl::OkStatus();
 }
 
@@ -96,6 +137,10 @@ int RunDaemon(int argc, char** argv, keys::RandomSource& random) {
     status = Init(*init);
   } else if (const auto* admin = std::get_if<AdminContextCommand>(&command)) {
     status = NewAdminContext(*admin);
+  } else if (const auto* backup = std::get_if<BackupCommand>(&command)) {
+    status = MakeBackup(*backup);
+  } else if (const auto* restore = std::get_if<RestoreCommand>(&command)) {
+    status = RestoreBackup(*restore);
   } else {
     status = Run(std::get<RunCommand>(command), random);
   }

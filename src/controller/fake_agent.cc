@@ -88,6 +88,41 @@ v1::AgentStatus FakeAgent::Report() {
   return status_;
 }
 
+void FakeAgent::Copy(FakeAgent& from, const std::string& vm, std::uint64_t epoch,
+                     v1::VmState state) {
+  v1::AgentVm copy;
+  std::string definition;
+  {
+    const std::lock_guard lock(from.mutex_);
+    copy = from.Vm(vm);
+    definition = from.definitions_[vm];
+  }
+  copy.set_epoch(epoch);
+  copy.set_state(state);
+  const std::lock_guard lock(mutex_);
+  definitions_[vm] = definition;
+  Vm(vm) = copy;
+}
+
+void FakeAgent::TakeOver(FakeAgent& from, const std::string& vm, std::uint64_t epoch,
+                         v1::VmState state) {
+  Copy(from, vm, epoch, state);
+  from.Lose(vm);
+}
+
+void FakeAgent::Lose(const std::string& vm) {
+  const std::lock_guard lock(mutex_);
+  Remove(vm);
+}
+
+std::uint64_t FakeAgent::Epoch(const std::string& vm) {
+  const v1::AgentStatus report = Report();
+  for (const v1::AgentVm& held : report.vms()) {
+    if (held.name() == vm) return held.epoch();
+  }
+  return 0;
+}
+
 void FakeAgent::SetPhase(v1::MigrationPhase phase, const std::string& detail) {
   Change([&](v1::AgentStatus& status) {
     SEALIFT_CHECK(status.migrations_size() == 1);
@@ -125,9 +160,9 @@ int FakeAgent::Called(const std::string& method) {
   return calls_[method];
 }
 
-bool FakeAgent::WaitFor(const std::string& method) {
+bool FakeAgent::WaitFor(const std::string& method, int times) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return calls_[method] > 0; });
+  return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return calls_[method] >= times; });
 }
 
 v1::PutVmRequest FakeAgent::last_put() {
@@ -195,7 +230,7 @@ bool FakeAgent::IsOnItsWay(const std::string& vm) {
   });
 }
 
-void FakeAgent::Drop(const std::string& vm) {
+void FakeAgent::Remove(const std::string& vm) {
   auto& vms = *status_.mutable_vms();
   vms.erase(std::remove_if(vms.begin(), vms.end(),
                            [&](const v1::AgentVm& held) { return held.name() == vm; }),
@@ -222,11 +257,26 @@ grpc::Status FakeAgent::PutVm(grpc::ServerContext*, const v1::PutVmRequest* requ
   put_ = *request;
   const auto definition = hypervisor::ParseVmDefinition(request->definition_yaml());
   SEALIFT_CHECK(definition.ok());
+  definitions_[definition->name] = request->definition_yaml();
   v1::AgentVm& vm = Vm(definition->name);
+  vm.set_uuid(definition->uuid);
   vm.set_epoch(request->epoch());
   vm.set_encryption(request->encryption());
   vm.set_policy_version(request->policy_version());
   *response = vm;
+  return grpc::Status::OK;
+}
+
+grpc::Status FakeAgent::GetVm(grpc::ServerContext*, const v1::AgentVmRequest* request,
+                              v1::AgentVmRecord* response) {
+  const std::lock_guard lock(mutex_);
+  if (const grpc::Status failure = Enter("GetVm"); !failure.ok()) return failure;
+  const auto definition = definitions_.find(request->name());
+  if (definition == definitions_.end()) return Unknown("this VM");
+  response->set_definition_yaml(definition->second);
+  response->set_epoch(Vm(request->name()).epoch());
+  response->set_encryption(Vm(request->name()).encryption());
+  response->set_policy_version(Vm(request->name()).policy_version());
   return grpc::Status::OK;
 }
 
@@ -255,7 +305,7 @@ grpc::Status FakeAgent::ForgetVm(grpc::ServerContext*, const v1::AgentVmRequest*
                                  v1::ForgetVmResponse*) {
   const std::lock_guard lock(mutex_);
   if (const grpc::Status failure = Enter("ForgetVm"); !failure.ok()) return failure;
-  Drop(request->name());
+  Remove(request->name());
   return grpc::Status::OK;
 }
 
@@ -409,7 +459,7 @@ grpc::Status FakeAgent::ForgetMigration(grpc::ServerContext*,
   if (!given_away && !HasEndedHere(migration->progress().phase())) {
     return {grpc::StatusCode::FAILED_PRECONDITION, "it has not ended here"};
   }
-  if (given_away) Drop(migration->vm());
+  if (given_away) Remove(migration->vm());
   status_.mutable_migrations()->DeleteSubrange(static_cast<int>(migration - &status_.migrations(0)),
                                                1);
   return grpc::Status::OK;

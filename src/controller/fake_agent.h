@@ -35,6 +35,14 @@ class FakeAgent final : public v1::AgentService::Service {
   // Change alters what the agent reports.
   void Change(const std::function<void(v1::AgentStatus&)>& change);
   [[nodiscard]] v1::AgentStatus Report();
+  // TakeOver and Copy make it hold what another agent holds of a VM, under an epoch: the other no
+  // longer does, or does so, too.
+  void TakeOver(FakeAgent& from, const std::string& vm, std::uint64_t epoch, v1::VmState state);
+  void Copy(FakeAgent& from, const std::string& vm, std::uint64_t epoch, v1::VmState state);
+  // Lose makes it forget a VM.
+  void Lose(const std::string& vm);
+  // Epoch is the one it holds a VM under; 0: it does not have it.
+  [[nodiscard]] std::uint64_t Epoch(const std::string& vm);
   // SetPhase is the local view of the only migration held.
   void SetPhase(v1::MigrationPhase phase, const std::string& detail = "");
   // ShowReceipt is what the only migration held shows of its source's commit.
@@ -45,10 +53,10 @@ class FakeAgent final : public v1::AgentService::Service {
   void Hold();
   void Release();
 
-  // Called says how often a method was called; WaitFor blocks until it was called, or 10 s have
-  // passed (false).
+  // Called says how often a method was called; WaitFor blocks until it was called so often, or 10 s
+  // have passed (false).
   [[nodiscard]] int Called(const std::string& method);
-  [[nodiscard]] bool WaitFor(const std::string& method);
+  [[nodiscard]] bool WaitFor(const std::string& method, int times = 1);
 
   // What arrived.
   [[nodiscard]] v1::PutVmRequest last_put();
@@ -68,6 +76,8 @@ class FakeAgent final : public v1::AgentService::Service {
                        v1::CheckVmResponse*) override;
   grpc::Status PutVm(grpc::ServerContext*, const v1::PutVmRequest* request,
                      v1::AgentVm* response) override;
+  grpc::Status GetVm(grpc::ServerContext*, const v1::AgentVmRequest* request,
+                     v1::AgentVmRecord* response) override;
   grpc::Status StartVm(grpc::ServerContext*, const v1::AgentVmRequest* request,
                        v1::AgentVm* response) override;
   grpc::Status StopVm(grpc::ServerContext*, const v1::AgentStopVmRequest* request,
@@ -109,7 +119,7 @@ class FakeAgent final : public v1::AgentService::Service {
                                      std::string& public_key);
   v1::AgentVm& Vm(const std::string& name);
   [[nodiscard]] bool IsOnItsWay(const std::string& vm);
-  void Drop(const std::string& vm);
+  void Remove(const std::string& vm);
 
   std::unique_ptr<rpc::Server> server_;
   std::uint16_t port_ = 0;
@@ -123,6 +133,7 @@ class FakeAgent final : public v1::AgentService::Service {
   std::uint64_t version_ = 0;
   enum class Serving { kYes, kNo } serving_ = Serving::kNo;
   v1::PutVmRequest put_;
+  std::map<std::string, std::string> definitions_;  // of VMs, by name
   v1::MigrationSpec spec_;
   v1::PrepareSourceRequest prepare_source_;
   std::uint64_t epoch_ = 0;

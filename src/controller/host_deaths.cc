@@ -109,44 +109,20 @@ absl::Status HostDeaths::Take(const std::string& host, const std::string& actor,
   return absl::OkStatus();
 }
 
-void HostDeaths::OnReport(AgentConnection& agent, const v1::AgentStatus& status) {
-  const absl::StatusOr<store::HostRow> row = store_.GetHost(agent.host());
+void HostDeaths::OnReport(const std::string& host, const absl::Status& compared) {
+  const absl::StatusOr<store::HostRow> row = store_.GetHost(host);
   if (!row.ok() || row->dead_since == 0) return;
-  absl::Status outcome;
-  for (const v1::AgentVm& vm : status.vms()) outcome.Update(GiveUp(agent, vm));
+  absl::Status outcome = compared;
   if (outcome.ok()) {
-    outcome = rows_.Update(agent.host(), [](store::HostRow& host) { host.dead_since = 0; });
+    outcome = rows_.Update(host, [](store::HostRow& alive) { alive.dead_since = 0; });
   }
   if (!outcome.ok()) {
     // Asked again with its next report.
-    spdlog::error("host {} was confirmed dead and is back: {}", agent.host(),
-                  base::MessageOf(outcome));
+    spdlog::error("host {} was confirmed dead and is back: {}", host, base::MessageOf(outcome));
     return;
   }
-  events_.Add("host.alive", "host/" + agent.host(), kControllerActor,
+  events_.Add("host.alive", "host/" + host, kControllerActor,
               "it was confirmed dead and answers again");
-}
-
-absl::Status HostDeaths::GiveUp(AgentConnection& agent, const v1::AgentVm& reported) {
-  const absl::StatusOr<store::VmRow> row = store_.GetVm(reported.name());
-  if (!row.ok()) return absl::IsNotFound(row.status()) ? absl::OkStatus() : row.status();
-  if (row->host == agent.host() || reported.epoch() >= row->epoch) return absl::OkStatus();
-  const bool has_process =
-      reported.state() != v1::VM_STATE_STOPPED && reported.state() != v1::VM_STATE_CRASHED;
-  if (has_process) {
-    v1::AgentStopVmRequest stop;
-    stop.set_name(row->name);
-    stop.set_force(true);
-    SEALIFT_RETURN_IF_ERROR(agent.Call(&AgentConnection::Stub::StopVm, stop).status());
-    events_.AddWarning(
-        "vm.stale_copy", "vm/" + row->name, kControllerActor,
-        fmt::format("host {} was confirmed dead but still had it, under epoch {}; since then host "
-                    "{} owns it, under epoch {}: the copy on {} was ended",
-                    agent.host(), reported.epoch(), row->host, row->epoch, agent.host()));
-  }
-  v1::AgentVmRequest forget;
-  forget.set_name(row->name);
-  return agent.Call(&AgentConnection::Stub::ForgetVm, forget).status();
 }
 
 }  // namespace sealift::controller

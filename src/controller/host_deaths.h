@@ -29,14 +29,13 @@ class HostDeaths {
   // without a command; ABORTED with the end of its output when it fails.
   [[nodiscard]] absl::Status Fence(const std::string& host, const std::string& actor);
 
-  // OnReport is an observer of the agent directory. A host that was taken for dead and reports
-  // again gives up what runs elsewhere by now, and is alive again.
-  void OnReport(AgentConnection& agent, const v1::AgentStatus& status);
+  // OnReport is told of every report what has come of comparing it (VmOwners::OnReport): a host
+  // that was taken for dead is alive again once it has given up what is another's by now.
+  void OnReport(const std::string& host, const absl::Status& compared);
 
  private:
   [[nodiscard]] absl::Status Take(const std::string& host, const std::string& actor,
                                   const std::string& why);
-  [[nodiscard]] absl::Status GiveUp(AgentConnection& agent, const v1::AgentVm& reported);
 
   store::Store& store_;
   HostRows& rows_;

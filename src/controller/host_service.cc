@@ -196,7 +196,7 @@ absl::Status HostServiceImpl::LetJoinAgain(const v1::AddHostRequest& request,
                                            const std::string& caller) {
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow before, FindHost(store_, request.name()));
   std::string address = before.address;
-  if (!request.address().empty()) {
+  if (!request.address().empty() || address.empty()) {
     SEALIFT_ASSIGN_OR_RETURN(address, AddressOf(request));
   }
   if (!before.certificate_serial.empty()) {
@@ -231,11 +231,18 @@ absl::Status HostServiceImpl::MakeToken(const v1::AddHostRequest& request,
 }
 
 absl::Status HostServiceImpl::RemoveHost(const std::string& name, const std::string& caller) {
-  const absl::Status found = FindHost(store_, name).status();
-  if (absl::IsNotFound(found) && events_.LastIs(kRemoved, "host/" + name)) {
+  const absl::StatusOr<store::HostRow> row = FindHost(store_, name);
+  if (absl::IsNotFound(row.status()) && events_.LastIs(kRemoved, "host/" + name)) {
     return absl::OkStatus();
   }
-  SEALIFT_RETURN_IF_ERROR(found);
+  SEALIFT_RETURN_IF_ERROR(row.status());
+  if (row->unheard) {
+    return absl::FailedPreconditionError(fmt::format(
+        "host {} has not been heard since the controller was restored from a backup, and may have "
+        "any VM: start sealift-agentd there, or, if it is down for certain, say so with sealift "
+        "host confirm-dead {}",
+        name, name));
+  }
   SEALIFT_ASSIGN_OR_RETURN(const auto vms, store_.ListVms());
   std::vector<std::string> owned;
   for (const store::VmRow& vm : vms) {

@@ -55,6 +55,31 @@ absl::Status CheckNotInitialised(const StateFiles& files) {
                   files.ca_key));
 }
 
+// An installation that has lost its CA's key is not to be given another CA.
+absl::Status CheckNew(store::Store& store, const StateFiles& files) {
+  SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::HostRow> hosts, store.ListHosts());
+  SEALIFT_ASSIGN_OR_RETURN(const auto restore, store.LastRestore());
+  if (hosts.empty() && !restore) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("{} belongs to an installation: put the key of its CA at {}, or, to start over, "
+                  "move the folder away",
+                  files.database, files.ca_key));
+}
+
+absl::Status NoKey(const StateFiles& files) {
+  if (base::ReadFile(files.ca_certificate).ok()) {
+    return absl::FailedPreconditionError(fmt::format(
+        "{} is not there, but the certificate that belongs to it is: put the CA's private key "
+        "there (PEM, mode 0600, owned by the controller's user), from where it was kept when it "
+        "was left out of the backup",
+        files.ca_key));
+  }
+  return absl::NotFoundError(
+      fmt::format("{} is not there: run sealift-controllerd init first, or name the state folder "
+                  "with --state-dir",
+                  files.ca_key));
+}
+
 }  // namespace
 
 StateFiles::StateFiles(const std::string& state_dir)
@@ -73,6 +98,7 @@ absl::Status InitInstallation(const std::string& state_dir, const base::HostPort
   SEALIFT_ASSIGN_OR_RETURN(const std::string own,
                            MakeIdentity(*authority, ControllerOf(*authority)));
   SEALIFT_ASSIGN_OR_RETURN(const auto store, store::OpenSqliteStore(files.database));
+  SEALIFT_RETURN_IF_ERROR(CheckNew(*store, files));
   SEALIFT_ASSIGN_OR_RETURN(const AdminContext admin, MakeAdmin(*authority, *store, address, clock));
   SEALIFT_ASSIGN_OR_RETURN(const std::string ca_key, authority->key_pem());
   SEALIFT_RETURN_IF_ERROR(write_context(admin));
@@ -87,12 +113,7 @@ absl::StatusOr<Installation> LoadInstallation(const std::string& state_dir,
                                               const base::Clock& clock) {
   Installation installation{StateFiles(state_dir), {}, nullptr};
   const auto key = base::ReadFile(installation.files.ca_key);
-  if (absl::IsNotFound(key.status())) {
-    return absl::NotFoundError(
-        fmt::format("{} is not there: run sealift-controllerd init first, or name the state folder "
-                    "with --state-dir",
-                    installation.files.ca_key));
-  }
+  if (absl::IsNotFound(key.status())) return NoKey(installation.files);
   SEALIFT_RETURN_IF_ERROR(key.status());
   SEALIFT_ASSIGN_OR_RETURN(const std::string certificate,
                            base::ReadFile(installation.files.ca_certificate));
@@ -100,8 +121,9 @@ absl::StatusOr<Installation> LoadInstallation(const std::string& state_dir,
   if (address.ends_with('\n')) address.pop_back();
   SEALIFT_ASSIGN_OR_RETURN(installation.address,
                            base::ParseHostPort(address, rpc::kControllerPort));
-  SEALIFT_ASSIGN_OR_RETURN(installation.authority,
-                           pki::CertificateAuthority::Load(certificate, *key, clock));
+  auto authority = pki::CertificateAuthority::Load(certificate, *key, clock);
+  if (!authority.ok()) return base::Annotate(authority.status(), installation.files.ca_key);
+  installation.authority = *std::move(authority);
   return installation;
 }
 
@@ -115,14 +137,18 @@ absl::Status MakeAdminContext(const std::string& state_dir, const base::Clock& c
 }
 
 absl::Status RenewOwnCertificate(const Installation& installation, const base::Clock& clock) {
-  SEALIFT_ASSIGN_OR_RETURN(const std::string identity, base::ReadFile(installation.files.identity));
-  SEALIFT_ASSIGN_OR_RETURN(const pki::CertificateInfo info, pki::ReadCertificate(identity));
-  if (!pki::RenewalDue(info, clock.Now())) return absl::OkStatus();
+  const auto identity = base::ReadFile(installation.files.identity);
+  // No backup holds it.
+  if (!absl::IsNotFound(identity.status())) {
+    SEALIFT_RETURN_IF_ERROR(identity.status());
+    SEALIFT_ASSIGN_OR_RETURN(const pki::CertificateInfo info, pki::ReadCertificate(*identity));
+    if (!pki::RenewalDue(info, clock.Now())) return absl::OkStatus();
+  }
   SEALIFT_ASSIGN_OR_RETURN(
       const std::string renewed,
       MakeIdentity(*installation.authority, ControllerOf(*installation.authority)));
   SEALIFT_RETURN_IF_ERROR(base::WriteFileDurably(installation.files.identity, renewed));
-  spdlog::info("the controller's own certificate was renewed");
+  spdlog::info("the controller has a new certificate");
   return absl::OkStatus();
 }
 

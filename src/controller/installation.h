@@ -39,7 +39,7 @@ using WriteContext = std::function<absl::Status(const AdminContext&)>;
 
 // InitInstallation makes the CA, the controller's identity, the store and the user "admin", and
 // hands that user's context to `write_context` before it writes its own files, the CA's key last.
-// FAILED_PRECONDITION, with a way out, when there is a CA.
+// FAILED_PRECONDITION, with a way out, when there is a CA, or a store with hosts.
 [[nodiscard]] absl::Status InitInstallation(const std::string& state_dir,
                                             const base::HostPort& address, const base::Clock& clock,
                                             const WriteContext& write_context);
@@ -55,7 +55,8 @@ struct Installation {
   }
 };
 
-// LoadInstallation is NOT_FOUND, naming the remedy, for a folder that was not initialised.
+// LoadInstallation is NOT_FOUND, naming the remedy, for a folder that was not initialised, and
+// FAILED_PRECONDITION for one that only lacks the CA's key.
 [[nodiscard]] absl::StatusOr<Installation> LoadInstallation(const std::string& state_dir,
                                                             const base::Clock& clock);
 
@@ -64,8 +65,8 @@ struct Installation {
 [[nodiscard]] absl::Status MakeAdminContext(const std::string& state_dir, const base::Clock& clock,
                                             const WriteContext& write_context);
 
-// RenewOwnCertificate gives the controller a new key and certificate when less than a third of the
-// old one's life is left.
+// RenewOwnCertificate gives the controller a new key and certificate when there is none, or less
+// than a third of the old one's life is left.
 [[nodiscard]] absl::Status RenewOwnCertificate(const Installation& installation,
                                                const base::Clock& clock);
 

@@ -13,4 +13,8 @@ namespace sealift::controller {
 [[nodiscard]] absl::StatusOr<store::VmRow> FindVm(store::Store& store, const std::string& name);
 [[nodiscard]] absl::StatusOr<store::HostRow> FindHost(store::Store& store, const std::string& name);
 
+// NobodyHas is FAILED_PRECONDITION, with the ways out, for a VM that no host was found to have
+// since a restore.
+[[nodiscard]] absl::Status NobodyHas(const store::VmRow& vm);
+
 }  // namespace sealift::controller

@@ -280,6 +280,29 @@ TEST_F(LyingAgentsTest, AnEpochThatNobodyGaveIsAnEventAndNoMore) {
   ExpectOwner("a", 1);
 }
 
+TEST_F(LyingAgentsTest, VmsThatNobodyMadeAreOneEventAndNotTakenOver) {
+  b_.Change([](v1::AgentStatus& status) {
+    for (int i = 0; i < 50; ++i) {
+      v1::AgentVm& vm = *status.add_vms();
+      vm.set_name("made-up-" + std::to_string(i));
+      vm.set_epoch(7);
+      vm.set_state(v1::VM_STATE_RUNNING);
+    }
+  });
+  EXPECT_NE(controller_.AwaitEvent("vm.disputed", "host/b"), 0);
+  v1::ListVmsResponse vms;
+  ShortCall call;
+  ASSERT_TRUE(controller_.admin().vms->List(&call, {}, &vms).ok());
+  EXPECT_THAT(vms.vms(), SizeIs(1));
+  EXPECT_EQ(b_.Called("GetVm") + b_.Called("StopVm") + b_.Called("ForgetVm"), 0);
+}
+
+TEST_F(LyingAgentsTest, AModeThatNobodySetIsAnEventAndNoMore) {
+  a_.Change([](v1::AgentStatus& status) { status.mutable_vms(0)->set_policy_version(99); });
+  EXPECT_NE(controller_.AwaitEvent("vm.disputed", "vm/web1"), 0);
+  EXPECT_EQ(a_.Called("GetVm"), 0);
+}
+
 // ---- Figures, texts, ids
 
 TEST_F(LyingAgentsTest, FiguresBeyondMeasureAreCurbed) {

@@ -51,6 +51,7 @@ absl::StatusOr<MigrationQuestion> Ask(store::Store& store, AgentDirectory& agent
 absl::StatusOr<PlannedMigration> PlanNow(store::Store& store, AgentDirectory& agents,
                                          const MigrationWish& wish) {
   SEALIFT_ASSIGN_OR_RETURN(store::VmRow vm, FindVm(store, wish.vm));
+  if (vm.unconfirmed) return NobodyHas(vm);
   SEALIFT_ASSIGN_OR_RETURN(const MigrationQuestion question, Ask(store, agents, wish, vm));
   SEALIFT_ASSIGN_OR_RETURN(MigrationPlan plan, PlanMigration(question));
   SEALIFT_ASSIGN_OR_RETURN(const auto destination, agents.Connection(wish.to));

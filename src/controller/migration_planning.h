@@ -28,7 +28,8 @@ struct PlannedMigration {
 };
 
 // PlanNow asks both hosts, and tells the source the VM's mode if it does not know it yet. Refusals
-// are those of PlanMigration and of the destination's agent, NOT_FOUND for an unknown VM or host;
+// are those of PlanMigration and of the destination's agent, NOT_FOUND for an unknown VM or host,
+// FAILED_PRECONDITION for a VM that no host was found to have since a restore;
 // nothing has been touched then.
 [[nodiscard]] absl::StatusOr<PlannedMigration> PlanNow(store::Store& store, AgentDirectory& agents,
                                                        const MigrationWish& wish);

@@ -22,6 +22,8 @@ constexpr std::chrono::seconds kSwitchingWatchPeriod{2};
 // How long the source has after its commit before the controller helps.
 constexpr std::chrono::seconds kCommitPatience{2};
 
+constexpr char kUnknownEnd[] =
+    "nobody knows how it ended: the controller was restored from a backup since";
 constexpr char kRestarted[] = "the controller was restarted before the migration had begun";
 
 v1::AgentMigrationRequest RequestFor(const std::string& wire_id) {
@@ -346,6 +348,7 @@ void MigrationTask::HandleSilence(const absl::Status& cause) {
 // its QEMU may be one that the agent there does not know.
 void MigrationTask::HandleForgotten() {
   AskDestination();
+  if (record_.ended() || EndIfLongOver()) return;
   if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return HelpDestination();
   const HostView view = parts_.agents.Refresh(source_);
   const v1::AgentVm* vm = view.status ? FindAgentVm(*view.status, vm_.name) : nullptr;
@@ -363,6 +366,41 @@ void MigrationTask::HandleForgotten() {
       fmt::format("host {} has no record of the migration and does not report VM {} as running: "
                   "look at its log, or give the guest up with sealift migration cancel {}",
                   source_, vm_.name, record_.View().row.id));
+}
+
+bool MigrationTask::IsFromBackup() {
+  const auto restore = parts_.store.LastRestore();
+  return restore.ok() && *restore && record_.View().row.started <= (*restore)->time;
+}
+
+// A restored store takes up migrations that were over before it was restored; both sides have
+// forgotten them, and what the destination has is its word only. In a store that was not restored
+// since it began, that word is not enough: there the receipt decides, or a person (Dispute).
+bool MigrationTask::EndIfLongOver() {
+  if (!IsFromBackup()) return false;
+  const absl::StatusOr<store::VmRow> now = parts_.store.GetVm(vm_.name);
+  if (!now.ok()) return false;
+  const auto has = [&](const std::string& host, std::uint64_t epoch) {
+    const HostView view = parts_.agents.View(host);
+    const v1::AgentVm* vm =
+        view.reach == HostReach::kReady ? FindAgentVm(*view.status, vm_.name) : nullptr;
+    return vm != nullptr && vm->epoch() == epoch;
+  };
+  if (now->epoch == vm_.epoch && has(destination_, vm_.epoch + 1)) {
+    Complete();
+    return true;
+  }
+  const bool answered = parts_.agents.Refresh(source_).reach == HostReach::kReady &&
+                        parts_.agents.View(destination_).reach == HostReach::kReady;
+  const bool deleted = now->unconfirmed && answered && !has(source_, vm_.epoch);
+  if (now->epoch == vm_.epoch && !deleted) return false;
+  const absl::Status ended = record_.End(v1::MIGRATION_PHASE_FAILED, kUnknownEnd);
+  if (!ended.ok()) return false;
+  const store::MigrationRow row = record_.View().row;
+  parts_.events.AddWarning("migration.failed", "migration/" + row.id, kControllerActor,
+                           fmt::format("VM {}: {}", row.vm, row.detail));
+  CleanUp(v1::MIGRATION_PHASE_FAILED);
+  return true;
 }
 
 void MigrationTask::AskDestination() {
@@ -383,6 +421,7 @@ void MigrationTask::HelpDestination() {
   const auto there =
       (*destination)
           ->Call(&AgentConnection::Stub::TellDecision, DecisionFor(wire_id_, v1::DECISION_COMMIT));
+  if (absl::IsNotFound(there.status()) && EndIfLongOver()) return;
   if (there.ok()) Obey(*there);
   if (record_.ended()) return;
   if (there.ok() ? HasEnded(there->progress().phase()) : !DidNotAnswer(there.status())) {

@@ -101,6 +101,9 @@ class MigrationTask {
   void EndWithDestination();
   void CancelAtSource(const std::string& why);
   void HandleForgotten();
+  // IsFromBackup says that it began before the backup was made from which the store was restored.
+  [[nodiscard]] bool IsFromBackup();
+  [[nodiscard]] bool EndIfLongOver();
   void AskDestination();
   void HelpDestination();
   void Obey(const v1::AgentMigration& destination);

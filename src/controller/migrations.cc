@@ -10,10 +10,10 @@
 #include "base/status.h"
 #include "controller/convert.h"
 #include "controller/migration_preparation.h"
+#include "controller/stray_migrations.h"
 
 namespace sealift::controller {
 namespace {
-
 
 MigrationView ViewOf(const store::MigrationRow& row) { return {row, ProgressOf(row), 0, 0}; }
 
@@ -26,8 +26,8 @@ absl::StatusOr<std::string> Draw(keys::RandomSource& random) {
 
 }  // namespace
 
-MigrationRunner::MigrationRunner(MigrationParts parts, VmClaims& claims)
-    : parts_(std::move(parts)), claims_(claims) {}
+MigrationRunner::MigrationRunner(MigrationParts parts, VmClaims& claims, VmOwners& owners)
+    : parts_(std::move(parts)), claims_(claims), owners_(owners) {}
 
 absl::Status MigrationRunner::Resume() {
   struct Unfinished {
@@ -94,6 +94,7 @@ absl::StatusOr<std::optional<MigrationView>> MigrationRunner::FindRepeated(
 }
 
 absl::StatusOr<PlannedMigration> MigrationRunner::Plan(const MigrationRequest& request) {
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckSettled());
   SEALIFT_ASSIGN_OR_RETURN(
       PlannedMigration planned,
       PlanNow(parts_.store, parts_.agents,
@@ -209,11 +210,13 @@ absl::Status MigrationRunner::Cancel(const std::string& id, const std::string& a
   return absl::OkStatus();
 }
 
-std::optional<v1::MigrationPhase> MigrationRunner::EndOf(const v1::AgentMigration& held) {
+std::optional<v1::MigrationPhase> MigrationRunner::EndOf(AgentConnection& agent,
+                                                         const v1::AgentMigration& held) {
   const v1::MigrationPhase there = held.progress().phase();
   const auto row = parts_.store.GetMigration(base::ToHex(base::AsBytes(held.id())));
-  // The hosts end one that the store does not know between themselves.
-  if (absl::IsNotFound(row.status()) && HasEnded(there)) return there;
+  if (absl::IsNotFound(row.status())) {
+    return SeeToStray(parts_.store, parts_.agents, agent, held);
+  }
   if (!row.ok() || row->ended == 0) return std::nullopt;
   // A committed source never lets its guest run again, whatever has become of it: one that was
   // taken for dead, and is back, is as done with it as after a move.
@@ -224,7 +227,7 @@ std::optional<v1::MigrationPhase> MigrationRunner::EndOf(const v1::AgentMigratio
 
 void MigrationRunner::OnReport(AgentConnection& agent, const v1::AgentStatus& status) {
   for (const v1::AgentMigration& held : status.migrations()) {
-    const std::optional<v1::MigrationPhase> end = EndOf(held);
+    const std::optional<v1::MigrationPhase> end = EndOf(agent, held);
     if (!end) continue;
     CleanUpMigration(agent, held.id(), *end);
     parts_.sync.CompareAgain(agent.host());  // it may have lost a VM that it owns with that

@@ -19,6 +19,7 @@
 #include "controller/migration_task.h"
 #include "controller/requests.h"
 #include "controller/vm_claims.h"
+#include "controller/vm_owners.h"
 #include "store/store.h"
 
 namespace sealift::controller {
@@ -26,7 +27,7 @@ namespace sealift::controller {
 // MigrationRunner runs one thread per migration. Thread-safe; everything handed in outlives it.
 class MigrationRunner {
  public:
-  MigrationRunner(MigrationParts parts, VmClaims& claims);
+  MigrationRunner(MigrationParts parts, VmClaims& claims, VmOwners& owners);
   ~MigrationRunner() { Stop(); }
 
   // Resume takes up every migration that has not ended in the store. Once, before the first Start.
@@ -54,8 +55,7 @@ class MigrationRunner {
   [[nodiscard]] absl::Status Cancel(const std::string& id, const std::string& actor);
 
   // OnReport is an observer of the agent directory: it removes what an agent still holds of
-  // migrations that have ended; of one that the store does not know, an older copy perhaps, when it
-  // has ended there.
+  // migrations that have ended, and sees to those that the store does not know (SeeToStray).
   void OnReport(AgentConnection& agent, const v1::AgentStatus& status);
 
  private:
@@ -65,8 +65,10 @@ class MigrationRunner {
   [[nodiscard]] absl::StatusOr<store::MigrationRow> Record(const MigrationRequest& request,
                                                            const PlannedMigration& planned);
   void Announce(const store::MigrationRow& row);
-  // EndOf is how a migration that an agent still holds has ended, if it has.
-  [[nodiscard]] std::optional<v1::MigrationPhase> EndOf(const v1::AgentMigration& held);
+  // EndOf is how a migration that an agent still holds has ended, if it has. Of one that the store
+  // does not know, in whatever state that is, SeeToStray decides.
+  [[nodiscard]] std::optional<v1::MigrationPhase> EndOf(AgentConnection& agent,
+                                                        const v1::AgentMigration& held);
 
   enum class Entry { kNew, kResumed };
   [[nodiscard]] absl::StatusOr<std::shared_ptr<MigrationTask>> Launch(store::MigrationRow row,
@@ -75,6 +77,7 @@ class MigrationRunner {
 
   const MigrationParts parts_;
   VmClaims& claims_;
+  VmOwners& owners_;
 
   struct Running {
     std::shared_ptr<MigrationTask> task;

@@ -1,6 +1,8 @@
 // Looks out for hosts that report what cannot be: that they run a VM which is another host's, or
-// that they hold one of their own under an epoch that nobody gave them. Nothing is decided by it: a
-// person is told where to look.
+// that they hold one under an epoch or a version of its mode that nobody gave them. Either the host
+// is wrong, or the store is an old copy that nobody has marked as restored. Nothing is decided by
+// it: a person is told where to look. While a restored store does not know who has a VM, VmOwners
+// decides about that, and nothing is said here.
 #pragma once
 
 #include <cstdint>
@@ -27,13 +29,15 @@ class OwnershipWatch {
   void OnReport(const std::string& host, const v1::AgentStatus& status);
 
  private:
-  // A VM, and the epoch under which it is its owner's.
+  // A VM, and the epoch under which it is its owner's; of all that the store does not know: 0.
   using Claim = std::pair<std::string, std::uint64_t>;
 
   // What is wrong with a claim of a host; empty: nothing.
-  [[nodiscard]] absl::StatusOr<std::string> Judge(const std::string& host,
+  [[nodiscard]] absl::StatusOr<std::string> Judge(const store::HostRow& host,
                                                   const v1::AgentVm& reported,
                                                   const store::VmRow& owned);
+  [[nodiscard]] absl::StatusOr<std::string> JudgeUnknown(const std::string& host,
+                                                         const v1::AgentVm& reported);
 
   store::Store& store_;
   EventLog& events_;

@@ -10,17 +10,9 @@
 #include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
+#include "controller/backup.h"
 
 namespace sealift::controller {
-namespace {
-
-std::uint16_t FreePort() {
-  const auto listener = base::ListenTcp("127.0.0.1", 0, 0);
-  SEALIFT_CHECK(listener.ok());
-  return listener->second;
-}
-
-}  // namespace
 
 OperatorClient::OperatorClient(const std::shared_ptr<grpc::Channel>& channel)
     : hosts(v1::HostService::NewStub(channel)),
@@ -57,6 +49,24 @@ void TestController::Start() {
   admin_ = std::make_unique<OperatorClient>(ClientWith(admin_files()));
 }
 
+std::string TestController::Backup() {
+  const std::string to = fmt::format("{}/backup-{}", folder_.path(), LastEvent());
+  const absl::Status made = BackUp(settings_.state_dir, to, CaKey::kLeftOut, nullptr, clock_);
+  SEALIFT_CHECK(made.ok());
+  return to;
+}
+
+void TestController::Restore(const std::string& backup,
+                             const std::vector<std::string>& joined_since) {
+  Stop();
+  const std::string lost = fmt::format("{}/lost-{}", folder_.path(), ++lost_);
+  std::filesystem::rename(settings_.state_dir, lost);
+  const auto restored =
+      controller::Restore(backup, settings_.state_dir, joined_since, nullptr, clock_);
+  SEALIFT_CHECK(restored.ok());
+  std::filesystem::copy_file(lost + "/ca.key", files_.ca_key);
+}
+
 OperatorClient TestController::AddUser(const std::string& name, v1::UserRole role,
                                        const std::vector<std::string>& rights) {
   const std::string key = *pki::GeneratePrivateKey();
@@ -79,6 +89,12 @@ OperatorClient TestController::ClientWith(const rpc::CredentialFiles& files) {
   const pki::Identity server{trust_domain(), pki::Role::kController, ""};
   return OperatorClient(rpc::MakeChannel({"127.0.0.1", controller_->port()},
                                          rpc::MakeChannelCredentials(files, server)));
+}
+
+std::uint16_t TestController::FreePort() {
+  const auto listener = base::ListenTcp("127.0.0.1", 0, 0);
+  SEALIFT_CHECK(listener.ok());
+  return listener->second;
 }
 
 pki::JoinToken TestController::AddHost(const std::string& name) {

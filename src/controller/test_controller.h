@@ -44,6 +44,10 @@ class TestController {
 
   void Start();
   void Stop() { controller_.reset(); }
+  // Backup makes a backup without the CA's key and names it. Restore puts it in the place of what
+  // there is, the key beside it; the controller does not run then.
+  [[nodiscard]] std::string Backup();
+  void Restore(const std::string& backup, const std::vector<std::string>& joined_since = {});
   // What the next Start takes.
   [[nodiscard]] Settings& settings() { return settings_; }
 
@@ -66,6 +70,8 @@ class TestController {
   [[nodiscard]] std::string trust_domain() const { return context_.trust_domain; }
   [[nodiscard]] std::string database() const { return files_.database; }
 
+  // FreePort is one of 127.0.0.1 that nobody listens at.
+  [[nodiscard]] static std::uint16_t FreePort();
   // AddHost gives the token of a new host at a free port of 127.0.0.1; Enrol uses a token, for any
   // host name.
   [[nodiscard]] pki::JoinToken AddHost(const std::string& name);
@@ -106,6 +112,7 @@ class TestController {
   keys::SystemRandom random_;
   std::unique_ptr<Controller> controller_;
   std::unique_ptr<OperatorClient> admin_;
+  int lost_ = 0;  // states that were replaced
 };
 
 }  // namespace sealift::controller

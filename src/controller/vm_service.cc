@@ -51,7 +51,9 @@ grpc::Status VmServiceImpl::Get(grpc::ServerContext* context, const v1::GetVmReq
 grpc::Status VmServiceImpl::Start(grpc::ServerContext* context, const v1::StartVmRequest* request,
                                   v1::Vm* response) {
   return Answer(store_, *context, "vm start", policy::Right::kOperate, [&](const Caller& caller) {
-    return Deliver(vms_.Start(request->name(), request->host(), caller.uri), response);
+    const Whereabouts whereabouts =
+        request->runs_nowhere() ? Whereabouts::kRunsNowhere : Whereabouts::kUnknown;
+    return Deliver(vms_.Start(request->name(), request->host(), whereabouts, caller.uri), response);
   });
 }
 

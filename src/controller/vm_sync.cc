@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "controller/convert.h"
+#include "controller/lookup.h"
 
 namespace sealift::controller {
 namespace {
@@ -18,6 +19,7 @@ bool Differs(const store::VmRow& vm, policy::EncryptionMode mode, const v1::Agen
 }  // namespace
 
 absl::Status PushVm(AgentConnection& agent, const store::VmRow& vm, const ModePolicy& modes) {
+  if (vm.unconfirmed) return NobodyHas(vm);
   SEALIFT_ASSIGN_OR_RETURN(const policy::EffectiveMode mode, modes.EffectiveAt(vm, {vm.host}));
   v1::PutVmRequest request;
   request.set_definition_yaml(vm.definition);
@@ -48,11 +50,15 @@ void VmSync::CompareAgain(const std::string& host) {
 }
 
 absl::Status VmSync::Reconcile(AgentConnection& agent, const v1::AgentStatus& status) {
+  if (!owners_.CheckSettled().ok()) {
+    CompareAgain(agent.host());
+    return absl::OkStatus();
+  }
   SEALIFT_ASSIGN_OR_RETURN(const std::vector<store::VmRow> vms, store_.ListVms());
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
   absl::Status outcome;
   for (const store::VmRow& vm : vms) {
-    if (vm.host != agent.host()) continue;
+    if (vm.host != agent.host() || vm.unconfirmed) continue;
     SEALIFT_ASSIGN_OR_RETURN(const policy::EffectiveMode mode, modes.EffectiveAt(vm, {vm.host}));
     const v1::AgentVm* reported = FindAgentVm(status, vm.name);
     const bool autostart =
@@ -73,8 +79,9 @@ absl::Status VmSync::Reconcile(AgentConnection& agent, const v1::AgentStatus& st
 // One that fails is not tried again before the next contact: the host's state will not change by
 // itself.
 absl::Status VmSync::Autostart(AgentConnection& agent, store::VmRow vm, const ModePolicy& modes) {
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckNowhereElse(vm.name, vm.host));
   SEALIFT_RETURN_IF_ERROR(store_.MoveVm(vm.name, vm.epoch, vm.host));
-  ++vm.epoch;
+  SEALIFT_ASSIGN_OR_RETURN(vm, store_.GetVm(vm.name));
   SEALIFT_RETURN_IF_ERROR(PushVm(agent, vm, modes));
   v1::AgentVmRequest request;
   request.set_name(vm.name);

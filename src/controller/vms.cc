@@ -45,6 +45,10 @@ void FillState(const store::VmRow& row, const store::HostRow& host, const HostVi
                v1::Vm& vm) {
   vm.set_state(v1::VM_STATE_UNKNOWN);
   vm.set_encryption_pending(true);
+  if (row.unconfirmed) {
+    return vm.set_state_reason(
+        "no host was found to have it since the controller was restored from a backup");
+  }
   if (view.reach != HostReach::kReady && host.dead_since != 0) {
     vm.set_state(v1::VM_STATE_CRASHED);
     return vm.set_state_reason(
@@ -85,10 +89,12 @@ absl::Status FillModes(const store::VmRow& row, const ModePolicy& modes, v1::Vm&
 }  // namespace
 
 VmOperations::VmOperations(store::Store& store, AgentDirectory& agents, VmClaims& claims,
-                           EventLog& events, keys::RandomSource& random, const base::Clock& clock)
+                           VmOwners& owners, EventLog& events, keys::RandomSource& random,
+                           const base::Clock& clock)
     : store_(store),
       agents_(agents),
       claims_(claims),
+      owners_(owners),
       events_(events),
       random_(random),
       clock_(clock) {}
@@ -99,17 +105,21 @@ absl::StatusOr<v1::Vm> VmOperations::Create(const std::string& definition_yaml,
   SEALIFT_ASSIGN_OR_RETURN(const hypervisor::VmDefinition definition,
                            hypervisor::ParseVmDefinition(definition_yaml));
   SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(definition.name, "being created"));
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckSettled());
   SEALIFT_ASSIGN_OR_RETURN(std::optional<store::VmRow> row, FindCreated(definition, host));
   if (!row) {
     SEALIFT_ASSIGN_OR_RETURN(row, NewRow(definition, host));
+    SEALIFT_RETURN_IF_ERROR(owners_.CheckNowhereElse(row->name, row->host));
     SEALIFT_RETURN_IF_ERROR(Place(*row));
     events_.Add("vm.created", "vm/" + row->name, actor,
                 fmt::format("on host {}, encryption {}", row->host, row->encryption));
   }
   const v1::VmState state = StateAtHost(*row);
   if (after == AfterCreation::kStart && !HasProcess(state)) {
-    SEALIFT_RETURN_IF_ERROR(base::Annotate(
-        StartAt(*row, actor), fmt::format("VM {} was created but did not start", row->name)));
+    absl::Status started = Prepare(*row, std::string(row->host), Whereabouts::kUnknown, actor);
+    if (started.ok()) started = StartAt(*row, actor);
+    SEALIFT_RETURN_IF_ERROR(
+        base::Annotate(started, fmt::format("VM {} was created but did not start", row->name)));
   }
   return Describe(*row);
 }
@@ -195,12 +205,12 @@ absl::StatusOr<std::string> VmOperations::ChooseHost(const std::string& asked) {
 
 // The row comes first, so that no host ever holds a VM that nobody knows; it goes again when the
 // host does not take the VM.
-absl::Status VmOperations::Place(const store::VmRow& row) {
+absl::Status VmOperations::Place(store::VmRow& row) {
   SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(row.host));
   v1::CheckVmRequest check;
   check.set_definition_yaml(row.definition);
   SEALIFT_RETURN_IF_ERROR(agent->Call(&AgentConnection::Stub::CheckVm, check).status());
-  SEALIFT_RETURN_IF_ERROR(store_.CreateVm(row));
+  SEALIFT_ASSIGN_OR_RETURN(row, store_.CreateVm(row));
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store_));
   const absl::Status pushed = PushVm(*agent, row, modes);
   if (pushed.ok()) return absl::OkStatus();
@@ -215,21 +225,13 @@ absl::Status VmOperations::Place(const store::VmRow& row) {
 }
 
 absl::StatusOr<v1::Vm> VmOperations::Start(const std::string& name, const std::string& host,
-                                           const std::string& actor) {
+                                           Whereabouts whereabouts, const std::string& actor) {
   SEALIFT_ASSIGN_OR_RETURN(const auto claim, claims_.Take(name, "being started"));
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckSettled());
   SEALIFT_ASSIGN_OR_RETURN(store::VmRow row, FindIdle(name));
-  const std::string owner = row.host;
-  if (!host.empty() && host != owner) {
-    SEALIFT_RETURN_IF_ERROR(CheckTakeOver(row, host));
-    SEALIFT_RETURN_IF_ERROR(Renew(row, host));
-    events_.AddWarning(
-        "vm.taken_over", "vm/" + name, actor,
-        fmt::format("by host {} under epoch {}: host {} is dead", host, row.epoch, owner));
-  } else {
-    const v1::VmState state = StateAtHost(row);
-    if (HasProcess(state)) return Describe(row);
-    if (state == v1::VM_STATE_CRASHED) SEALIFT_RETURN_IF_ERROR(Renew(row, owner));
-  }
+  const std::string target = host.empty() ? row.host : host;
+  if (!row.unconfirmed && target == row.host && HasProcess(StateAtHost(row))) return Describe(row);
+  SEALIFT_RETURN_IF_ERROR(Prepare(row, target, whereabouts, actor));
   SEALIFT_RETURN_IF_ERROR(StartAt(row, actor));
   return Describe(row);
 }
@@ -241,14 +243,41 @@ v1::VmState VmOperations::StateAtHost(const store::VmRow& row) {
   return reported == nullptr ? v1::VM_STATE_UNKNOWN : reported->state();
 }
 
-absl::Status VmOperations::CheckTakeOver(const store::VmRow& row, const std::string& host) {
-  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow owner, FindHost(store_, row.host));
-  if (owner.dead_since == 0) {
-    return absl::FailedPreconditionError(
-        fmt::format("VM {} is host {}'s, and may still run there: migrate it, or, if that host is "
-                    "down for certain, say so with sealift host confirm-dead {}",
-                    row.name, row.host, row.host));
+absl::Status VmOperations::Prepare(store::VmRow& row, const std::string& host,
+                                   Whereabouts whereabouts, const std::string& actor) {
+  const std::string owner = row.host;
+  if (row.unconfirmed && whereabouts != Whereabouts::kRunsNowhere) return NobodyHas(row);
+  if (!row.unconfirmed && host != owner) SEALIFT_RETURN_IF_ERROR(CheckTakeOver(row));
+  if (host != owner) SEALIFT_RETURN_IF_ERROR(CheckFits(row, host));
+  SEALIFT_RETURN_IF_ERROR(owners_.CheckNowhereElse(row.name, host));
+  if (row.unconfirmed) {
+    SEALIFT_RETURN_IF_ERROR(Renew(row, host));
+    events_.AddWarning("vm.runs_nowhere", "vm/" + row.name, actor,
+                       fmt::format("no host has it since the restore: host {} gets it, under epoch "
+                                   "{}",
+                                   host, row.epoch));
+    return absl::OkStatus();
   }
+  if (host != owner) {
+    SEALIFT_RETURN_IF_ERROR(Renew(row, host));
+    events_.AddWarning(
+        "vm.taken_over", "vm/" + row.name, actor,
+        fmt::format("by host {} under epoch {}: host {} is dead", host, row.epoch, owner));
+    return absl::OkStatus();
+  }
+  return StateAtHost(row) == v1::VM_STATE_CRASHED ? Renew(row, owner) : absl::OkStatus();
+}
+
+absl::Status VmOperations::CheckTakeOver(const store::VmRow& row) {
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow owner, FindHost(store_, row.host));
+  if (owner.dead_since != 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("VM {} is host {}'s, and may still run there: migrate it, or, if that host is "
+                  "down for certain, say so with sealift host confirm-dead {}",
+                  row.name, row.host, row.host));
+}
+
+absl::Status VmOperations::CheckFits(const store::VmRow& row, const std::string& host) {
   SEALIFT_RETURN_IF_ERROR(FindHost(store_, host).status());
   SEALIFT_ASSIGN_OR_RETURN(const auto agent, agents_.Connection(host));
   v1::CheckVmRequest check;

@@ -19,8 +19,8 @@
 
 namespace sealift::store {
 
-inline constexpr char kInsertHost[] = "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-inline constexpr char kInsertVm[] = "INSERT INTO vms VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+inline constexpr char kInsertHost[] = "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+inline constexpr char kInsertVm[] = "INSERT INTO vms VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kInsertMigration[] =
     "INSERT INTO migrations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, "
     "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -46,7 +46,7 @@ void ReadColumns(Statement& from, Members&... members) {
 
 inline void ReadRow(Statement& from, HostRow& row) {
   ReadColumns(from, row.name, row.address, row.certificate_serial, row.certificate_not_after,
-              row.created, row.last_seen, row.group, row.draining, row.dead_since);
+              row.created, row.last_seen, row.group, row.draining, row.dead_since, row.unheard);
 }
 
 inline void ReadRow(Statement& from, PolicyRow& row) {
@@ -59,7 +59,7 @@ inline void ReadRow(Statement& from, UserRow& row) {
 
 inline void ReadRow(Statement& from, VmRow& row) {
   ReadColumns(from, row.name, row.uuid, row.host, row.epoch, row.definition, row.encryption,
-              row.policy_version, row.created);
+              row.policy_version, row.created, row.unconfirmed);
 }
 
 inline void ReadRow(Statement& from, MigrationRow& row) {
@@ -68,6 +68,10 @@ inline void ReadRow(Statement& from, MigrationRow& row) {
               row.aead_backend, row.engine, row.engine_reason, row.streams, row.phase, row.detail,
               row.running_on, row.ram_total_bytes, row.ram_transferred_bytes, row.wire_bytes,
               row.downtime_ms, row.ended, row.queued, row.on_no_convergence, row.receipt);
+}
+
+inline void ReadRow(Statement& from, RestoreRow& row) {
+  ReadColumns(from, row.time, row.backup_made);
 }
 
 inline void ReadRow(Statement& from, EventRow& row) {

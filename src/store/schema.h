@@ -121,6 +121,22 @@ ALTER TABLE users ADD COLUMN request_sha256 TEXT NOT NULL DEFAULT '';
     R"sql(
 ALTER TABLE migrations ADD COLUMN receipt TEXT NOT NULL DEFAULT '';
 )sql",
+    // Restores from a backup and what is not known since; how far the epochs of deleted VMs had
+    // come.
+    R"sql(
+ALTER TABLE hosts ADD COLUMN unheard INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE vms ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE restores (
+  time        INTEGER NOT NULL,
+  backup_made INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE past_epochs (
+  vm    TEXT PRIMARY KEY,
+  epoch INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+)sql",
 };
 
 }  // namespace sealift::store

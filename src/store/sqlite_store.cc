@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 #include <mutex>
 #include <utility>
@@ -32,13 +33,15 @@ absl::Status NameTaken(const absl::Status& status, const std::string& text) {
 
 class SqliteStore final : public Store {
  public:
-  explicit SqliteStore(Database database) : owned_(std::move(database)), db_(owned_.get()) {}
+  explicit SqliteStore(OwnedDatabase database)
+      : owned_(std::move(database)), db_(owned_.database.get()) {}
 
   absl::Status CreateHost(const HostRow& host) override {
     const std::lock_guard lock(mutex_);
     Statement insert(db_, kInsertHost);
     insert.Bind(host.name, host.address, host.certificate_serial, host.certificate_not_after,
-                host.created, host.last_seen, host.group, host.draining, host.dead_since);
+                host.created, host.last_seen, host.group, host.draining, host.dead_since,
+                host.unheard);
     return NameTaken(insert.Run().status(), fmt::format("host \"{}\" exists already", host.name));
   }
 
@@ -46,10 +49,10 @@ class SqliteStore final : public Store {
     const std::lock_guard lock(mutex_);
     Statement update(db_,
                      "UPDATE hosts SET address = ?, certificate_serial = ?, "
-                     "certificate_not_after = ?, last_seen = ?, draining = ?, dead_since = ? "
-                     "WHERE name = ?");
+                     "certificate_not_after = ?, last_seen = ?, draining = ?, dead_since = ?, "
+                     "unheard = ? WHERE name = ?");
     update.Bind(host.address, host.certificate_serial, host.certificate_not_after, host.last_seen,
-                host.draining, host.dead_since, host.name);
+                host.draining, host.dead_since, host.unheard, host.name);
     return ExpectOne(update.Run(), "host", host.name);
   }
 
@@ -184,15 +187,35 @@ class SqliteStore final : public Store {
     return select.Bind(serial).Step();
   }
 
-  absl::Status CreateVm(const VmRow& vm) override {
+  absl::StatusOr<VmRow> CreateVm(const VmRow& vm) override {
     const std::lock_guard lock(mutex_);
-    Statement insert(db_, kInsertVm);
-    insert.Bind(vm.name, vm.uuid, vm.host, vm.epoch, vm.definition, vm.encryption,
-                vm.policy_version, vm.created);
-    const absl::Status status = insert.Run().status();
-    if (absl::IsNotFound(status)) return NotFound("host", vm.host);
-    return NameTaken(
-        status, fmt::format("a VM with name \"{}\" or uuid {} exists already", vm.name, vm.uuid));
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    VmRow row = vm;
+    SEALIFT_ASSIGN_OR_RETURN(const std::uint64_t past, FindPastEpoch(vm.name));
+    SEALIFT_ASSIGN_OR_RETURN(const std::uint64_t next, EpochAfter(past));
+    row.epoch = std::max(vm.epoch, next);
+    SEALIFT_RETURN_IF_ERROR(Insert(row));
+    SEALIFT_RETURN_IF_ERROR(transaction.Commit());
+    return row;
+  }
+
+  absl::Status AdoptVm(const std::optional<VmRow>& before, const VmRow& vm) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    if (before) {
+      Statement remove(db_, "DELETE FROM vms WHERE name = ? AND epoch = ? AND policy_version = ?");
+      SEALIFT_ASSIGN_OR_RETURN(
+          const int removed,
+          remove.Bind(before->name, before->epoch, before->policy_version).Run());
+      if (removed == 0) {
+        return absl::AbortedError(
+            fmt::format("VM \"{}\" has changed while it was compared", before->name));
+      }
+    }
+    SEALIFT_RETURN_IF_ERROR(Insert(vm));
+    return transaction.Commit();
   }
 
   absl::Status UpdateVms(const std::vector<VmUpdate>& updates) override {
@@ -213,7 +236,8 @@ class SqliteStore final : public Store {
     const std::lock_guard lock(mutex_);
     Transaction transaction(db_);
     SEALIFT_RETURN_IF_ERROR(transaction.Begin());
-    SEALIFT_RETURN_IF_ERROR(Move(name, expected_epoch, host));
+    SEALIFT_ASSIGN_OR_RETURN(const std::uint64_t next, EpochAfter(expected_epoch));
+    SEALIFT_RETURN_IF_ERROR(Move(name, expected_epoch, host, next));
     return transaction.Commit();
   }
 
@@ -237,9 +261,17 @@ class SqliteStore final : public Store {
       return absl::FailedPreconditionError(fmt::format(
           "VM \"{}\" is being migrated (migration {}): wait for its end", name, running->id));
     }
+    SEALIFT_ASSIGN_OR_RETURN(const VmRow vm, FindVm(name));
+    Statement remember(db_, "INSERT OR REPLACE INTO past_epochs VALUES (?, ?)");
+    SEALIFT_RETURN_IF_ERROR(remember.Bind(name, vm.epoch).Run().status());
     Statement remove(db_, "DELETE FROM vms WHERE name = ?");
-    SEALIFT_RETURN_IF_ERROR(ExpectOne(remove.Bind(name).Run(), "VM", name));
+    SEALIFT_RETURN_IF_ERROR(remove.Bind(name).Run().status());
     return transaction.Commit();
+  }
+
+  absl::StatusOr<std::uint64_t> PastEpoch(const std::string& name) override {
+    const std::lock_guard lock(mutex_);
+    return FindPastEpoch(name);
   }
 
   absl::Status CreateMigration(const MigrationRow& migration) override {
@@ -275,7 +307,8 @@ class SqliteStore final : public Store {
     SEALIFT_ASSIGN_OR_RETURN(const VmRow vm, FindVm(before.vm));
     const bool repeated = before.ended != 0 && before.phase == migration.phase;
     if (repeated && vm.epoch > expected_epoch) return absl::OkStatus();
-    SEALIFT_RETURN_IF_ERROR(Move(before.vm, expected_epoch, before.destination));
+    SEALIFT_RETURN_IF_ERROR(
+        Move(before.vm, expected_epoch, before.destination, expected_epoch + 1));
     SEALIFT_RETURN_IF_ERROR(WriteProgress(migration));
     return transaction.Commit();
   }
@@ -326,6 +359,39 @@ class SqliteStore final : public Store {
     return counts;
   }
 
+  absl::Status MarkRestored(const RestoreRow& restore) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    Statement insert(db_, "INSERT INTO restores VALUES (?, ?)");
+    SEALIFT_RETURN_IF_ERROR(insert.Bind(restore.time, restore.backup_made).Run().status());
+    SEALIFT_RETURN_IF_ERROR(Execute(db_, "UPDATE hosts SET unheard = 1, dead_since = 0"));
+    SEALIFT_RETURN_IF_ERROR(Execute(db_, "UPDATE vms SET unconfirmed = 1"));
+    SEALIFT_RETURN_IF_ERROR(Execute(db_, "DELETE FROM join_tokens"));
+    return transaction.Commit();
+  }
+
+  absl::StatusOr<std::optional<RestoreRow>> LastRestore() override {
+    const std::lock_guard lock(mutex_);
+    return FindRestore();
+  }
+
+  absl::Status WriteOffUnheard() override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    SEALIFT_ASSIGN_OR_RETURN(const std::uint64_t floor, EpochAfter(0));
+    SEALIFT_RETURN_IF_ERROR(Execute(db_,
+                                    "UPDATE vms SET unconfirmed = 0 WHERE host IN "
+                                    "(SELECT name FROM hosts WHERE unheard AND dead_since <> 0)"));
+    Statement raise(db_,
+                    "UPDATE vms SET epoch = max(epoch + 1, ?) WHERE name NOT IN "
+                    "(SELECT vm FROM migrations WHERE ended = 0)");
+    SEALIFT_RETURN_IF_ERROR(raise.Bind(floor).Run().status());
+    SEALIFT_RETURN_IF_ERROR(Execute(db_, "UPDATE hosts SET unheard = 0 WHERE dead_since <> 0"));
+    return transaction.Commit();
+  }
+
   absl::Status AddEvents(const std::vector<EventRow>& events) override {
     const std::lock_guard lock(mutex_);
     Transaction transaction(db_);
@@ -367,6 +433,37 @@ class SqliteStore final : public Store {
     return OnlyRow<VmRow>(select.Bind(name), NotFound("VM", name));
   }
 
+  absl::Status Insert(const VmRow& vm) {
+    Statement insert(db_, kInsertVm);
+    insert.Bind(vm.name, vm.uuid, vm.host, vm.epoch, vm.definition, vm.encryption,
+                vm.policy_version, vm.created, vm.unconfirmed);
+    const absl::Status status = insert.Run().status();
+    if (absl::IsNotFound(status)) return NotFound("host", vm.host);
+    return NameTaken(
+        status, fmt::format("a VM with name \"{}\" or uuid {} exists already", vm.name, vm.uuid));
+  }
+
+  absl::StatusOr<std::uint64_t> FindPastEpoch(const std::string& vm) {
+    Statement select(db_, "SELECT epoch FROM past_epochs WHERE vm = ?");
+    SEALIFT_ASSIGN_OR_RETURN(const bool found, select.Bind(vm).Step());
+    std::uint64_t epoch = 0;
+    if (found) select.Column(epoch);
+    return epoch;
+  }
+
+  absl::StatusOr<std::optional<RestoreRow>> FindRestore() {
+    Statement select(db_, "SELECT * FROM restores ORDER BY time DESC LIMIT 1");
+    return FirstRow<RestoreRow>(select);
+  }
+
+  // A store that was lost gave out epochs after this copy of it was made. It did not give out as
+  // many as there are milliseconds since 1970.
+  absl::StatusOr<std::uint64_t> EpochAfter(std::uint64_t epoch) {
+    SEALIFT_ASSIGN_OR_RETURN(const std::optional<RestoreRow> restore, FindRestore());
+    const std::uint64_t floor = restore ? static_cast<std::uint64_t>(restore->time) : 0;
+    return std::max(epoch + 1, floor);
+  }
+
   absl::StatusOr<MigrationRow> FindMigration(const std::string& id) {
     Statement select(db_, SEALIFT_SELECT_MIGRATION "WHERE id = ?");
     return OnlyRow<MigrationRow>(select.Bind(id), NotFound("migration", id));
@@ -399,16 +496,16 @@ class SqliteStore final : public Store {
     return insert.Bind(serial, now).Run().status();
   }
 
-  absl::Status Move(const std::string& name, std::uint64_t expected_epoch,
-                    const std::string& host) {
+  absl::Status Move(const std::string& name, std::uint64_t expected_epoch, const std::string& host,
+                    std::uint64_t next_epoch) {
     SEALIFT_ASSIGN_OR_RETURN(const VmRow vm, FindVm(name));
     if (vm.epoch != expected_epoch) {
       return absl::AbortedError(fmt::format(
           "VM \"{}\" has epoch {} at host \"{}\", not {} as expected: its owner has changed", name,
           vm.epoch, vm.host, expected_epoch));
     }
-    Statement update(db_, "UPDATE vms SET host = ?, epoch = epoch + 1 WHERE name = ?");
-    const absl::Status status = update.Bind(host, name).Run().status();
+    Statement update(db_, "UPDATE vms SET host = ?, epoch = ?, unconfirmed = 0 WHERE name = ?");
+    const absl::Status status = update.Bind(host, next_epoch, name).Run().status();
     return absl::IsNotFound(status) ? NotFound("host", host) : status;
   }
 
@@ -430,14 +527,14 @@ class SqliteStore final : public Store {
   }
 
   std::mutex mutex_;
-  const Database owned_;
+  const OwnedDatabase owned_;
   sqlite3* const db_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(const std::string& path) {
-  SEALIFT_ASSIGN_OR_RETURN(Database database, OpenDatabase(path));
+  SEALIFT_ASSIGN_OR_RETURN(OwnedDatabase database, OpenDatabase(path));
   return std::make_unique<SqliteStore>(std::move(database));
 }
 

@@ -55,8 +55,10 @@ absl::StatusCode CodeFor(int extended) {
 }  // namespace
 
 absl::Status DatabaseError(sqlite3* database, std::string_view what) {
-  const int code = sqlite3_errcode(database);
-  const int extended = sqlite3_extended_errcode(database);
+  int code = sqlite3_errcode(database);
+  int extended = sqlite3_extended_errcode(database);
+  // SQLite's name for a disk without room for the small file that readers and writer share.
+  if (extended == SQLITE_IOERR_SHMSIZE) code = extended = SQLITE_FULL;
   std::string text =
       fmt::format("store {}: {} ({})", PathOf(database), sqlite3_errmsg(database), what);
   const std::string remedy = RemedyFor(code);

@@ -25,6 +25,7 @@ struct HostRow {
   std::string group;            // for floors and defaults; empty: none
   bool draining = false;        // takes no more VMs
   std::int64_t dead_since = 0;  // confirmed: its VMs may start elsewhere
+  bool unheard = false;         // since the store was restored from a backup
 };
 
 // PolicyRow is the floor and the default mode of one group of hosts.
@@ -59,6 +60,14 @@ struct VmRow {
   std::string encryption;   // the mode that was set: "disabled", "opportunistic", "required"
   std::uint64_t policy_version = 1;  // grows whenever the mode in force may have changed
   std::int64_t created = 0;
+  bool unconfirmed = false;  // since a restore no host was found to have it
+};
+
+// RestoreRow says that the store is a copy from `backup_made` (0: nobody knows), in use since
+// `time`: agents may hold what is newer.
+struct RestoreRow {
+  std::int64_t time = 0;
+  std::int64_t backup_made = 0;
 };
 
 struct MigrationRow {
@@ -176,19 +185,27 @@ class Store {
   [[nodiscard]] virtual absl::Status SetHostGroup(const std::string& host,
                                                   const std::string& group) = 0;
 
-  [[nodiscard]] virtual absl::Status CreateVm(const VmRow& vm) = 0;
+  // CreateVm gives the VM its epoch, above every one that a VM of this name has had, and returns
+  // the row as it is stored.
+  [[nodiscard]] virtual absl::StatusOr<VmRow> CreateVm(const VmRow& vm) = 0;
+  // AdoptVm writes what a host was found to have: a VM that the store did not know, or in place of
+  // `before`. ABORTED when the row is not `before`'s any more (its epoch, its policy_version).
+  [[nodiscard]] virtual absl::Status AdoptVm(const std::optional<VmRow>& before,
+                                             const VmRow& vm) = 0;
   // UpdateVms changes all or none, and the policy_version of each grows; a VM that is gone is left
   // out.
   [[nodiscard]] virtual absl::Status UpdateVms(const std::vector<VmUpdate>& updates) = 0;
-  // MoveVm makes `host` the owner under epoch `expected_epoch` + 1. ABORTED when the epoch is
-  // another.
+  // MoveVm makes `host` the owner under a new epoch: `expected_epoch` + 1, and, once the store was
+  // restored, not below the time of that. ABORTED when the epoch is another.
   [[nodiscard]] virtual absl::Status MoveVm(const std::string& name, std::uint64_t expected_epoch,
                                             const std::string& host) = 0;
   [[nodiscard]] virtual absl::StatusOr<VmRow> GetVm(const std::string& name) = 0;
   [[nodiscard]] virtual absl::StatusOr<std::vector<VmRow>> ListVms() = 0;
-  // DeleteVm keeps the VM's ended migrations and events. FAILED_PRECONDITION while it is being
-  // migrated.
+  // DeleteVm keeps the VM's ended migrations, its events and its epoch. FAILED_PRECONDITION while
+  // it is being migrated.
   [[nodiscard]] virtual absl::Status DeleteVm(const std::string& name) = 0;
+  // PastEpoch is the last epoch of a VM that was deleted; 0: there was none.
+  [[nodiscard]] virtual absl::StatusOr<std::uint64_t> PastEpoch(const std::string& name) = 0;
 
   // CreateMigration refuses with ALREADY_EXISTS when the VM has a migration that has not ended, or
   // the request_id (if any) is known.
@@ -197,8 +214,8 @@ class Store {
   // destination, requested_by, on_no_convergence and started stay.
   [[nodiscard]] virtual absl::Status UpdateMigration(const MigrationRow& migration) = 0;
   // FinishMove ends a migration that was committed (`ended` and `phase` are set) and makes its
-  // destination the owner, in one transaction (MoveVm's rules). Doing it again is OK, also after
-  // the VM has moved on.
+  // destination the owner under `expected_epoch` + 1, in one transaction. Doing it again is OK,
+  // also after the VM has moved on. ABORTED when the epoch is another.
   [[nodiscard]] virtual absl::Status FinishMove(const MigrationRow& migration,
                                                 std::uint64_t expected_epoch) = 0;
   [[nodiscard]] virtual absl::StatusOr<MigrationRow> GetMigration(const std::string& id) = 0;
@@ -211,6 +228,16 @@ class Store {
       const MigrationFilter& filter) = 0;
 
   [[nodiscard]] virtual absl::StatusOr<MigrationCounts> CountMigrations() = 0;
+
+  // MarkRestored notes that the store is older than what agents hold: every host is unheard and not
+  // known to be dead, every VM unconfirmed, no join token good any more.
+  [[nodiscard]] virtual absl::Status MarkRestored(const RestoreRow& restore) = 0;
+  // LastRestore is the newest, if any.
+  [[nodiscard]] virtual absl::StatusOr<std::optional<RestoreRow>> LastRestore() = 0;
+  // WriteOffUnheard gives up hearing the hosts that are unheard and dead. Their own VMs are lost
+  // with them. Whatever else they have is void: every VM that is not being migrated gets a new
+  // epoch (MoveVm's rule), above any that they can hold.
+  [[nodiscard]] virtual absl::Status WriteOffUnheard() = 0;
 
   // AddEvents assigns the numbers.
   [[nodiscard]] virtual absl::Status AddEvents(const std::vector<EventRow>& events) = 0;

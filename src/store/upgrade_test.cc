@@ -53,6 +53,12 @@ UPDATE users SET request_sha256 = 'digest';
     R"sql(
 UPDATE migrations SET receipt = 'shown' WHERE id = 'm2';
 )sql",
+    R"sql(
+UPDATE hosts SET unheard = 1 WHERE name = 'a';
+UPDATE vms SET unconfirmed = 1;
+INSERT INTO restores VALUES (50, 40);
+INSERT INTO past_epochs VALUES ('gone', 8);
+)sql",
 };
 static_assert(kContents.size() == kMigrations.size(), "a new version needs an example of its own");
 
@@ -95,6 +101,15 @@ TEST_P(UpgradeTest, KeepsEverything) {
     const VmRow vm = *store.GetVm("v");
     EXPECT_EQ(vm.epoch, 3U);
     EXPECT_EQ(vm.policy_version, 2U);
+    EXPECT_EQ(vm.unconfirmed, version >= 6);
+    EXPECT_EQ(store.GetHost("a")->unheard, version >= 6);
+    EXPECT_FALSE(host.unheard);
+    EXPECT_EQ(*store.PastEpoch("gone"), version >= 6 ? 8U : 0U);
+    const auto restore = *store.LastRestore();
+    ASSERT_EQ(restore.has_value(), version >= 6);
+    if (restore.has_value()) {
+      EXPECT_EQ(restore->backup_made, 40);
+    }
     const MigrationRow ended = *store.GetMigration("m1");
     EXPECT_EQ(ended.request_id, "r1");
     EXPECT_EQ(ended.phase, "completed");
@@ -156,7 +171,8 @@ TEST(Schema, APublishedStepIsNotChanged) {
   std::vector<std::uint64_t> digests;
   for (const char* step : kMigrations) digests.push_back(Digest(step));
   EXPECT_EQ(digests, (std::vector<std::uint64_t>{0xa6a9b4533e189e9e, 0xd938ea9d6a5b1fd8,
-                                                 0xf721400ce3afc091, 0x45db8726d000d7cc}));
+                                                 0xf721400ce3afc091, 0x45db8726d000d7cc,
+                                                 0x6e4a00ce8aa1b340, 0xfbfee58defb97fef}));
 }
 
 }  // namespace

@@ -40,6 +40,8 @@ FIELDS = {
 # Every flag of a program whose name sounds like a secret.
 OPTIONS = {
     ("src/agent/options.cc", "--token"): "the join token that a host redeems: goes in, and is of no use afterwards",
+    ("src/controller/command_line.cc", "--without-ca-key"):
+        "leaves the private key of the CA out of a backup; it opens no migration",
 }
 
 # Every key of a configuration file, VM definition or context file of that kind.
