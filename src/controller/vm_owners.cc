@@ -159,7 +159,11 @@ absl::Status VmOwners::Judge(AgentConnection& agent, const v1::AgentVm& reported
   if (absl::IsNotFound(row.status())) return JudgeUnknown(agent, reported);
   SEALIFT_RETURN_IF_ERROR(row.status());
   if (migration && IsPartOf(*migration, *row, host, reported)) return absl::OkStatus();
-  if (reported.epoch() > row->epoch || row->host == host) return Adopt(agent, *row, reported);
+  if (reported.epoch() > row->epoch || row->host == host) {
+    SEALIFT_ASSIGN_OR_RETURN(const store::HostRow from, store_.GetHost(host));
+    return IsToAdopt(from, *row) ? Adopt(agent, *row, reported) : absl::OkStatus();
+  }
+  if (row->unconfirmed || reported.epoch() == row->epoch) return absl::OkStatus();
   return GiveUp(agent, reported, row->epoch,
                 fmt::format("host {} owns it, under epoch {}", row->host, row->epoch));
 }
