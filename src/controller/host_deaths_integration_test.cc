@@ -55,6 +55,15 @@ class HostDeathsTest : public ::testing::Test {
     ShortCall call;
     return controller_.admin().vms->Start(&call, request, &response);
   }
+  void StopAndDeleteVmAtB() {
+    b_.Change(
+        [](v1::AgentStatus& status) { status.mutable_vms(0)->set_state(v1::VM_STATE_STOPPED); });
+    v1::DeleteVmRequest request;
+    request.set_name("web1");
+    v1::DeleteVmResponse response;
+    ShortCall call;
+    ASSERT_TRUE(controller_.admin().vms->Delete(&call, request, &response).ok());
+  }
   void ExpectRefused(const grpc::Status& status, const std::string& words) {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
     EXPECT_THAT(status.error_message(), HasSubstr(words));
@@ -62,6 +71,7 @@ class HostDeathsTest : public ::testing::Test {
 
   FakeAgent a_;
   FakeAgent b_;
+  FakeAgent c_;
   TestController controller_;
 };
 
@@ -115,6 +125,51 @@ TEST_F(HostDeathsTest, WhatADeadHostStillHasWhenItComesBackIsEnded) {
   EXPECT_EQ(b_.Report().vms(0).state(), v1::VM_STATE_RUNNING);
   EXPECT_EQ(controller_.GetHost("a").state(), v1::HOST_STATE_READY);
   EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+}
+
+TEST_F(HostDeathsTest, SoItIsWhileTheVmMovesOn) {
+  controller_.Join("c", c_);
+  controller_.Lose("a", a_);
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  ASSERT_TRUE(StartVm("b").ok());
+  v1::StartMigrationRequest request;
+  request.set_vm("web1");
+  request.set_to("c");
+  v1::Migration migration;
+  ShortCall call;
+  ASSERT_TRUE(controller_.admin().migrations->Start(&call, request, &migration).ok());
+  ASSERT_TRUE(b_.WaitFor("WatchMigration"));
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("host.alive", "host/a"), 0);
+  EXPECT_EQ(a_.Called("StopVm"), 1);
+  EXPECT_EQ(a_.Epoch("web1"), 0U);
+  EXPECT_EQ(b_.Called("StopVm"), 0);
+}
+
+// A VM of the same name is another one, and never gets an epoch that the first one had.
+TEST_F(HostDeathsTest, SoItIsWhenTheVmWasDeletedAndMadeAgain) {
+  controller_.Lose("a", a_);
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  ASSERT_TRUE(StartVm("b").ok());
+  StopAndDeleteVmAtB();
+  ASSERT_TRUE(controller_.CreateVm(kVm, "b").ok());
+  EXPECT_EQ(controller_.GetVm("web1").epoch(), 3U);
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("host.alive", "host/a"), 0);
+  EXPECT_EQ(a_.Called("StopVm"), 1);
+  EXPECT_EQ(a_.Epoch("web1"), 0U);
+  EXPECT_EQ(b_.Epoch("web1"), 3U);
+}
+
+TEST_F(HostDeathsTest, SoItIsWhenTheVmWasDeleted) {
+  controller_.Lose("a", a_);
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  ASSERT_TRUE(StartVm("b").ok());
+  StopAndDeleteVmAtB();
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("host.alive", "host/a"), 0);
+  EXPECT_EQ(a_.Called("StopVm"), 1);
+  EXPECT_EQ(a_.Epoch("web1"), 0U);
 }
 
 TEST_F(HostDeathsTest, AHostThatComesBackKeepsWhatNobodyTook) {
