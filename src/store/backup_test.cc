@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/testing.h"
+#include "store/schema.h"
 #include "store/sqlite_store.h"
 #include "store/testing.h"
 
@@ -159,10 +160,14 @@ TEST_F(BackupTest, RefusesOneOfANewerSealift) {
 }
 
 TEST_F(BackupTest, OfAnOlderSealiftIsBroughtUpToDate) {
-  ASSERT_TRUE(Write(backup_).ok());
-  ExecuteRaw(backup_,
-             "DROP TABLE restores; DROP TABLE past_epochs; ALTER TABLE hosts DROP COLUMN unheard; "
-             "ALTER TABLE vms DROP COLUMN unconfirmed; PRAGMA user_version = 3");
+  const std::string old = folder_ / "old.db";
+  for (std::size_t i = 0; i < 3; ++i) ExecuteRaw(old, kMigrations[i]);
+  ExecuteRaw(old,
+             "PRAGMA user_version = 3;"
+             "INSERT INTO hosts (name, address, certificate_serial, certificate_not_after, created,"
+             " last_seen) VALUES ('a', 'a:7432', 'aa', 9, 5, 7);"
+             "INSERT INTO vms VALUES ('v', 'uuid', 'a', 3, 'name: v', 'required', 2, 11)");
+  ASSERT_TRUE(WriteBackup(old, {.made = 77, .files = {}}, backup_).ok());
   ASSERT_TRUE(ReadBackup(backup_).ok());
   EXPECT_FALSE(Extract(backup_)->GetVm("v")->unconfirmed);
 }
