@@ -27,7 +27,8 @@ INSERT INTO hosts (name, address, certificate_serial, certificate_not_after, cre
   VALUES ('a', 'a:7432', 'aa', 9, 5, 7), ('b', 'b:7432', 'bb', 9, 5, 7);
 INSERT INTO join_tokens VALUES ('b', 'hash', 100);
 INSERT INTO revoked_certificates VALUES ('old', 3);
-INSERT INTO vms VALUES ('v', 'uuid', 'a', 3, 'name: v', 'required', 2, 11);
+INSERT INTO vms (name, uuid, host, epoch, definition, encryption, policy_version, created)
+  VALUES ('v', 'uuid', 'a', 3, 'name: v', 'required', 2, 11);
 INSERT INTO migrations (id, request_id, vm, source, destination, requested_by, mode, started, encrypted,
     decision_reason, cipher, aead_backend, engine, engine_reason, streams, phase, detail, running_on,
     ram_total_bytes, ram_transferred_bytes, wire_bytes, downtime_ms, ended)
