@@ -495,6 +495,7 @@ TEST_F(RestoredMigrationTest, TheDecisionOfAnUnknownOneIsCarriedAllTheSame) {
   controller_.Stop();
   a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
   b_.SetPhase(v1::MIGRATION_PHASE_SWITCHING);
+  a_.Fail("ForgetMigration", {grpc::StatusCode::UNAVAILABLE, "its guest is still there"});
   Restore();
   ASSERT_TRUE(b_.WaitFor("TellDecision"));
   AwaitReports(a_);
