@@ -1,5 +1,5 @@
 // The word that an administrator pastes on a host that is to join. What is read survives being
-// written, and there is one way to write it.
+// written and read again.
 //
 // The input: one byte, then a token as text, or, if the byte is odd, what is below its encoding:
 // then the checksum is right.

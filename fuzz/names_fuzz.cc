@@ -1,15 +1,17 @@
-// Short texts that arrive from elsewhere: names, identities, labels, selectors, addresses, ids.
-// Each is refused as INVALID_ARGUMENT or means exactly what it says.
+// Short texts that arrive from elsewhere: names, identities, labels, selectors, addresses, ids,
+// times. Each is refused as INVALID_ARGUMENT or means exactly what it says.
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/label.h"
 #include "base/socket.h"
 #include "base/status.h"
 #include "base/utf8.h"
+#include "cli/time_argument.h"
 #include "pki/identity.h"
 #include "policy/rights.h"
 #include "policy/selector.h"
@@ -70,11 +72,22 @@ void ReadId(const std::string& text) {
   if (bytes.ok()) SEALIFT_CHECK(base::ToHex(*bytes).size() == text.size());
 }
 
+void ReadTime(const std::string& text) {
+  const auto now = base::FromUnixMillis(1'800'000'000'000);
+  const absl::StatusOr<std::int64_t> time = cli::ParseTime(text, now);
+  if (!time.ok()) return SEALIFT_CHECK(absl::IsInvalidArgument(time.status()));
+  const std::string written = base::FormatUtc(base::FromUnixMillis(*time));
+  constexpr std::int64_t kReach = 9'000'000'000'000;  // of a WallTime
+  if (*time % 1000 != 0 || *time < 0 || *time > kReach) return;
+  SEALIFT_CHECK(cli::ParseTime(written, now).value() == *time);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string text(reinterpret_cast<const char*>(data), size);
-  for (const auto read : {ReadIdentity, ReadName, ReadLabel, ReadSelector, ReadAddress, ReadId}) {
+  for (const auto read :
+       {ReadIdentity, ReadName, ReadLabel, ReadSelector, ReadAddress, ReadId, ReadTime}) {
     read(text);
   }
   if (const auto rights = policy::ParseRights(text); rights.ok()) {

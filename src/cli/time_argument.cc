@@ -31,7 +31,7 @@ std::optional<std::int64_t> ParseDate(const std::string& text) {
   for (const char* format : {"%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"}) {
     std::tm time{};
     const char* const end = strptime(text.c_str(), format, &time);
-    if (end != nullptr && *end == '\0') return std::int64_t{timegm(&time)} * 1000;
+    if (end == text.c_str() + text.size()) return std::int64_t{timegm(&time)} * 1000;
   }
   return std::nullopt;
 }

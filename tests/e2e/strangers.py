@@ -29,7 +29,6 @@ GARBAGE = {
     "no preface": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     "noise": bytes(range(256)) * 64,
     "a frame longer than allowed": PREFACE + b"\xff\xff\xff\0\0\0\0\0\1" + bytes(70000),
-    "data on stream 0": PREFACE + frame(0, 0, 0, b"x"),
     "headers on stream 0": PREFACE + frame(1, 4, 0, POST),
     "an even stream": PREFACE + frame(1, 4, 2, POST),
     "headers that are none": PREFACE + frame(1, 4, 1, b"\xff" * 4000),
@@ -58,31 +57,33 @@ def client_hello():
     return outgoing.read()
 
 
-def is_ended(connection, timeout):
+def is_ended(connection, seconds):
     """Whether the other side ends a connection within so long."""
-    connection.settimeout(timeout)
+    end = time.monotonic() + seconds
     try:
-        while connection.recv(65536):
-            pass
-        return True
-    except TimeoutError:
+        while True:
+            connection.settimeout(max(0, end - time.monotonic()))
+            if not connection.recv(65536):
+                return True
+    except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
         return False
     except OSError:
         return True
 
 
 def garbage(host, port, identity):
+    """{what was said: for how many seconds the other side kept the connection}. It kept none that it has no name for."""
     context = trusting_context()
     context.load_cert_chain(identity)
-    ended = {}
+    kept = {}
     for name, said in GARBAGE.items():
-        with socket.create_connection((host, int(port)), 5) as plain, context.wrap_socket(plain) as connection:
-            try:
-                connection.sendall(said)
-            except OSError:
-                pass  # it has been ended already
-            ended[name] = is_ended(connection, 5)
-    return ended
+        connection = context.wrap_socket(socket.create_connection((host, int(port)), 5))
+        kept[connection] = (name, time.monotonic())
+        try:
+            connection.sendall(said)
+        except OSError:
+            pass  # it has been ended already
+    return {name: is_ended(connection, 20) and time.monotonic() - begin for connection, (name, begin) in kept.items()}
 
 
 def dribble(*addresses):
