@@ -109,14 +109,15 @@ else()
   set(sealift_guest_dir "${CMAKE_SOURCE_DIR}/.cache/guest")
 endif()
 
-# sealift_python_test(NAME script.py LABEL TIMEOUT): a unittest file of the current folder, run with Debian's
+# sealift_python_test(NAME script.py LABEL TIMEOUT [ALONE]): a unittest file of the current folder, run with Debian's
 # python3. It finds the programs in SEALIFT_BIN, the checkout in SEALIFT_SOURCE, the test guest in
-# SEALIFT_GUEST. An e2e test runs guests and measures time: it has two cores for itself.
+# SEALIFT_GUEST. ALONE: what measures time, or fills the machine, has both cores for itself.
 function(sealift_python_test name script label timeout)
+  cmake_parse_arguments(ARG "ALONE" "" "" ${ARGN})
   add_test(NAME ${name} COMMAND /usr/bin/python3 -B "${CMAKE_CURRENT_SOURCE_DIR}/${script}")
   set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout} ENVIRONMENT
     "SEALIFT_BIN=${CMAKE_BINARY_DIR}/bin;SEALIFT_SOURCE=${CMAKE_SOURCE_DIR};SEALIFT_GUEST=${sealift_guest_dir}")
-  if(label STREQUAL "e2e")
+  if(ARG_ALONE)
     set_tests_properties(${name} PROPERTIES PROCESSORS 2)
   endif()
 endfunction()
