@@ -22,7 +22,7 @@ _ENGINES = {"direct": ("direct",), "stream": ("stream",), "both": ("direct", "di
 def parse(argv):
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--migrations", metavar="N", type=int, default=500,
-                        help="how many; 500, which take about 12 minutes, unless given")
+                        help="how many (default: 500)")
     parser.add_argument("--engine", choices=_ENGINES, default="both", help="both, in turns, unless given")
     parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the result there, with every sample")
     options = parser.parse_args(argv)
