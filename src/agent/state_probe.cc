@@ -13,6 +13,8 @@ using hypervisor::RunState;
 using Clock = std::chrono::steady_clock;
 
 struct StateProbe::Shared {
+  explicit Shared(std::shared_ptr<hypervisor::Vm> process) : vm(std::move(process)) {}
+
   const std::shared_ptr<hypervisor::Vm> vm;
   std::mutex mutex;
   std::condition_variable answered;
