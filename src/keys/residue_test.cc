@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/address_sanitizer.h"
 #include "base/unique_fd.h"
 #include "keys/c_interop.h"
 #include "keys/hkdf.h"
@@ -137,7 +138,7 @@ void ExpectNoCopyAsHmacKey(const char* what, const SecretBytes& key) {
 class ResidueTest : public ::testing::Test {
  protected:
   void SetUp() override {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SEALIFT_ADDRESS_SANITIZER)
     GTEST_SKIP() << "AddressSanitizer maps terabytes";
 #endif
     if (ProbeSecretBacking() != SecretBacking::kMemfdSecret) {

@@ -15,10 +15,11 @@
 #include <initializer_list>
 #include <memory>
 
+#include "base/address_sanitizer.h"
 #include "base/status.h"
 #include "mover/pagemap_scan.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SEALIFT_ADDRESS_SANITIZER)
 // The leak checker of AddressSanitizer stops the process from a clone that attaches to it with
 // ptrace. A confined process cannot: its leaks are looked for in the tests of its parts.
 extern "C" int __lsan_is_turned_off();
@@ -77,7 +78,7 @@ constexpr int kAllowed[] = {
     SCMP_SYS(restart_syscall),
     SCMP_SYS(exit),
     SCMP_SYS(exit_group),
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(SEALIFT_ADDRESS_SANITIZER)
     // the runtimes probe whether an address can be read by writing from it into a pipe
     SCMP_SYS(pipe),
     SCMP_SYS(pipe2),
