@@ -168,7 +168,7 @@ TEST_F(CliTest, AWatchGivesUpAfterItsTimeout) {
   ASSERT_TRUE(child->WaitForErr("copying"));
   controller_.Stop();
   const Result result = child->Wait();
-  EXPECT_EQ(result.exit_code, 3);
+  EXPECT_EQ(result.exit_code, 3) << result.err;
   EXPECT_THAT(result.err, HasSubstr(fmt::format("watching migration {}", kId)));
 }
 
