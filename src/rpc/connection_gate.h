@@ -57,8 +57,7 @@ class ConnectionGate {
   };
 
   void Run();
-  [[nodiscard]] bool Watch(int operation, int fd, std::uint64_t number,
-                           std::uint32_t events) const;
+  [[nodiscard]] bool Watch(int operation, int fd, std::uint64_t number, std::uint32_t events) const;
   // The rest needs mutex_. Accept takes who waits; false: there is no room for more now.
   [[nodiscard]] bool Accept(std::vector<int>& accepted);
   [[nodiscard]] bool HasRoom();
