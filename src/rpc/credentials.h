@@ -81,7 +81,7 @@ struct CredentialPem {
 
 // ToGrpc and FromGrpc: the two status types have the same codes. ToGrpc cuts a very long text,
 // which would not fit into the trailers and turn every error into another one; FromGrpc makes the
-// peer's text one line of UTF-8.
+// peer's text one line of UTF-8, and every connection that is lost kUnavailable.
 [[nodiscard]] grpc::Status ToGrpc(const absl::Status& status);
 [[nodiscard]] absl::Status FromGrpc(const grpc::Status& status);
 

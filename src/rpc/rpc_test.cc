@@ -537,6 +537,12 @@ TEST(Status, APeersTextBecomesOneLineOfUtf8) {
   EXPECT_EQ(status.message().size(), 4000U);
 }
 
+TEST(Status, ACallWhoseConnectionWasLostIsUnavailableWhateverGrpcCallsIt) {
+  EXPECT_EQ(FromGrpc({grpc::StatusCode::UNKNOWN, "Stream removed"}).code(),
+            StatusCode::kUnavailable);
+  EXPECT_EQ(FromGrpc({grpc::StatusCode::UNKNOWN, "a bug of ours"}).code(), StatusCode::kUnknown);
+}
+
 TEST(Status, TranslatesBothWays) {
   EXPECT_TRUE(ToGrpc(absl::OkStatus()).ok());
   EXPECT_TRUE(FromGrpc(grpc::Status::OK).ok());

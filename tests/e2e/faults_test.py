@@ -82,9 +82,18 @@ class FaultsTest(FaultsCase):
         self.cluster.sealift("migration", "cancel", migration)
         self.wait_for_phase(migration, "cancelled")
         self.assert_runs_only_on("a")
-        with self.assertRaises(CommandFailed) as again:
-            self.cluster.sealift("migration", "cancel", migration)
-        self.assertIn("cancelled", again.exception.message)
+        # Cancelling what was cancelled is answered as the first time, and does nothing.
+        again = self.cluster.json("migration", "cancel", migration)
+        self.assertEqual(again["progress"]["phase"], "cancelled")
+        self.assert_runs_only_on("a")
+        # After a commit it is too late, and the answer says where the VM runs.
+        self.speed_up()
+        moved = self.cluster.migrate("web1", "b")
+        with self.assertRaises(CommandFailed) as late:
+            self.cluster.sealift("migration", "cancel", moved["id"])
+        self.assertRegex(late.exception.message, r"completed|committed")
+        self.assertRegex(late.exception.message, r"host b")
+        self.assert_runs_only_on("b")
 
     def test_a_dead_destination_is_refused_before_anything_is_touched(self):
         self.boot(fill=16)
