@@ -9,10 +9,12 @@ from guests import MoveFailed, QemuGuest, SealiftGuest
 from measure import measure
 from meter import NOISE_CORES, populated_bytes
 from qmp import QmpError
+from reservoir import Reservoir
 
 _FIRST_UNDISTURBED_SECONDS = 1.5
 _LEAST_UNDISTURBED_SECONDS = 1.0
 _MOST_FAILURES = 2
+_ROOM = 1.25  # what a guest that arrives takes, in the size of its memory
 _FAILURES = (NotIntact, MoveFailed, QmpError, RuntimeError, AssertionError, OSError, subprocess.SubprocessError)
 
 
@@ -33,9 +35,18 @@ class Suite:
         self._together = together
         self._most_undisturbed_seconds = undisturbed_seconds
         self.errors = []
+        self._reservoir = None
         self._spoilt = set()  # (case, shape) whose guest was not intact
 
     def run(self, rounds):
+        largest = max(shape.memory_mib for shape in self._shapes)
+        self._reservoir = Reservoir(int(self._together * largest * _ROOM))
+        try:
+            self._run_rounds(rounds)
+        finally:
+            self._reservoir.close()
+
+    def _run_rounds(self, rounds):
         for number in range(rounds):
             for shape in cases_module.in_order_of_round(self._shapes, number):
                 families = [[case for case in self._cases if case.is_sealift == sealift] for sealift in (False, True)]
@@ -87,7 +98,7 @@ class Suite:
         earlier = self.samples[case, shape]
         seconds = earlier[-1].seconds if earlier else _FIRST_UNDISTURBED_SECONDS
         seconds = min(max(seconds, _LEAST_UNDISTURBED_SECONDS), self._most_undisturbed_seconds)
-        sample = measure(self._lab, guests, case, gb, seconds)
+        sample = measure(self._lab, guests, case, gb, seconds, self._reservoir)
         earlier.append(sample)
         say(f"{what}: {sample.gb_per_s:.2f} GB/s, {sample.cpu_s_per_gb:.2f} CPU-s/GB, "
             f"downtime {sample.downtime_ms:.0f} ms{_noise(sample)}")
