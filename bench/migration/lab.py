@@ -11,7 +11,7 @@ from cluster import Cluster
 
 _SHMEM = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 _FIRST_BEACON_PORT = 7801
-_MOVE_SECONDS = 300
+_MOVE_SECONDS = 600
 _MOST_AT_ONCE = 16
 
 

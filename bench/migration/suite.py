@@ -14,6 +14,8 @@ from reservoir import Reservoir
 _FIRST_UNDISTURBED_SECONDS = 1.5
 _LEAST_UNDISTURBED_SECONDS = 1.0
 _MOST_FAILURES = 2
+# A migration that takes longer has failed: several times what the slowest way needs.
+_PATIENCE_SECONDS, _PATIENCE_SECONDS_PER_GIB = 20, 30
 _ROOM = 1.25  # what a guest that arrives takes, in the size of its memory
 _FAILURES = (NotIntact, MoveFailed, QmpError, RuntimeError, AssertionError, OSError, subprocess.SubprocessError)
 
@@ -39,10 +41,12 @@ class Suite:
         self._spoilt = set()  # (case, shape) whose guest was not intact
 
     def run(self, rounds):
-        largest = max(shape.memory_mib for shape in self._shapes)
-        self._reservoir = Reservoir(int(self._together * largest * _ROOM))
+        largest_mib = self._together * max(shape.memory_mib for shape in self._shapes)
+        patience = _PATIENCE_SECONDS + _PATIENCE_SECONDS_PER_GIB * largest_mib / 1024
+        self._reservoir = Reservoir(int(largest_mib * _ROOM))
         try:
-            self._run_rounds(rounds)
+            with self._lab.giving_up_after(min(patience, self._lab.move_seconds)):
+                self._run_rounds(rounds)
         finally:
             self._reservoir.close()
 
