@@ -1,5 +1,6 @@
 """Meters: processor time of the whole machine, bytes on the wire, populated memory of a guest."""
 
+import mmap
 import os
 import pathlib
 import threading
@@ -8,6 +9,7 @@ import time
 import numpy
 
 NOISE_CORES = 0.2  # so much beside the guests, and a measurement is worth little
+COLD_SECONDS_PER_GIB = 1.0  # the kernel itself clears a GiB in a fraction of that
 
 _PAGE = 4096
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -113,3 +115,14 @@ def memory_available_mib():
     text = pathlib.Path("/proc/meminfo").read_text(encoding="ascii")
     return int(text.split("MemAvailable:")[1].split()[0]) >> 10
 
+
+def touch_seconds_per_gib():
+    """How long the first touch of free memory takes, in huge pages. Where this machine is a virtual one its host may
+    have taken that memory back (free page reporting of virtio-balloon), and whoever touches it waits for that host."""
+    size = 1 << 30
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        start = time.monotonic()
+        for page in range(0, size, _PAGE):
+            memory[page] = 1
+        return time.monotonic() - start

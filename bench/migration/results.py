@@ -37,14 +37,15 @@ def _rounded(value):
     return round(value, 4)
 
 
-def machine(cluster, shmem):
+def machine(cluster, shmem, touch_seconds):
     """What the figures depend on."""
     capabilities = cluster.json("host", "show", "a")["capabilities"]
     memory = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").split()[1]
     return {"cpu": capabilities["cpu_model"], "cpus": os.cpu_count(), "memory_mib": int(memory) >> 10,
             "kernel": os.uname().release, "qemu": capabilities["qemu_version"],
             "accelerator": capabilities["accelerator"], "aead_backend": capabilities["aead_backend"],
-            "shmem_enabled": shmem, "packages": _versions(), "sealift": _commit()}
+            "shmem_enabled": shmem, "touch_s_per_gib": round(touch_seconds, 2), "packages": _versions(),
+            "sealift": _commit()}
 
 
 def _versions():

@@ -9,14 +9,12 @@ from guests import MoveFailed, QemuGuest, SealiftGuest
 from measure import measure
 from meter import NOISE_CORES, populated_bytes
 from qmp import QmpError
-from reservoir import Reservoir
 
 _FIRST_UNDISTURBED_SECONDS = 1.5
 _LEAST_UNDISTURBED_SECONDS = 1.0
 _MOST_FAILURES = 2
 # A migration that takes longer has failed: several times what the slowest way needs.
 _PATIENCE_SECONDS, _PATIENCE_SECONDS_PER_GIB = 20, 30
-_ROOM = 1.25  # what a guest that arrives takes, in the size of its memory
 _FAILURES = (NotIntact, MoveFailed, QmpError, RuntimeError, AssertionError, OSError, subprocess.SubprocessError)
 
 
@@ -37,18 +35,13 @@ class Suite:
         self._together = together
         self._most_undisturbed_seconds = undisturbed_seconds
         self.errors = []
-        self._reservoir = None
         self._spoilt = set()  # (case, shape) whose guest was not intact
 
     def run(self, rounds):
         largest_mib = self._together * max(shape.memory_mib for shape in self._shapes)
         patience = _PATIENCE_SECONDS + _PATIENCE_SECONDS_PER_GIB * largest_mib / 1024
-        self._reservoir = Reservoir(int(largest_mib * _ROOM))
-        try:
-            with self._lab.giving_up_after(min(patience, self._lab.move_seconds)):
-                self._run_rounds(rounds)
-        finally:
-            self._reservoir.close()
+        with self._lab.giving_up_after(min(patience, self._lab.move_seconds)):
+            self._run_rounds(rounds)
 
     def _run_rounds(self, rounds):
         for number in range(rounds):
@@ -102,7 +95,7 @@ class Suite:
         earlier = self.samples[case, shape]
         seconds = earlier[-1].seconds if earlier else _FIRST_UNDISTURBED_SECONDS
         seconds = min(max(seconds, _LEAST_UNDISTURBED_SECONDS), self._most_undisturbed_seconds)
-        sample = measure(self._lab, guests, case, gb, seconds, self._reservoir)
+        sample = measure(self._lab, guests, case, gb, seconds)
         earlier.append(sample)
         say(f"{what}: {sample.gb_per_s:.2f} GB/s, {sample.cpu_s_per_gb:.2f} CPU-s/GB, "
             f"downtime {sample.downtime_ms:.0f} ms{_noise(sample)}")
