@@ -9,8 +9,11 @@ namespace {
 constexpr std::uint64_t kMeasurableBytes = 8U << 20;
 // Another round pays if it would leave at most this share of the last one.
 constexpr double kWorthwhileShare = 0.5;
-// What a round takes at least; a rest that is copied in this time cannot get smaller.
+// What a round takes at least.
 constexpr double kSmallestRound = 0.002;
+// A rest that is copied in this time is not worth another round: the rest of the switch-over takes
+// as long.
+constexpr double kSmallRest = 0.010;
 
 double Seconds(base::Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -52,7 +55,7 @@ void CopyRounds::Judge(std::uint64_t bytes, base::Duration took) {
   if (phase_ == CopyPhase::kConverged) return;
   const double last_round = static_cast<double>(expected_) / bytes_per_second_;
   const bool pays = static_cast<double>(expected_) <= kWorthwhileShare * static_cast<double>(bytes);
-  if (last_round <= kSmallestRound || (last_round <= Seconds(limit_) && !pays)) {
+  if (last_round <= Seconds(limit_) && (last_round <= kSmallRest || !pays)) {
     phase_ = CopyPhase::kConverged;
     return;
   }

@@ -14,8 +14,8 @@ constexpr milliseconds kLimit{300};
 // `link` MB/s.
 class Copy {
  public:
-  Copy(std::uint64_t guest, std::uint64_t link, std::uint64_t dirty)
-      : guest_(guest * kMegabyte), link_(link), dirty_(dirty) {
+  Copy(std::uint64_t guest, std::uint64_t link, std::uint64_t dirty, milliseconds limit = kLimit)
+      : guest_(guest * kMegabyte), link_(link), dirty_(dirty), rounds_(limit) {
     rounds_.Begin(now_);
   }
 
@@ -29,7 +29,6 @@ class Copy {
     const auto took = milliseconds(1 + bytes / kMegabyte * 1000 / link_);
     now_ += took;
     written_ = Written(took);
-    last_ = bytes;
     rounds_.RoundApplied(now_, bytes);
   }
   void Wait(milliseconds time) {
@@ -44,8 +43,6 @@ class Copy {
   void SlowDown(std::uint64_t dirty) { dirty_ = dirty; }
 
   CopyRounds& rounds() { return rounds_; }
-  // Bytes of the last round.
-  [[nodiscard]] std::uint64_t last() const { return last_; }
 
  private:
   [[nodiscard]] std::uint64_t Written(milliseconds time) const {
@@ -57,8 +54,7 @@ class Copy {
   std::uint64_t dirty_;
   base::Duration now_ = std::chrono::seconds(5);
   std::uint64_t written_ = 0;
-  std::uint64_t last_ = 0;
-  CopyRounds rounds_{kLimit};
+  CopyRounds rounds_;
 };
 
 TEST(CopyRounds, AGuestThatDoesNothingTakesTwoRounds) {
@@ -69,13 +65,21 @@ TEST(CopyRounds, AGuestThatDoesNothingTakesTwoRounds) {
 }
 
 TEST(CopyRounds, GoesOnWhileItPays) {
-  Copy copy(1000, 1000, 100);
+  Copy copy(1000, 1000, 90);
   copy.Run();
   EXPECT_EQ(copy.rounds().phase(), CopyPhase::kConverged);
-  // 1000, 100, 10 MB: a rest of 10 ms would have fitted the limit long before.
-  EXPECT_LE(copy.last(), 20 * kMegabyte);
+  // 1000, 90 MB and a rest of 8: the 90 MB would have fitted the limit, too.
+  EXPECT_EQ(copy.rounds().round(), 2);
+  EXPECT_LE(copy.rounds().expected_bytes(), 10 * kMegabyte);
   EXPECT_EQ(copy.rounds().stalls(), 0);
-  EXPECT_NEAR(static_cast<double>(copy.rounds().dirty_bytes_per_second()), 100e6, 20e6);
+  EXPECT_NEAR(static_cast<double>(copy.rounds().dirty_bytes_per_second()), 90e6, 20e6);
+}
+
+TEST(CopyRounds, GoesOnUntilTheRestFitsTheLimit) {
+  Copy copy(1000, 1000, 100, milliseconds(5));
+  copy.Run();
+  EXPECT_EQ(copy.rounds().phase(), CopyPhase::kConverged);
+  EXPECT_LE(copy.rounds().expected_bytes(), 5 * kMegabyte);
 }
 
 TEST(CopyRounds, AGuestThatWritesAsFastAsTheLinkStalls) {
