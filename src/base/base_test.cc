@@ -52,6 +52,15 @@ TEST(Utf8, IsKnownAndMadeOfAnything) {
             "a?ü?");
 }
 
+TEST(Utf8, ControlCharactersAreFoundAndMadeSpaces) {
+  for (const std::string_view bad : {"\n", "a\x1b", "\x7f", "ü\xc2\x85", "\xc2\x9bm"}) {
+    EXPECT_TRUE(HasControlCharacters(bad));
+    EXPECT_FALSE(HasControlCharacters(MakeLine(bad, 100)));
+  }
+  EXPECT_FALSE(HasControlCharacters("aü\xc2\xa0€😀"));
+  EXPECT_EQ(MakeLine("a\tü\xc2\x9b€\xff", 100), "a ü €?");
+}
+
 TEST(Utf8, IsCutBetweenCharacters) {
   EXPECT_EQ(MakeUtf8("aü", 3), "aü");
   EXPECT_EQ(MakeUtf8("aü", 2), "a");

@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <algorithm>
+
 namespace sealift::base {
 namespace {
 
@@ -31,6 +33,12 @@ std::size_t FirstCharacter(std::string_view text) {
   return length;
 }
 
+bool IsControl(std::string_view character) {
+  const auto first = static_cast<unsigned char>(character.front());
+  if (character.size() == 1) return first < ' ' || first == 0x7f;
+  return first == 0xc2 && static_cast<unsigned char>(character[1]) < 0xa0;
+}
+
 }  // namespace
 
 bool IsUtf8(std::string_view text) {
@@ -40,6 +48,15 @@ bool IsUtf8(std::string_view text) {
     text.remove_prefix(length);
   }
   return true;
+}
+
+bool HasControlCharacters(std::string_view text) {
+  while (!text.empty()) {
+    const std::string_view next = text.substr(0, std::max<std::size_t>(FirstCharacter(text), 1));
+    if (IsControl(next)) return true;
+    text.remove_prefix(next.size());
+  }
+  return false;
 }
 
 std::string MakeUtf8(std::string_view text, std::size_t max_size) {
@@ -55,10 +72,12 @@ std::string MakeUtf8(std::string_view text, std::size_t max_size) {
 }
 
 std::string MakeLine(std::string_view text, std::size_t max_size) {
-  std::string line = MakeUtf8(text, max_size);
-  for (char& c : line) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < ' ' || byte == 0x7f) c = ' ';
+  const std::string made = MakeUtf8(text, max_size);
+  std::string line;
+  for (std::string_view left = made; !left.empty();) {
+    const std::string_view next = left.substr(0, FirstCharacter(left));
+    line += IsControl(next) ? std::string_view(" ") : next;
+    left.remove_prefix(next.size());
   }
   return line;
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/utf8.h"
 
 namespace sealift::hypervisor {
 namespace {
@@ -46,9 +47,9 @@ absl::Status Refuse(std::string_view value, std::string_view expectation) {
 }
 
 absl::Status RefuseControlCharacters(std::string_view text) {
-  const bool found = std::ranges::any_of(
-      text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
-  return found ? absl::InvalidArgumentError("contains a control character") : absl::OkStatus();
+  return base::HasControlCharacters(text)
+             ? absl::InvalidArgumentError("contains a control character")
+             : absl::OkStatus();
 }
 
 // IsHexGroups: hexadecimal digits in groups of the given lengths, with a separator between two

@@ -1,5 +1,6 @@
 #include "hypervisor/vm_definition.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -267,6 +268,14 @@ TEST(VmDefinition, RefusesControlCharacters) {
   EXPECT_THAT(ErrorOf("kernel: \"/a\\nb\"\n"), HasSubstr("control character"));
   EXPECT_THAT(ErrorOf("kernel: /a\nappend: \"a\\tb\"\n"), HasSubstr("control character"));
   EXPECT_THAT(ErrorOf("kernel: \"/a\\0b\"\n"), HasSubstr("NUL"));
+  EXPECT_THAT(ErrorOf("kernel: \"/a\\x9bb\"\n"), HasSubstr("control character"));
+}
+
+TEST(VmDefinition, RefusesEscapesThatAreNoCharacters) {
+  for (const std::string_view escape : {"\\N", "\\_"}) {
+    EXPECT_THAT(ErrorOf(fmt::format("kernel: \"/a{}b\"\n", escape)),
+                HasSubstr("kernel: is not UTF-8 text"));
+  }
 }
 
 TEST(VmDefinition, MakesTheSameMacEverywhere) {

@@ -4,6 +4,8 @@
 
 #include <sstream>
 
+#include "base/utf8.h"
+
 namespace sealift::hypervisor {
 namespace {
 
@@ -58,6 +60,8 @@ absl::StatusOr<std::string> Scalar(const Value& value) {
   if (value.node.IsNull()) return Fail(value, "has no value");
   if (!value.node.IsScalar()) return Fail(value, "must be a single value");
   if (value.node.Scalar().find('\0') != std::string::npos) return Fail(value, "contains a NUL");
+  // yaml-cpp makes bytes that are no characters of the escapes \N and \_.
+  if (!base::IsUtf8(value.node.Scalar())) return Fail(value, "is not UTF-8 text");
   return value.node.Scalar();
 }
 

@@ -16,7 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/address_sanitizer.h"
+#include "base/sanitizers.h"
 #include "base/unique_fd.h"
 #include "keys/c_interop.h"
 #include "keys/hkdf.h"
@@ -138,8 +138,8 @@ void ExpectNoCopyAsHmacKey(const char* what, const SecretBytes& key) {
 class ResidueTest : public ::testing::Test {
  protected:
   void SetUp() override {
-#if defined(SEALIFT_ADDRESS_SANITIZER)
-    GTEST_SKIP() << "AddressSanitizer maps terabytes";
+#if defined(SEALIFT_ADDRESS_SANITIZER) || defined(SEALIFT_THREAD_SANITIZER)
+    GTEST_SKIP() << "a sanitizer maps terabytes";
 #endif
     if (ProbeSecretBacking() != SecretBacking::kMemfdSecret) {
       GTEST_SKIP() << "this kernel has no secret memory: the process reads its own";

@@ -15,7 +15,7 @@
 #include <initializer_list>
 #include <memory>
 
-#include "base/address_sanitizer.h"
+#include "base/sanitizers.h"
 #include "base/status.h"
 #include "mover/pagemap_scan.h"
 
