@@ -142,7 +142,7 @@ TEST(Confinement, RefusesProcesses) {
   ExpectRefused("the system call vfork", [] { return syscall(SYS_vfork); });
   ExpectRefused("kill", [] { return kill(getppid(), 0); });
   ExpectRefused("pidfd_open", [] { return syscall(SYS_pidfd_open, getppid(), 0); });
-  ExpectRefused("setuid", [] { return setuid(0); });
+  ExpectRefused("setuid", [] { return syscall(SYS_setuid, 0); });
   ExpectRefused("becoming dumpable", [] { return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); });
   // A lie that makes the C library use clone, whose flags can be looked at.
   EXPECT_EQ(ErrorOf([] { return syscall(SYS_clone3, nullptr, 0); }), ENOSYS);
