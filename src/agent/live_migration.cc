@@ -388,7 +388,10 @@ void LiveMigration::RecoverDestination() {
   // Adopting takes a while where QEMU is silent.
   thread_ = std::thread([this, ready] {
     AdoptIncoming();
-    if (vm_ == nullptr && !ready) return PostPhase(PhaseName::kFailed, kRestarted);
+    if (vm_ == nullptr && !ready) {
+      Discard();
+      return PostPhase(PhaseName::kFailed, kRestarted);
+    }
     if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
     if (ready) return RunDestination(migration::Ready{});
     RunDestination(migration::Receiving{});
@@ -401,6 +404,17 @@ void LiveMigration::AdoptIncoming() {
   if (!definition.ok()) return;
   absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = parts_.hypervisor.Adopt(*definition);
   if (vm.ok()) vm_ = *std::move(vm);
+}
+
+// The process that sent or received the guest has ended by itself: nobody else tidies up after it.
+void LiveMigration::Discard() {
+  const absl::StatusOr<hypervisor::VmDefinition> definition =
+      hypervisor::ParseVmDefinition(record_.definition_yaml);
+  const absl::Status discarded =
+      definition.ok() ? parts_.hypervisor.Discard(*definition) : definition.status();
+  if (!discarded.ok()) {
+    spdlog::error("migration {}: {}", record_.id, base::MessageOf(discarded));
+  }
 }
 
 // The guest is ours, and perhaps was not let go on yet: the last phase is taken again.
@@ -429,6 +443,7 @@ void LiveMigration::AwaitDecisionWithoutProcess() {
   const LedgerStep step = source ? LedgerStep::kReleased
                           : ours ? LedgerStep::kOwned
                                  : LedgerStep::kDropped;
+  if (!ours) Discard();
   LedgerFile ledger(*this);
   migration::WriteWithoutFail(step, ledger, *board_, parts_.clock);
   PostPhase(source || ours ? PhaseName::kCompleted : PhaseName::kFailed, "its process is gone");

@@ -109,6 +109,7 @@ class LiveMigration {
   void RecoverDestination();
   void RecoverOwned();
   void AdoptIncoming();
+  void Discard();
   void AwaitDecisionWithoutProcess();
   void PostPhase(migration::PhaseName phase, const std::string& detail);
   [[nodiscard]] bool Ended() const;

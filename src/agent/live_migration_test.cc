@@ -115,6 +115,13 @@ TEST_F(RecoveryTest, AReceivingDestinationIsDropped) {
   EXPECT_FALSE(keeper_->Has("web1"));
 }
 
+// QEMU ends by itself when its incoming migration breaks off.
+TEST_F(RecoveryTest, WhatAReceivingDestinationHasLeftIsDiscarded) {
+  Recover(MigrationRole::kDestination, LedgerStep::kReceiving);
+  EXPECT_EQ(WaitForEnd(), PhaseName::kFailed);
+  EXPECT_TRUE(hypervisor_.Discarded("web1"));
+}
+
 TEST_F(RecoveryTest, AReadyDestinationWaitsAndRunsWhenToldOfTheCommit) {
   const auto vm = RunDestination();
   vm->SetState(RunState::kPaused);
@@ -142,6 +149,14 @@ TEST_F(RecoveryTest, AReadyDestinationWhoseProcessIsGoneIsShownAsCrashedOnceItIs
   migration_->Tell(Decision::kCommit);
   EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted);
   EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kCrashed);
+  EXPECT_FALSE(hypervisor_.Discarded("web1")) << "its log may say why";
+}
+
+TEST_F(RecoveryTest, WhatAReadyDestinationHasLeftIsDiscardedOnceItIsNotOurs) {
+  Recover(MigrationRole::kDestination, LedgerStep::kReady);
+  migration_->Tell(Decision::kAbort);
+  EXPECT_EQ(WaitForEnd(), PhaseName::kFailed);
+  EXPECT_TRUE(hypervisor_.Discarded("web1"));
 }
 
 TEST_F(RecoveryTest, ADecisionThatCannotBeWrittenDownIsTriedUntilItIs) {

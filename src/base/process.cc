@@ -294,6 +294,11 @@ absl::Status Process::Send(int signal) const {
   return ErrnoStatus(fmt::format("send signal {} to process {}", signal, id_.pid), errno);
 }
 
+bool Process::IsToBeReaped() const {
+  siginfo_t info{};
+  return waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
 std::optional<int> Process::Reap() const {
   siginfo_t info{};
   const int result = waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG);

@@ -58,8 +58,11 @@ class Process {
   // Send sends a signal; a process that has ended is not an error.
   [[nodiscard]] absl::Status Send(int signal) const;
   // Reap collects an ended child of ours and returns its exit code, or 128 plus the number of the
-  // signal that ended it. Nothing when it runs, is not our child, or was reaped before.
+  // signal that ended it. Nothing when it runs, is not our child, was reaped before, or cannot be
+  // reaped yet: a debugger that holds it sees its end first.
   std::optional<int> Reap() const;  // NOLINT(modernize-use-nodiscard): may be only for its effect
+  // IsToBeReaped says whether it is a child of ours that runs, or was not reaped yet.
+  [[nodiscard]] bool IsToBeReaped() const;
 
  private:
   Process(ProcessId id, UniqueFd pidfd) : id_(id), pidfd_(std::move(pidfd)) {}

@@ -452,6 +452,21 @@ absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Adopt(const VmDefinition& de
   return vm;
 }
 
+absl::Status FakeHypervisor::Discard(const VmDefinition& definition) {
+  const std::lock_guard lock(mutex_);
+  const auto found = vms_.find(definition.name);
+  if (found != vms_.end() && *found->second->State() != RunState::kGone) {
+    return absl::FailedPreconditionError(fmt::format("VM {} still runs", definition.name));
+  }
+  discarded_.insert(definition.name);
+  return absl::OkStatus();
+}
+
+bool FakeHypervisor::Discarded(const std::string& name) const {
+  const std::lock_guard lock(mutex_);
+  return discarded_.contains(name);
+}
+
 std::vector<VmDefinition> FakeHypervisor::Processes() const {
   const std::lock_guard lock(mutex_);
   std::vector<VmDefinition> found;

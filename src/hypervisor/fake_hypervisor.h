@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -148,6 +149,9 @@ class FakeHypervisor final : public Hypervisor {
   // Find gives the newest process of that name, also after it ended; null when there never was one.
   [[nodiscard]] std::shared_ptr<FakeVm> Find(const std::string& name) const;
 
+  // Discarded says whether what a process of that name has left was discarded.
+  [[nodiscard]] bool Discarded(const std::string& name) const;
+
   // -- Hypervisor
 
   [[nodiscard]] const HostCapabilities& capabilities() const override { return capabilities_; }
@@ -157,6 +161,7 @@ class FakeHypervisor final : public Hypervisor {
   [[nodiscard]] absl::StatusOr<std::shared_ptr<Vm>> Start(const VmDefinition& definition,
                                                           StartMode mode) override;
   [[nodiscard]] absl::StatusOr<std::shared_ptr<Vm>> Adopt(const VmDefinition& definition) override;
+  [[nodiscard]] absl::Status Discard(const VmDefinition& definition) override;
   [[nodiscard]] std::vector<VmDefinition> Processes() const override;
   [[nodiscard]] std::string MigrationSocketPath(const VmDefinition& definition,
                                                 std::string_view direction) const override;
@@ -175,6 +180,7 @@ class FakeHypervisor final : public Hypervisor {
   mutable std::condition_variable changed_;
   int next_pid_ = 1'000'000;
   std::map<std::string, std::shared_ptr<FakeVm>> vms_;
+  std::set<std::string> discarded_;
 };
 
 }  // namespace sealift::hypervisor

@@ -218,6 +218,10 @@ class Hypervisor {
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Adopt(
       const VmDefinition& definition) = 0;
 
+  // Discard removes what a process of the VM that ended by itself has left: its runtime folder.
+  // FAILED_PRECONDITION while it runs. Harmless when there is nothing.
+  [[nodiscard]] virtual absl::Status Discard(const VmDefinition& definition) = 0;
+
   // Processes lists what every VM process of this host was started with, whoever started it.
   [[nodiscard]] virtual std::vector<VmDefinition> Processes() const = 0;
 

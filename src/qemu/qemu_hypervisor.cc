@@ -308,4 +308,14 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Adopt(const VmDefinition& de
   return vm;
 }
 
+absl::Status QemuHypervisor::Discard(const VmDefinition& definition) {
+  const RunFolder folder = FolderOf(definition);
+  const absl::StatusOr<ProcessRecord> record = folder.ReadRecord();
+  if (record.ok() && base::Process::Open(record->process).ok()) {
+    return absl::FailedPreconditionError(
+        fmt::format("VM {} still runs as process {}", definition.name, record->process.pid));
+  }
+  return folder.Remove();
+}
+
 }  // namespace sealift::qemu

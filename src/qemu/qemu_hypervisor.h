@@ -44,6 +44,7 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
   // when the process of that name belongs to another VM (uuid).
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Adopt(
       const hypervisor::VmDefinition& definition) override;
+  [[nodiscard]] absl::Status Discard(const hypervisor::VmDefinition& definition) override;
   [[nodiscard]] std::vector<hypervisor::VmDefinition> Processes() const override;
   [[nodiscard]] std::string MigrationSocketPath(const hypervisor::VmDefinition& definition,
                                                 std::string_view direction) const override;

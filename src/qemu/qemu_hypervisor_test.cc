@@ -6,12 +6,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <csignal>
+#include <filesystem>
 #include <future>
+#include <optional>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "base/file.h"
@@ -34,6 +41,41 @@ using hypervisor::Vm;
 using hypervisor::VmDefinition;
 using std::chrono::seconds;
 using ::testing::HasSubstr;
+
+// Another process that holds one with ptrace, as a debugger does, while it exists.
+class Debugger {
+ public:
+  explicit Debugger(int pid) {
+    int end[2];
+    int held[2];
+    EXPECT_EQ(pipe2(end, O_CLOEXEC) + pipe2(held, O_CLOEXEC), 0);
+    child_ = fork();
+    if (child_ == 0) {
+      char none = 0;
+      close(end[1]);
+      if (ptrace(PTRACE_SEIZE, pid, nullptr, nullptr) != 0) _exit(1);
+      if (write(held[1], &none, 1) != 1) _exit(1);
+      static_cast<void>(read(end[0], &none, 1));
+      _exit(0);
+    }
+    close(end[0]);
+    close(held[1]);
+    end_.reset(end[1]);
+    const base::UniqueFd holds(held[0]);
+    char none = 0;
+    EXPECT_EQ(read(holds.get(), &none, 1), 1) << "the debugger could not attach";
+  }
+  ~Debugger() {
+    end_.reset();
+    waitpid(child_, nullptr, 0);
+  }
+  Debugger(const Debugger&) = delete;
+  Debugger& operator=(const Debugger&) = delete;
+
+ private:
+  pid_t child_ = -1;
+  base::UniqueFd end_;  // closed: it lets go
+};
 
 constexpr auto kPatience = seconds(30);  // for a machine that is busy and sanitized
 
@@ -279,6 +321,40 @@ TEST_F(QemuHypervisorTest, ReportsAKilledProcessAsACrash) {
   EXPECT_EQ(vm->State().value(), RunState::kGone);
   EXPECT_TRUE(absl::IsNotFound(host_a_->Adopt(definition).status()));
   EXPECT_NE(Boot(definition), nullptr);
+}
+
+TEST_F(QemuHypervisorTest, DiscardsWhatAKilledProcessHasLeftAndNoOtherOne) {
+  const VmDefinition definition = Definition();
+  const auto vm = Boot(definition);
+  const std::string folder = std::filesystem::path(host_a_->MigrationSocketPath(definition, "in"))
+                                 .parent_path()
+                                 .parent_path();
+  EXPECT_TRUE(absl::IsFailedPrecondition(host_a_->Discard(definition)));
+  EXPECT_TRUE(std::filesystem::exists(folder));
+  auto exit = ExitOf(*vm);
+  kill(vm->pid(), SIGKILL);
+  EXPECT_EQ(Await(exit), Exit::kCrashed);
+  EXPECT_TRUE(host_a_->Discard(definition).ok());
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  EXPECT_TRUE(host_a_->Discard(definition).ok());
+}
+
+TEST_F(QemuHypervisorTest, ReapsAProcessThatADebuggerHeldAtItsEnd) {
+  auto vm = Boot(Definition());
+  const std::string process = fmt::format("/proc/{}", vm->pid());
+  std::optional<Debugger> debugger(vm->pid());
+  auto exit = ExitOf(*vm);
+  kill(vm->pid(), SIGKILL);
+  EXPECT_EQ(Await(exit), Exit::kCrashed);
+  started_.clear();
+  vm.reset();
+  EXPECT_TRUE(std::filesystem::exists(process)) << "the debugger was to keep it";
+  debugger.reset();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (std::filesystem::exists(process) && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_FALSE(std::filesystem::exists(process));
 }
 
 TEST_F(QemuHypervisorTest, TellsAShutdownFromAPanic) {

@@ -19,6 +19,7 @@ namespace {
 using hypervisor::Exit;
 
 constexpr auto kLogLook = std::chrono::seconds(10);
+constexpr auto kReapEvery = std::chrono::seconds(1);
 constexpr std::size_t kMaxConsoleLog = 8U << 20;
 
 std::string TextAt(const nlohmann::json& data, const char* key) {
@@ -37,6 +38,7 @@ struct VmMonitor::State {
   mutable std::condition_variable_any changed;
   bool connected = false;
   bool stopping = false;
+  bool watched = false;  // the watcher calls nobody any more
   bool exit_expected = false;
   MigrationView migration;
   int run_state_changes = 0;
@@ -83,6 +85,12 @@ struct VmMonitor::State {
       lock.lock();
     }
   }
+
+  void NoteWatched() {
+    const std::lock_guard lock(mutex);
+    watched = true;
+    changed.notify_all();
+  }
 };
 
 VmMonitor::VmMonitor(std::shared_ptr<const base::Process> process, std::string console_log)
@@ -101,19 +109,25 @@ VmMonitor::~VmMonitor() {
     state_->changed.notify_all();
   }
   eventfd_write(state_->stop_fd.get(), 1);
-  // An exit callback that drops the last reference destroys us on the watcher's own thread, which
-  // ends soon after.
-  if (watcher_.get_id() == std::this_thread::get_id()) {
-    watcher_.detach();
-  } else {
-    watcher_.join();
+  // An exit callback that drops the last reference destroys us on the watcher's own thread.
+  if (watcher_.get_id() != std::this_thread::get_id()) {
+    std::unique_lock lock(state_->mutex);
+    state_->changed.wait(lock, [this] { return state_->watched; });
   }
+  watcher_.detach();
 }
 
 void VmMonitor::Watch(const std::shared_ptr<State>& state) {
-  if (!state->AwaitEnd()) return;
-  state->NoteEnd();
-  state->ServeCallbacks();
+  const bool ended = state->AwaitEnd();
+  if (ended) {
+    state->NoteEnd();
+    state->ServeCallbacks();
+  }
+  state->NoteWatched();
+  // A debugger holds the process: it can be reaped once that lets go.
+  while (ended && state->process->IsToBeReaped() && !state->process->Reap()) {
+    std::this_thread::sleep_for(kReapEvery);
+  }
 }
 
 void VmMonitor::HandleConnected() {

@@ -2,6 +2,9 @@
 //
 //   QMP reader thread ── HandleEvent, HandleClosed ──▶ state ◀── waits ── callers
 //   watcher thread    ── pidfd readable ──▶ reap, classify ──▶ exit callback
+//
+// The watcher outlives its monitor where a debugger keeps a process that has ended from being
+// reaped.
 #pragma once
 
 #include <functional>
@@ -61,7 +64,7 @@ class VmMonitor {
 
   // ExpectExit: from now on an end of the process is our doing (Exit::kStopped).
   void ExpectExit();
-  // WaitExit waits until the process has ended and was reaped.
+  // WaitExit waits until the process has ended.
   [[nodiscard]] bool WaitExit(base::Duration timeout) const;
   void OnExit(std::function<void(hypervisor::Exit)> callback);
 
