@@ -255,12 +255,17 @@ void LiveMigration::Undo(const std::string& why) {
   mover_.reset();
   network_listeners_.clear();
   if (record_.role == MigrationRole::kSource) {
+    RemoveOutgoingSocket();
     parts_.vms.Return(record_.vm);
   } else if (!UndoIncoming()) {
     return;
   }
   vm_.reset();
   PostPhase(PhaseName::kCancelled, why);
+}
+
+void LiveMigration::RemoveOutgoingSocket() {
+  unlink(parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out").c_str());
 }
 
 bool LiveMigration::UndoIncoming() {
@@ -329,7 +334,7 @@ void LiveMigration::RunSource(migration::SourcePhase phase) {
                                          .receipt = receipt_};
   migration::SourceMigration machine(options, *vm_, Link(), ledger, *board_, parts_.clock);
   static_cast<void>(machine.Run(std::move(phase)));
-  unlink(path.c_str());
+  RemoveOutgoingSocket();
   mover_.reset();
   vm_.reset();
 }

@@ -108,6 +108,7 @@ class LiveMigration {
   void RecoverSource();
   void RecoverDestination();
   void RecoverOwned();
+  void RemoveOutgoingSocket();
   void AdoptIncoming();
   void Discard();
   void AwaitDecisionWithoutProcess();

@@ -16,18 +16,25 @@ using nlohmann::json;
 
 constexpr const char* kIgnoreShared = "x-ignore-shared";
 
+// Throws for what is no unsigned number; json::value() would convert a floating-point one of any
+// size.
+std::uint64_t NumberAt(const json::object_t& object, const char* key) {
+  const auto found = object.find(key);
+  return found == object.end() ? 0 : found->second.get_ref<const json::number_unsigned_t&>();
+}
+
 OutgoingProgress ReadProgress(const json& reply) {
   OutgoingProgress progress;
   progress.state = ParseMigrationState(reply.value("status", "none"));
   progress.error = reply.value("error-desc", "");
-  const auto ram = reply.find("ram");
-  if (ram == reply.end()) return progress;
-  progress.ram_total_bytes = ram->value("total", std::uint64_t{0});
-  progress.ram_transferred_bytes = ram->value("transferred", std::uint64_t{0});
-  progress.ram_remaining_bytes = ram->value("remaining", std::uint64_t{0});
-  progress.dirty_bytes_per_second =
-      ram->value("dirty-pages-rate", std::uint64_t{0}) * ram->value("page-size", std::uint64_t{0});
-  progress.iterations = ram->value("dirty-sync-count", std::uint64_t{0});
+  const auto found = reply.find("ram");
+  if (found == reply.end()) return progress;
+  const auto& ram = found->get_ref<const json::object_t&>();
+  progress.ram_total_bytes = NumberAt(ram, "total");
+  progress.ram_transferred_bytes = NumberAt(ram, "transferred");
+  progress.ram_remaining_bytes = NumberAt(ram, "remaining");
+  progress.dirty_bytes_per_second = NumberAt(ram, "dirty-pages-rate") * NumberAt(ram, "page-size");
+  progress.iterations = NumberAt(ram, "dirty-sync-count");
   return progress;
 }
 

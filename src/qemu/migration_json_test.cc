@@ -70,6 +70,8 @@ TEST(MigrationJson, RefusesAReplyOfTheWrongShape) {
   EXPECT_FALSE(ParseProgress({{"status", 7}}).ok());
   EXPECT_FALSE(ParseProgress({{"status", "active"}, {"ram", 7}}).ok());
   EXPECT_FALSE(ParseProgress({{"status", "active"}, {"ram", {{"total", "x"}}}}).ok());
+  EXPECT_FALSE(ParseProgress({{"status", "active"}, {"ram", {{"total", 4e34}}}}).ok());
+  EXPECT_FALSE(ParseProgress({{"status", "active"}, {"ram", {{"total", -1}}}}).ok());
 }
 
 TEST(MigrationJson, SetsTheSafeCapabilities) {

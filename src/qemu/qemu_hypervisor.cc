@@ -302,6 +302,8 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Adopt(const VmDefinition& de
                     record.process.pid, definition.name, record.definition.uuid, definition.uuid));
   }
   SEALIFT_RETURN_IF_ERROR(process.Send(SIGCONT));  // it may be suspended, and would not answer
+  // Whoever listened there went with the earlier agent.
+  unlink(MigrationSocketPath(definition, "out").c_str());
   std::shared_ptr<QemuVm> vm =
       QemuVm::Connect(folder, std::move(record.definition), user_, std::move(process));
   vm->Repair();

@@ -23,6 +23,7 @@
 
 #include "base/file.h"
 #include "base/process.h"
+#include "base/socket.h"
 #include "base/status.h"
 #include "base/testing.h"
 
@@ -303,6 +304,19 @@ TEST_F(QemuHypervisorTest, AdoptsAProcessThatItsAgentLeftBehind) {
   EXPECT_TRUE((*adopted)->Quit().ok());
   EXPECT_EQ(Await(exit), Exit::kStopped);
   EXPECT_TRUE(host_a_->Processes().empty());
+}
+
+TEST_F(QemuHypervisorTest, NobodyListensForAMigrationOfAnAdoptedProcess) {
+  const VmDefinition definition = Definition();
+  Boot(definition);
+  const std::string path = host_a_->MigrationSocketPath(definition, "out");
+  const auto listener = base::ListenUnix(path, SOCK_STREAM, 0666);
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  started_.clear();
+  const auto adopted = host_a_->Adopt(definition);
+  ASSERT_TRUE(adopted.ok()) << adopted.status();
+  started_.push_back(*adopted);
+  EXPECT_FALSE(std::filesystem::exists(path));
 }
 
 TEST_F(QemuHypervisorTest, DoesNotAdoptAnotherVmOfTheSameName) {

@@ -1,6 +1,5 @@
 """System calls made inside another process, as somebody would who has taken it over (ptrace(2), x86-64)."""
 
-import contextlib
 import ctypes
 import os
 import pathlib
@@ -52,8 +51,10 @@ class Stopped:
 
     def __exit__(self, *_):
         if not self._dead:
-            with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
+            try:
                 _ptrace(_DETACH, self._pid)
+            except ProcessLookupError:  # it was killed meanwhile: to be waited for here before its parent can
+                os.waitpid(self._pid, _WALL)
 
     def _wait(self):
         _, status = os.waitpid(self._pid, _WALL)
