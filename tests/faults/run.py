@@ -57,9 +57,12 @@ def work(options):
                 stage.close()
                 field = None
             print(json.dumps(result), flush=True)
+    except KeyboardInterrupt:
+        return 130
     finally:
         if stage:
             stage.close()
+    return 0
 
 
 def _try(field, case):
