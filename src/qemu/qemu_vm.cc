@@ -42,11 +42,9 @@ constexpr auto kResumeTimeout = seconds(2);
 
 absl::StatusOr<std::string> QueryRunState(const QmpCall& qmp) {
   SEALIFT_ASSIGN_OR_RETURN(const json reply, qmp("query-status", nullptr));
-  const auto status = reply.is_object() ? reply.find("status") : reply.end();
-  if (status == reply.end() || !status->is_string()) {
-    return absl::InternalError("QEMU's answer to query-status is not understood");
-  }
-  return status->get<std::string>();
+  std::string status = TextAt(reply, "status");
+  if (status.empty()) return absl::InternalError("QEMU's answer to query-status is not understood");
+  return status;
 }
 
 absl::StatusOr<OutgoingProgress> QueryMigration(const QmpCall& qmp) {

@@ -23,12 +23,6 @@ absl::StatusOr<json> ParseBounded(std::string_view line) {
   return value;
 }
 
-// Text of a member, empty when it is missing or no text.
-std::string TextAt(const json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 unsigned NumberAt(const json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_number_unsigned() ? found->get<unsigned>() : 0;
@@ -74,6 +68,11 @@ absl::StatusOr<QmpMessage> ReadEvent(json& message) {
 }
 
 }  // namespace
+
+std::string TextAt(const json& object, const char* key) {
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
 
 absl::StatusOr<QmpMessage> ParseQmpMessage(std::string_view line) {
   SEALIFT_ASSIGN_OR_RETURN(json message, ParseBounded(line));

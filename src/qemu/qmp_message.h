@@ -37,6 +37,9 @@ struct QmpEvent {
 };
 using QmpMessage = std::variant<QmpGreeting, QmpReturn, QmpError, QmpEvent>;
 
+// TextAt is the text of a member, empty where there is none: no object, no such member, no text.
+[[nodiscard]] std::string TextAt(const nlohmann::json& object, const char* key);
+
 // ParseQmpMessage reads one line without its end. INVALID_ARGUMENT for anything that is none of the
 // four messages.
 [[nodiscard]] absl::StatusOr<QmpMessage> ParseQmpMessage(std::string_view line);

@@ -22,11 +22,6 @@ constexpr auto kLogLook = std::chrono::seconds(10);
 constexpr auto kReapEvery = std::chrono::seconds(1);
 constexpr std::size_t kMaxConsoleLog = 8U << 20;
 
-std::string TextAt(const nlohmann::json& data, const char* key) {
-  const auto found = data.is_object() ? data.find(key) : data.end();
-  return found != data.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 }  // namespace
 
 struct VmMonitor::State {
