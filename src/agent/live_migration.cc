@@ -160,9 +160,13 @@ absl::StatusOr<base::Bytes> LiveMigration::StartIncoming(
   // Before the process: a restart must find what to end.
   SEALIFT_RETURN_IF_ERROR(WriteStep(LedgerStep::kReceiving));
   SEALIFT_ASSIGN_OR_RETURN(vm_, parts_.hypervisor.Start(definition, StartMode::kIncoming));
-  SEALIFT_RETURN_IF_ERROR(vm_->StartIncoming(
-      parts_.hypervisor.MigrationSocketPath(definition, "in"), ParametersOf(spec_)));
+  SEALIFT_RETURN_IF_ERROR(vm_->StartIncoming(SocketPath(), ParametersOf(spec_)));
   return WaitOffer();
+}
+
+std::string LiveMigration::SocketPath() const {
+  const bool source = record_.role == MigrationRole::kSource;
+  return parts_.hypervisor.MigrationSocketPath(vm_->definition(), source ? "out" : "in");
 }
 
 absl::StatusOr<base::Bytes> LiveMigration::WaitOffer() {
@@ -198,22 +202,19 @@ absl::Status LiveMigration::Start(StartOrder order) {
 absl::Status LiveMigration::StartSource(StartOrder order) {
   receipt_ = std::move(order.receipt);
   // QEMU's user connects; the folder around the socket is closed to all others.
-  SEALIFT_ASSIGN_OR_RETURN(
-      const base::UniqueFd listener,
-      base::ListenUnix(parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out"), SOCK_STREAM,
-                       0666));
+  SEALIFT_ASSIGN_OR_RETURN(const base::UniqueFd listener,
+                           base::ListenUnix(SocketPath(), SOCK_STREAM, 0666));
   return mover_->StartSource(spec_, std::move(order.sealed_key), listener,
                              std::move(order.destinations));
 }
 
 absl::Status LiveMigration::StartDestination(base::Bytes sealed_key) {
-  const std::string path = parts_.hypervisor.MigrationSocketPath(vm_->definition(), "in");
   // QEMU 7.2 takes the first connection it accepts as its main channel: strictly one after the
   // other.
   std::vector<base::UniqueFd> channels;
   for (unsigned i = 0; i < mover::QemuChannels(spec_); ++i) {
     SEALIFT_ASSIGN_OR_RETURN(base::UniqueFd channel,
-                             base::ConnectUnix(path, SOCK_STREAM, kChannelLimit));
+                             base::ConnectUnix(SocketPath(), SOCK_STREAM, kChannelLimit));
     channels.push_back(std::move(channel));
   }
   std::vector<hypervisor::MemoryBlock> memory;
@@ -255,17 +256,13 @@ void LiveMigration::Undo(const std::string& why) {
   mover_.reset();
   network_listeners_.clear();
   if (record_.role == MigrationRole::kSource) {
-    RemoveOutgoingSocket();
+    unlink(SocketPath().c_str());
     parts_.vms.Return(record_.vm);
   } else if (!UndoIncoming()) {
     return;
   }
   vm_.reset();
   PostPhase(PhaseName::kCancelled, why);
-}
-
-void LiveMigration::RemoveOutgoingSocket() {
-  unlink(parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out").c_str());
 }
 
 bool LiveMigration::UndoIncoming() {
@@ -324,7 +321,7 @@ absl::Status LiveMigration::Own() {
 
 void LiveMigration::RunSource(migration::SourcePhase phase) {
   LedgerFile ledger(*this);
-  const std::string path = parts_.hypervisor.MigrationSocketPath(vm_->definition(), "out");
+  const std::string path = SocketPath();
   const migration::SourceOptions options{.channel_path = path,
                                          .parameters = ParametersOf(spec_),
                                          .engine = spec_.engine == keys::Engine::kDirect
@@ -334,7 +331,7 @@ void LiveMigration::RunSource(migration::SourcePhase phase) {
                                          .receipt = receipt_};
   migration::SourceMigration machine(options, *vm_, Link(), ledger, *board_, parts_.clock);
   static_cast<void>(machine.Run(std::move(phase)));
-  RemoveOutgoingSocket();
+  unlink(path.c_str());
   mover_.reset();
   vm_.reset();
 }

@@ -95,6 +95,8 @@ class LiveMigration {
   class LedgerFile;
 
   [[nodiscard]] absl::StatusOr<base::Bytes> WaitOffer();
+  // Where the guest's process and the mover meet: the mover's at the source, else the process's.
+  [[nodiscard]] std::string SocketPath() const;
   // The part of PrepareDestination that Undo undoes.
   [[nodiscard]] absl::StatusOr<base::Bytes> StartIncoming(
       const hypervisor::VmDefinition& definition);
@@ -108,7 +110,6 @@ class LiveMigration {
   void RecoverSource();
   void RecoverDestination();
   void RecoverOwned();
-  void RemoveOutgoingSocket();
   void AdoptIncoming();
   void Discard();
   void AwaitDecisionWithoutProcess();
