@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <future>
+
 #include "base/status.h"
 #include "controller/convert.h"
 #include "controller/forecasts.h"
@@ -27,12 +29,14 @@ absl::StatusOr<MigrationQuestion> Ask(store::Store& store, AgentDirectory& agent
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow from, FindHost(store, vm.host));
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow to, FindHost(store, wish.to));
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store));
+  const std::shared_future destination =
+      std::async(std::launch::async, [&] { return agents.Refresh(to.name); }).share();
   const HostView source = agents.Refresh(from.name);
   SEALIFT_RETURN_IF_ERROR(TellMode(agents, vm, source, modes));
   SEALIFT_ASSIGN_OR_RETURN(const auto definition, hypervisor::ParseVmDefinition(vm.definition));
-  SEALIFT_ASSIGN_OR_RETURN(MigrationQuestion question,
-                           MakeQuestion(vm, definition, modes, FactsOf(from, source),
-                                        FactsOf(to, agents.Refresh(to.name))));
+  SEALIFT_ASSIGN_OR_RETURN(
+      MigrationQuestion question,
+      MakeQuestion(vm, definition, modes, FactsOf(from, source), FactsOf(to, destination.get())));
   SEALIFT_ASSIGN_OR_RETURN(const auto under_way, store.FindRunningMigration(vm.name));
   if (under_way && under_way->id != wish.id) question.migration_under_way = under_way->id;
   const v1::AgentVm* reported = source.status ? FindAgentVm(*source.status, vm.name) : nullptr;

@@ -75,12 +75,20 @@ void MigrationRecord::ShowQueued(std::size_t behind) {
   Show(view_.row);
 }
 
-absl::Status MigrationRecord::LeaveQueue(policy::EncryptionMode mode,
-                                         const policy::EncryptionDecision& decision) {
+absl::Status MigrationRecord::Protect(policy::EncryptionMode mode,
+                                      const policy::EncryptionDecision& decision) {
+  const std::lock_guard lock(mutex_);
+  store::MigrationRow row = view_.row;
+  SetProtection(mode, decision, row);
+  SEALIFT_RETURN_IF_ERROR(store_.UpdateMigration(row));
+  Show(std::move(row));
+  return absl::OkStatus();
+}
+
+absl::Status MigrationRecord::LeaveQueue() {
   const std::lock_guard lock(mutex_);
   store::MigrationRow row = view_.row;
   row.queued = false;
-  SetProtection(mode, decision, row);
   SEALIFT_RETURN_IF_ERROR(store_.UpdateMigration(row));
   view_.behind = 0;
   Show(std::move(row));

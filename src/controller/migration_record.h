@@ -52,11 +52,12 @@ class MigrationRecord {
   // time.
   [[nodiscard]] bool RequestCancel();
   [[nodiscard]] bool cancel_requested();
-  // ShowQueued shows for how many others the migration waits; LeaveQueue writes durably that it
-  // begins, protected as was decided for that moment.
+  // ShowQueued shows for how many others the migration waits. Protect writes durably what was
+  // decided again for one that has waited, LeaveQueue that it begins.
   void ShowQueued(std::size_t behind);
-  [[nodiscard]] absl::Status LeaveQueue(policy::EncryptionMode mode,
-                                        const policy::EncryptionDecision& decision);
+  [[nodiscard]] absl::Status Protect(policy::EncryptionMode mode,
+                                     const policy::EncryptionDecision& decision);
+  [[nodiscard]] absl::Status LeaveQueue();
   // Delegate writes durably that the source agent decides from now on. CANCELLED when a user wished
   // so before.
   [[nodiscard]] absl::Status Delegate();

@@ -115,11 +115,12 @@ MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow ro
       turn_(record_.View().row.queued ? parts.queue.Join(source_, destination_)
                                       : parts.queue.Resume(source_, destination_)) {}
 
-void MigrationTask::Run(const std::stop_token& stop) {
-  absl::Status started = AwaitTurn(stop);
+void MigrationTask::Run(Entry entry, const std::stop_token& stop) {
+  if (entry == Entry::kBegun) return TakeUp(stop);
+  const absl::StatusOr<bool> waited = AwaitTurn(stop);
   if (stop.stop_requested()) return;
-  if (started.ok()) started = Decide();
-  if (started.ok()) started = Start();
+  const absl::Status started =
+      waited.ok() ? Begin(*waited || entry == Entry::kQueued) : waited.status();
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
     Abort(started, stop);
   } else {
@@ -131,7 +132,7 @@ void MigrationTask::Run(const std::stop_token& stop) {
 
 // The key of a migration that was not delegated is gone with the controller that made it, and the
 // source was told nothing.
-void MigrationTask::Resume(const std::stop_token& stop) {
+void MigrationTask::TakeUp(const std::stop_token& stop) {
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
     Abort(absl::AbortedError(kRestarted), stop);
   } else {
@@ -145,27 +146,35 @@ void MigrationTask::LeaveQueue() {
   if (record_.ended()) turn_.reset();
 }
 
-absl::Status MigrationTask::AwaitTurn(const std::stop_token& stop) {
+absl::StatusOr<bool> MigrationTask::AwaitTurn(const std::stop_token& stop) {
+  bool waited = false;
   std::optional<std::size_t> behind;
   const auto given_up = [this] { return record_.cancel_requested(); };
   while (behind != 0) {
     behind = turn_->Wait(behind, stop, given_up);
     if (stop.stop_requested()) return absl::UnavailableError("the controller is being stopped");
     if (given_up()) return absl::CancelledError("cancelled by a user while it was queued");
+    waited = waited || *behind != 0;
     record_.ShowQueued(*behind);
   }
-  return absl::OkStatus();
+  return waited;
+}
+
+absl::Status MigrationTask::Begin(bool decide_again) {
+  if (decide_again) SEALIFT_RETURN_IF_ERROR(DecideAgain());
+  SEALIFT_RETURN_IF_ERROR(record_.LeaveQueue());
+  return Start();
 }
 
 // What was decided when the migration was asked for may no longer hold: modes, floors and hosts
 // change while it is queued. Engine and streams stay.
-absl::Status MigrationTask::Decide() {
+absl::Status MigrationTask::DecideAgain() {
   const store::MigrationRow before = record_.View().row;
   SEALIFT_ASSIGN_OR_RETURN(
       PlannedMigration planned,
       PlanNow(parts_.store, parts_.agents,
               {vm_.name, destination_, ParseEngine(before.engine), before.streams, before.id}));
-  SEALIFT_RETURN_IF_ERROR(record_.LeaveQueue(planned.mode, planned.plan.encryption));
+  SEALIFT_RETURN_IF_ERROR(record_.Protect(planned.mode, planned.plan.encryption));
   vm_ = std::move(planned.vm);
   const store::MigrationRow row = record_.View().row;
   if (row.mode == before.mode && row.encrypted == before.encrypted) return absl::OkStatus();

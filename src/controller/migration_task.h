@@ -27,6 +27,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "controller/agents.h"
 #include "controller/event_log.h"
@@ -55,8 +56,7 @@ struct MigrationParts {
 // asked again with its next report.
 void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::MigrationPhase end);
 
-// MigrationTask: one thread calls Run or Resume; Cancel and the record's methods are for any
-// thread.
+// MigrationTask: one thread calls Run; Cancel and the record's methods are for any thread.
 class MigrationTask {
  public:
   // `row` is in the store already; `vm` is the VM that it moves, with its epoch from before the
@@ -64,11 +64,12 @@ class MigrationTask {
   MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
                 std::string wire_id);
 
-  // Run carries out a migration that was just recorded, or is still queued: when its turn comes.
-  // Resume takes up one that an earlier controller left. Both return when it has ended, or soon
-  // after a stop was requested: then it goes on at the agents, and here with the next Resume.
-  void Run(const std::stop_token& stop);
-  void Resume(const std::stop_token& stop);
+  // Entry: planned just now, or left by an earlier controller, queued or begun.
+  enum class Entry { kPlanned, kQueued, kBegun };
+  // Run carries the migration out when its turn comes. A plan holds if that is at once, else it is
+  // decided again. It returns when the migration has ended, or soon after a stop was requested:
+  // then that goes on at the agents, and here when it is taken up again.
+  void Run(Entry entry, const std::stop_token& stop);
 
   // Cancel asks for the end of the migration; OK means that it was asked in time, not that it has
   // ended. FAILED_PRECONDITION, saying where the VM runs, when it is too late. UNAVAILABLE when the
@@ -81,8 +82,12 @@ class MigrationTask {
   // Started says whether the source is known to have been told to start.
   enum class Started { kUnknown, kYes };
 
-  [[nodiscard]] absl::Status AwaitTurn(const std::stop_token& stop);
-  [[nodiscard]] absl::Status Decide();
+  void TakeUp(const std::stop_token& stop);
+  // Whether it had to wait.
+  [[nodiscard]] absl::StatusOr<bool> AwaitTurn(const std::stop_token& stop);
+  [[nodiscard]] absl::Status DecideAgain();
+  // From its turn to the agents.
+  [[nodiscard]] absl::Status Begin(bool decide_again);
   void LeaveQueue();
   [[nodiscard]] absl::Status Start();
   [[nodiscard]] absl::Status CheckModeUnchanged();

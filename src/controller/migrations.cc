@@ -46,8 +46,8 @@ absl::Status MigrationRunner::Resume() {
   });
   for (Unfinished& each : unfinished) {
     spdlog::info("migration {} of VM {} is taken up again", each.row.id, each.vm.name);
-    // Of a queued one nobody was told: it begins as if it were new.
-    const Entry entry = each.row.queued ? Entry::kNew : Entry::kResumed;
+    // Of a queued one nobody was told: it begins once more.
+    const Entry entry = each.row.queued ? Entry::kQueued : Entry::kBegun;
     SEALIFT_RETURN_IF_ERROR(Launch(std::move(each.row), std::move(each.vm), entry).status());
   }
   return absl::OkStatus();
@@ -75,7 +75,7 @@ absl::StatusOr<MigrationView> MigrationRunner::Start(const MigrationRequest& req
   SEALIFT_ASSIGN_OR_RETURN(store::MigrationRow row, Record(request, planned));
   Announce(row);
   SEALIFT_ASSIGN_OR_RETURN(const auto task,
-                           Launch(std::move(row), std::move(planned.vm), Entry::kNew));
+                           Launch(std::move(row), std::move(planned.vm), Entry::kPlanned));
   return task->record().View();
 }
 
@@ -150,7 +150,7 @@ absl::StatusOr<std::shared_ptr<MigrationTask>> MigrationRunner::Launch(store::Mi
       std::make_shared<MigrationTask>(parts_, std::move(row), std::move(vm), std::move(wire_id));
   auto returned = std::make_shared<std::atomic<bool>>(false);
   std::jthread thread([task, entry, returned](const std::stop_token& stop) {
-    entry == Entry::kNew ? task->Run(stop) : task->Resume(stop);
+    task->Run(entry, stop);
     *returned = true;
   });
   const std::lock_guard lock(mutex_);

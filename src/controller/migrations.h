@@ -70,7 +70,7 @@ class MigrationRunner {
   [[nodiscard]] std::optional<v1::MigrationPhase> EndOf(AgentConnection& agent,
                                                         const v1::AgentMigration& held);
 
-  enum class Entry { kNew, kResumed };
+  using Entry = MigrationTask::Entry;
   [[nodiscard]] absl::StatusOr<std::shared_ptr<MigrationTask>> Launch(store::MigrationRow row,
                                                                       store::VmRow vm, Entry entry);
   std::shared_ptr<MigrationTask> Find(const std::string& id);

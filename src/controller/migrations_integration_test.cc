@@ -602,9 +602,11 @@ class QueueTest : public MigrationsTest {
 TEST_F(QueueTest, OneTooManyWaitsVisiblyAndThenBegins) {
   EXPECT_EQ(AwaitQueued().queued_behind(), 1U);
   EXPECT_EQ(a_.Called("PrepareSource"), 1);
+  EXPECT_EQ(b_.Called("CheckVm"), 2) << "one for each that was asked for";
   EndFirst();
   const v1::Migration begun = Await(second_, v1::MIGRATION_PHASE_COPYING);
   EXPECT_EQ(begun.queued_behind(), 0U);
+  EXPECT_EQ(b_.Called("CheckVm"), 3) << "what has waited is decided again";
   EXPECT_EQ(a_.last_prepare_source().on_no_convergence(), v1::NO_CONVERGENCE_FAIL);
 }
 
