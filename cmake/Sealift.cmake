@@ -82,9 +82,10 @@ endfunction()
 # What has no gRPC in it, which ThreadSanitizer does not understand: label and target of its tests.
 add_custom_target(core_tests)
 
-# sealift_test(NAME [EDGE] SOURCES x_test.cc DEPS ... [LABEL unit] [TIMEOUT 60]): one gtest binary per module.
+# sealift_test(NAME [EDGE] SOURCES x_test.cc DEPS ... [LABEL unit] [TIMEOUT 120] [SHARDS 1]): one gtest binary per
+# module, which is run as so many ctest entries with a part of its tests each: a long one would keep one core only.
 function(sealift_test name)
-  sealift_parse("LABEL;TIMEOUT" ${ARGN})
+  sealift_parse("LABEL;TIMEOUT;SHARDS" ${ARGN})
   if(NOT ARG_LABEL)
     set(ARG_LABEL unit)
   endif()
@@ -95,12 +96,23 @@ function(sealift_test name)
   target_link_libraries(${name} PRIVATE sealift_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE SEALIFT_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   sealift_compile(${name} ${way}_test)
-  add_test(NAME ${name} COMMAND ${name})
   if(NOT ARG_EDGE)
     list(APPEND ARG_LABEL core)
     add_dependencies(core_tests ${name})
   endif()
-  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT ${ARG_TIMEOUT})
+  if(NOT ARG_SHARDS)
+    set(ARG_SHARDS 1)
+  endif()
+  math(EXPR last "${ARG_SHARDS} - 1")
+  foreach(index RANGE ${last})
+    set(entry ${name})
+    if(ARG_SHARDS GREATER 1)
+      string(APPEND entry "_${index}")
+    endif()
+    add_test(NAME ${entry} COMMAND ${name})
+    set_tests_properties(${entry} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT ${ARG_TIMEOUT}
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SHARDS};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()
 
 if(DEFINED ENV{SEALIFT_CACHE})
