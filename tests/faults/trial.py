@@ -162,7 +162,11 @@ class Field:
         def beats():
             seen.extend(self._beacons.take())
             return any(each.time > healed_at for each in seen)
-        harness.wait_for(beats, max(0.1, healed_at + _BACK_SECONDS - time.time()), "a sign of life of the guest")
+        try:
+            harness.wait_for(beats, max(0.1, healed_at + _BACK_SECONDS - time.time()), "a sign of life of the guest")
+        except TimeoutError:
+            last = f"{healed_at - seen[-1].time:.1f} s before, on {seen[-1].host}" if seen else "before this case"
+            raise Broken(f"the guest was not heard for {_BACK_SECONDS} s after the fault; last {last}") from None
         check_timeline(seen)
         late = [each.time for each in seen if each.time > healed_at]
         silence = max(after - before for before, after in zip([healed_at, *late], [*late, time.time()]))
