@@ -86,6 +86,8 @@ def _keep_logs(folder, stage, name):
     target.mkdir(parents=True)
     for log in stage.dir.glob("*.log"):
         shutil.copy(log, target)
+    for log in stage.dir.glob("*/run/vms/*/console.log"):
+        shutil.copy(log, target / f"guest-{log.relative_to(stage.dir).parts[0]}.log")
 
 
 # -- The coordinator

@@ -166,12 +166,22 @@ class Field:
             harness.wait_for(beats, max(0.1, healed_at + _BACK_SECONDS - time.time()), "a sign of life of the guest")
         except TimeoutError:
             last = f"{healed_at - seen[-1].time:.1f} s before, on {seen[-1].host}" if seen else "before this case"
-            raise Broken(f"the guest was not heard for {_BACK_SECONDS} s after the fault; last {last}") from None
+            raise Broken(f"the guest was not heard for {_BACK_SECONDS} s after the fault; last {last}; "
+                         f"{self._word_of_console()}") from None
         check_timeline(seen)
         late = [each.time for each in seen if each.time > healed_at]
         silence = max(after - before for before, after in zip([healed_at, *late], [*late, time.time()]))
         require(silence < _BACK_SECONDS, f"the guest was silent for {silence:.1f} s after the fault")
         require(late and [each.host for each in seen][-1] == owner, "the guest beats on another host than is reported")
+
+    def _word_of_console(self):
+        console = self.cluster.console(_VM)
+        try:
+            return f"its console says {console.status()}"
+        except Exception as error:  # pylint: disable=broad-exception-caught
+            return f"its console does not answer: {error}"
+        finally:
+            console.close()
 
     def _expect_crashed(self, owner):
         harness.wait_for(lambda: (self._vm()["host"], self._vm()["state"]) == (owner, "crashed"), _CLEAN_SECONDS,
