@@ -75,5 +75,5 @@ class Soak:
 def _sample(pid, store_kib):
     proc = pathlib.Path(f"/proc/{pid}")
     memory = dict(re.findall(r"(\w+): +(\d+) kB", (proc / "smaps_rollup").read_text(encoding="ascii")))
-    return Sample(rss_kib=int(memory["Rss"]), pss_kib=int(memory["Pss"]), anonymous_kib=int(memory["Anonymous"]),
+    return Sample(rss_kib=int(memory["Rss"]), anonymous_kib=int(memory["Anonymous"]),
                   threads=len(os.listdir(proc / "task")), descriptors=len(os.listdir(proc / "fd")), store_kib=store_kib)

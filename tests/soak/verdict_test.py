@@ -6,7 +6,7 @@ import unittest
 
 from verdict import Sample, trends
 
-_BASE = Sample(rss_kib=30000, pss_kib=20000, anonymous_kib=12000, threads=20, descriptors=30)
+_BASE = Sample(rss_kib=30000, anonymous_kib=12000, threads=20, descriptors=30)
 
 
 def run(count, **growth):
