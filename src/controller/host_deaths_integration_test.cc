@@ -317,8 +317,13 @@ class AutostartTest : public HostDeathsTest {
  protected:
   void Reboot() {
     controller_.Lose("a", a_);
+    RebootUnseen();
+  }
+  // So fast that no heartbeat fails.
+  void RebootUnseen() {
     started_ = a_.Called("StartVm");
     a_.Change([](v1::AgentStatus& status) {
+      status.set_boot_id("the next");
       status.mutable_vms(0)->set_state(v1::VM_STATE_STOPPED);
       status.mutable_vms(0)->set_autostart_due(true);
     });
@@ -335,6 +340,13 @@ TEST_F(AutostartTest, AVmIsStartedAfterARebootOfItsHostUnderANewEpoch) {
   EXPECT_EQ(a_.Called("StartVm"), started_ + 1);
   EXPECT_EQ(a_.last_put().epoch(), 2U);
   EXPECT_EQ(controller_.GetVm("web1").epoch(), 2U);
+}
+
+TEST_F(AutostartTest, ARebootBetweenTwoHeartbeatsIsNoticed) {
+  const std::int64_t before = controller_.LastEvent();
+  RebootUnseen();
+  ASSERT_NE(controller_.AwaitEvent("vm.started", "vm/web1", before), 0);
+  EXPECT_EQ(a_.Called("StartVm"), started_ + 1);
 }
 
 TEST_F(AutostartTest, AVmThatWasTakenOverMeanwhileIsNot) {

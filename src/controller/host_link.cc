@@ -70,9 +70,11 @@ void HostLink::Beat(const std::stop_token& stop) {
   const HostView view = Refresh();
   if (stop.stop_requested()) return;
   if (view.reach == HostReach::kReady) {
-    const Contact contact = hearing_ == Hearing::kYes ? Contact::kRepeated : Contact::kFirst;
+    const std::string& boot_id = view.status->boot_id();
+    const bool repeated = hearing_ == Hearing::kYes && boot_id == boot_id_;
     hearing_ = Hearing::kYes;
-    observer_.report(*connection_, *view.status, contact);
+    boot_id_ = boot_id;
+    observer_.report(*connection_, *view.status, repeated ? Contact::kRepeated : Contact::kFirst);
   } else if (hearing_ != Hearing::kNo) {
     hearing_ = Hearing::kNo;
     observer_.lost(connection_->host(), view);

@@ -31,7 +31,8 @@ struct HostView {
 // FactsOf is what the planner looks at.
 [[nodiscard]] HostFacts FactsOf(const store::HostRow& host, const HostView& view);
 
-// Contact says whether a report is the first after a silence (or since the start).
+// Contact says whether a report is the first since the start, after a silence, or after a reboot of
+// the host, which may be over before its silence is noticed.
 enum class Contact { kFirst, kRepeated };
 
 // HostObserver is told what the heartbeat of one host finds, in that host's heartbeat thread: it
@@ -68,7 +69,9 @@ class HostLink {
   const base::Clock& clock_;
   const std::chrono::milliseconds interval_;
   const HostObserver observer_;
-  enum class Hearing { kNotYet, kYes, kNo } hearing_ = Hearing::kNotYet;  // heartbeat thread only
+  // Of the heartbeat's thread.
+  enum class Hearing { kNotYet, kYes, kNo } hearing_ = Hearing::kNotYet;
+  std::string boot_id_;  // in the last report
 
   mutable std::mutex mutex_;
   std::condition_variable_any wake_;

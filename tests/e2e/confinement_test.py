@@ -86,10 +86,12 @@ class ConfinementTest(harness.TestCase):
 class InjectionTest(harness.TestCase):
 
     def test_the_calls_that_a_mover_is_refused_succeed_in_a_process_that_is_not_confined(self):
-        victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        victim = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"],
+                                  stdout=subprocess.PIPE)
+        self.addCleanup(victim.stdout.close)
         self.addCleanup(victim.wait)
         self.addCleanup(victim.kill)
-        harness.wait_for(lambda: pathlib.Path(f"/proc/{victim.pid}/wchan").exists(), 5, "a process")
+        victim.stdout.readline()  # it has begun, and is no copy of us any more
         with ptrace.Tracee(victim.pid) as process:
             descriptor = process.call(ptrace.OPENAT, -100, process.write(b"/etc/passwd\0"), 0)
             self.assertGreaterEqual(descriptor, 0)
