@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -19,10 +20,15 @@ constexpr std::size_t kLongestFile = 4096;
 
 void Interrupt(int /*signal*/) {}
 
-// While it lives, nothing typed is shown, and Ctrl-C ends a read instead of the process.
+// While it lives, nothing typed is shown, and Ctrl-C ends WaitForInput() instead of the process,
+// also when it comes before that waits.
 class Silence {
  public:
   explicit Silence(int terminal) : terminal_(terminal) {
+    sigset_t interrupt_only;
+    sigemptyset(&interrupt_only);
+    sigaddset(&interrupt_only, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &interrupt_only, &mask_before_);
     tcgetattr(terminal_, &before_);
     termios silent = before_;
     silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
@@ -34,22 +40,34 @@ class Silence {
   ~Silence() {
     tcsetattr(terminal_, TCSAFLUSH, &before_);
     sigaction(SIGINT, &action_before_, nullptr);
+    pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
   }
   Silence(const Silence&) = delete;
   Silence& operator=(const Silence&) = delete;
 
+  // CANCELLED after Ctrl-C.
+  [[nodiscard]] absl::Status WaitForInput() const {
+    sigset_t waiting = mask_before_;
+    sigdelset(&waiting, SIGINT);
+    pollfd input{terminal_, POLLIN, 0};
+    if (ppoll(&input, 1, nullptr, &waiting) >= 0) return absl::OkStatus();
+    if (errno == EINTR) return absl::CancelledError("interrupted");
+    return base::ErrnoStatus("wait for the terminal", errno);
+  }
+
  private:
   const int terminal_;
+  sigset_t mask_before_{};
   termios before_{};
   struct sigaction action_before_ {};
 };
 
-absl::StatusOr<std::string> ReadLine(int terminal) {
+absl::StatusOr<std::string> ReadLine(int terminal, const Silence& silence) {
   std::string line;
   for (;;) {
+    SEALIFT_RETURN_IF_ERROR(silence.WaitForInput());
     char next = 0;
     const ssize_t got = read(terminal, &next, 1);
-    if (got < 0 && errno == EINTR) return absl::CancelledError("interrupted");
     if (got < 0) return base::ErrnoStatus("read from the terminal", errno);
     if (got == 0 || next == '\n') return line;
     line.push_back(next);
@@ -65,7 +83,7 @@ absl::StatusOr<std::string> Ask(const std::string& prompt) {
   }
   const Silence silence(terminal.get());
   dprintf(terminal.get(), "%s: ", prompt.c_str());
-  absl::StatusOr<std::string> line = ReadLine(terminal.get());
+  absl::StatusOr<std::string> line = ReadLine(terminal.get(), silence);
   dprintf(terminal.get(), "\n");
   return line;
 }
