@@ -29,8 +29,7 @@ absl::StatusOr<MigrationQuestion> Ask(store::Store& store, AgentDirectory& agent
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow from, FindHost(store, vm.host));
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow to, FindHost(store, wish.to));
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(store));
-  const std::shared_future destination =
-      std::async(std::launch::async, [&] { return agents.Refresh(to.name); }).share();
+  std::future destination = std::async(std::launch::async, [&] { return agents.Refresh(to.name); });
   const HostView source = agents.Refresh(from.name);
   SEALIFT_RETURN_IF_ERROR(TellMode(agents, vm, source, modes));
   SEALIFT_ASSIGN_OR_RETURN(const auto definition, hypervisor::ParseVmDefinition(vm.definition));
