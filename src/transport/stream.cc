@@ -10,7 +10,6 @@
 namespace sealift::transport {
 namespace {
 
-using base::Bytes;
 using base::ByteSpan;
 using base::MutableByteSpan;
 using record::RecordType;
@@ -44,8 +43,8 @@ Stream::Stream(const keys::KeySchedule& schedule, const StreamOptions& options,
       options_(options),
       sealer_(std::move(sealer)),
       opener_(std::move(opener)),
-      payload_buffer_(SealedSize(options.payload_size)),
-      receive_buffer_(kReceiveBufferSize) {}
+      payload_buffer_(TakeBuffer()),
+      receive_buffer_(std::make_unique_for_overwrite<std::byte[]>(kReceiveBufferSize)) {}
 
 absl::Status Stream::Attach(std::uint32_t generation, std::uint64_t peer_next_expected) {
   if (peer_next_expected < first_retained_ || peer_next_expected > sealer_.next_sequence()) {
@@ -81,7 +80,7 @@ void Stream::Detach() {
 bool Stream::HasRoom() const { return !final_sent_ && retained_.size() < kMaxRetainedRecords; }
 
 MutableByteSpan Stream::PayloadBuffer() {
-  return MutableByteSpan(payload_buffer_).subspan(record::kHeaderSize, options_.payload_size);
+  return {payload_buffer_.get() + record::kHeaderSize, options_.payload_size};
 }
 
 absl::Status Stream::Send(RecordType type, std::size_t size) {
@@ -90,16 +89,22 @@ absl::Status Stream::Send(RecordType type, std::size_t size) {
 
 absl::Status Stream::SendFrom(RecordType type, ByteSpan payload) {
   SEALIFT_CHECK(payload.size() <= options_.payload_size);
-  SEALIFT_ASSIGN_OR_RETURN(const std::size_t sealed, sealer_.Seal(type, payload, payload_buffer_));
+  SEALIFT_ASSIGN_OR_RETURN(
+      const std::size_t sealed,
+      sealer_.Seal(type, payload, {payload_buffer_.get(), RecordBufferSize()}));
   payload_bytes_ += payload.size();
   retained_.push_back({std::exchange(payload_buffer_, TakeBuffer()), sealed});
   final_sent_ = type == RecordType::kFinal;
   return absl::OkStatus();
 }
 
-Bytes Stream::TakeBuffer() {
-  if (spare_buffers_.empty()) return Bytes(SealedSize(options_.payload_size));
-  Bytes buffer = std::move(spare_buffers_.back());
+std::size_t Stream::RecordBufferSize() const { return SealedSize(options_.payload_size); }
+
+Stream::Buffer Stream::TakeBuffer() {
+  if (spare_buffers_.empty()) {
+    return std::make_unique_for_overwrite<std::byte[]>(RecordBufferSize());
+  }
+  Buffer buffer = std::move(spare_buffers_.back());
   spare_buffers_.pop_back();
   return buffer;
 }
@@ -114,7 +119,7 @@ void Stream::ReleaseBefore(std::uint64_t sequence) {
 ByteSpan Stream::UnsentRecord() {
   if (!acknowledgement_sealer_ || next_to_write_ == sealer_.next_sequence()) return {};
   const Retained& next = retained_[next_to_write_ - first_retained_];
-  return ByteSpan(next.bytes).first(next.size).subspan(written_of_record_);
+  return ByteSpan(next.bytes.get(), next.size).subspan(written_of_record_);
 }
 
 bool Stream::AcknowledgementWaits() const {
@@ -151,18 +156,18 @@ void Stream::Sent(std::size_t size) {
 MutableByteSpan Stream::ReceiveBuffer() {
   const std::size_t waiting = receive_end_ - receive_begin_;
   const bool short_of_room =
-      receive_buffer_.size() - receive_end_ < receive_buffer_.size() / 2 && receive_begin_ > 0;
+      kReceiveBufferSize - receive_end_ < kReceiveBufferSize / 2 && receive_begin_ > 0;
   if (waiting == 0 || short_of_room) {
-    std::memmove(receive_buffer_.data(), receive_buffer_.data() + receive_begin_, waiting);
+    std::memmove(receive_buffer_.get(), receive_buffer_.get() + receive_begin_, waiting);
     receive_begin_ = 0;
     receive_end_ = waiting;
   }
-  return MutableByteSpan(receive_buffer_).subspan(receive_end_);
+  return {receive_buffer_.get() + receive_end_, kReceiveBufferSize - receive_end_};
 }
 
 void Stream::Received(std::size_t size) {
   receive_end_ += size;
-  SEALIFT_CHECK(receive_end_ <= receive_buffer_.size());
+  SEALIFT_CHECK(receive_end_ <= kReceiveBufferSize);
 }
 
 absl::StatusOr<record::Opened> Stream::OpenFront(MutableByteSpan waiting, MutableByteSpan into) {
@@ -183,8 +188,8 @@ absl::StatusOr<std::optional<Delivery>> Stream::Next(MutableByteSpan into) {
   if (!acknowledgement_opener_) return std::nullopt;
   SEALIFT_RETURN_IF_ERROR(failure_);
   for (;;) {
-    const MutableByteSpan waiting =
-        MutableByteSpan(receive_buffer_).subspan(receive_begin_, receive_end_ - receive_begin_);
+    const MutableByteSpan waiting(receive_buffer_.get() + receive_begin_,
+                                  receive_end_ - receive_begin_);
     if (waiting.size() < 2) return std::nullopt;
     SEALIFT_ASSIGN_OR_RETURN(const record::Opened opened, OpenFront(waiting, into));
     if (opened.verdict == Verdict::kRejected) return BadConnection("record rejected");

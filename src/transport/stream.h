@@ -14,6 +14,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -113,15 +114,21 @@ class Stream {
   [[nodiscard]] bool receive_ended() const { return opener_.ended(); }
 
  private:
+  // Not cleared: the first touch of memory that is perhaps never used is part of what a migration
+  // costs, and of what it waits for before its first page.
+  using Buffer = std::unique_ptr<std::byte[]>;
+
   // A sealed record kept for resending.
   struct Retained {
-    base::Bytes bytes;
+    Buffer bytes;
     std::size_t size = 0;
   };
 
   Stream(const keys::KeySchedule& schedule, const StreamOptions& options, record::Sealer sealer,
          record::RecordOpener opener);
-  [[nodiscard]] base::Bytes TakeBuffer();
+  // The size of the buffers that hold one record.
+  [[nodiscard]] std::size_t RecordBufferSize() const;
+  [[nodiscard]] Buffer TakeBuffer();
   void ReleaseBefore(std::uint64_t sequence);
   [[nodiscard]] absl::StatusOr<record::Opened> OpenFront(base::MutableByteSpan waiting,
                                                          base::MutableByteSpan into);
@@ -140,12 +147,12 @@ class Stream {
   std::uint64_t first_retained_ = 0;
   std::uint64_t next_to_write_ = 0;
   std::size_t written_of_record_ = 0;  // of record next_to_write_
-  base::Bytes payload_buffer_;
-  std::vector<base::Bytes> spare_buffers_;
+  std::vector<Buffer> spare_buffers_;
+  Buffer payload_buffer_;
   bool final_sent_ = false;
   std::uint64_t payload_bytes_ = 0;
 
-  base::Bytes receive_buffer_;
+  Buffer receive_buffer_;  // of kReceiveBufferSize
   std::size_t receive_begin_ = 0;
   std::size_t receive_end_ = 0;
   std::size_t unacknowledged_records_ = 0;
