@@ -18,7 +18,6 @@ import results  # noqa: E402
 import transport  # noqa: E402
 from guests import knows_engines  # noqa: E402
 from lab import Lab, huge_shared_memory  # noqa: E402
-from meter import COLD_SECONDS_PER_GIB, touch_seconds_per_gib  # noqa: E402
 from suite import Suite, say  # noqa: E402
 
 _USUAL = {"rounds": 5, "guest_mib": [1024], "dirty": [0, 100]}
@@ -98,12 +97,8 @@ def measure(arguments):
         stage = harness.Stage()
         try:
             lab = Lab(stage)
-            touch = touch_seconds_per_gib()
-            if touch > COLD_SECONDS_PER_GIB:
-                say(f"touching free memory takes {touch:.1f} s per GiB: this machine's host takes it back, and all "
-                    "figures suffer")
             report = _measurement(arguments)(lab, arguments)
-            report["machine"] = results.machine(lab.cluster, shmem, touch)
+            report["machine"] = results.machine(lab, shmem)
             return report
         finally:
             stage.close()

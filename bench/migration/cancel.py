@@ -76,7 +76,9 @@ def measure(lab, arguments):
     """{"cancel": [...]}: medians for each engine and moment, in milliseconds from the start of the command."""
     entries = []
     for moment, writes, reached, names in _MOMENTS:
-        guest = SealiftGuest(lab, Shape(_FILL_MIB, writes))
+        shape = Shape(_FILL_MIB, writes)
+        lab.memory.leave(2 * shape.memory_mib)
+        guest = SealiftGuest(lab, shape)
         try:
             guest.boot()
             with lab.limited_to(_MEGABITS):

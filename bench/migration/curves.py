@@ -4,7 +4,6 @@ at once, and the speed of the link."""
 import results
 from cases import Case, Shape
 from guests import knows_engines
-from meter import memory_available_mib
 from suite import Suite, say
 
 NAMES = ("size", "dirty", "connections", "together", "link")
@@ -34,15 +33,15 @@ def _cases(lab, names, channels=None):
     return [case for case in cases if engines or not case.is_direct]
 
 
-def _fits(shape, together=1):
+def _fits(lab, shape, together=1):
     """Source, destination and a little of everything must fit into the memory of this machine."""
-    return 2 * together * shape.memory_mib + 1024 < memory_available_mib()
+    return 2 * together * shape.memory_mib + 1024 < lab.memory.available_mib()
 
 
 def _sizes(lab):
     for mib in _SIZES_MIB:
         shape = Shape(mib)
-        if _fits(shape):
+        if _fits(lab, shape):
             yield mib, Suite(lab, _cases(lab, _PAIRS), [shape])
 
 
@@ -59,7 +58,7 @@ def _connections(lab):
 
 def _together(lab):
     for number in _TOGETHER:
-        if _fits(_SMALL_SHAPE, number):
+        if _fits(lab, _SMALL_SHAPE, number):
             yield number, Suite(lab, _cases(lab, _PAIRS), [_SMALL_SHAPE], together=number)
 
 

@@ -8,6 +8,7 @@ import pathlib
 import beacon
 import harness
 from cluster import Cluster
+from warm import memory_for_guests
 
 _SHMEM = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 _FIRST_BEACON_PORT = 7801
@@ -53,6 +54,8 @@ class Lab:
         # What `accel: auto` of sealift's VMs chooses here.
         chosen = self.cluster.json("host", "show", "a")["capabilities"]["accelerator"]
         self.accelerator = "kvm" if chosen == "kvm" else "tcg,thread=multi"
+        self.memory = memory_for_guests()
+        stage.addCleanup(self.memory.close)
         self.move_seconds = _MOVE_SECONDS  # a migration that takes longer has failed
 
     def at_once(self, calls):

@@ -45,13 +45,15 @@ class Sample:
         return self.cpu_seconds / self.gb
 
 
-def measure(lab, guests, case, gb, undisturbed_seconds):
-    """Moves booted guests of one host, `gb` of populated memory in all, once, and returns the Sample. Whatever goes
-    wrong, a guest that is not intact among it, is an exception."""
+def measure(lab, guests, case, shape, gb, undisturbed_seconds):
+    """Moves booted guests of one host and that shape, `gb` of populated memory in all, once, and returns the Sample.
+    Whatever goes wrong, a guest that is not intact among it, is an exception."""
     source, destination = guests[0].host, lab.other(guests[0].host)
+    lab.memory.leave(0)
     with contextlib.ExitStack() as stack:
         moves = [stack.enter_context(guest.prepared(case)) for guest in guests]
         undisturbed, idle_rate, foreign_rate = _watch_undisturbed(guests, undisturbed_seconds)
+        lab.memory.leave(len(guests) * shape.memory_mib)
         wire = Wire(lab.network, destination)
         cpu = Cpu()
         try:

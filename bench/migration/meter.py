@@ -9,7 +9,6 @@ import time
 import numpy
 
 NOISE_CORES = 0.2  # so much beside the guests, and a measurement is worth little
-COLD_SECONDS_PER_GIB = 1.0  # the kernel itself clears a GiB in a fraction of that
 
 _PAGE = 4096
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -111,14 +110,8 @@ def _present_runs(pid, start, pages, longest=4096):
             yield begin, min(longest, last - begin)
 
 
-def memory_available_mib():
-    text = pathlib.Path("/proc/meminfo").read_text(encoding="ascii")
-    return int(text.split("MemAvailable:")[1].split()[0]) >> 10
-
-
 def touch_seconds_per_gib():
-    """How long the first touch of free memory takes, in huge pages. Where this machine is a virtual one its host may
-    have taken that memory back (free page reporting of virtio-balloon), and whoever touches it waits for that host."""
+    """How long the first touch of free memory takes, in huge pages."""
     size = 1 << 30
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.madvise(mmap.MADV_HUGEPAGE)

@@ -12,7 +12,7 @@ import model
 import profiler
 import results
 import svg
-from meter import COLD_SECONDS_PER_GIB, NOISE_CORES
+from meter import NOISE_CORES
 
 _DOCS = pathlib.Path(__file__).resolve().parent.parent.parent / "docs"
 _PAGE = _DOCS / "performance.md"
@@ -72,12 +72,11 @@ def _machine(machine, entries):
     warning = ""
     if foreign > NOISE_CORES:
         warning = "**The machine was busy with something else: these figures only show that the harness works.** "
-    touch = machine.get("touch_s_per_gib", 0.0)
-    if touch > COLD_SECONDS_PER_GIB:
-        warning += f"**Its host takes free memory back: touching it takes {touch:.1f} s per GiB.** "
+    warm = " (kept warm: its host takes free memory back)" if machine["memory_kept_warm"] else ""
     return (f"{warning}{machine['cpu']}, {machine['cpus']} cores, {machine['memory_mib']} MiB; Linux "
             f"{machine['kernel']}; QEMU {machine['qemu']}, {machine['accelerator']}; AEAD {machine['aead_backend']}; "
-            f"`shmem_enabled` {machine['shmem_enabled']}; sealift {machine['sealift']}. {versions}. Cores busy with "
+            f"`shmem_enabled` {machine['shmem_enabled']}; first touch of memory "
+            f"{machine['touch_s_per_gib']} s per GiB{warm}; sealift {machine['sealift']}. {versions}. Cores busy with "
             f"something else, medians: at most {foreign:.1f}.")
 
 

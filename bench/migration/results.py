@@ -5,6 +5,9 @@ import pathlib
 import statistics
 import subprocess
 
+from meter import touch_seconds_per_gib
+from warm import host_takes_free_memory
+
 _FIGURES = ("gb_per_s", "cpu_s_per_gb", "downtime_ms", "downtime_reported_ms", "longest_silence_ms", "seconds",
             "copy_seconds", "copy_gb_per_s", "guest_work_lost", "usual_gap_ms", "iterations", "foreign_cores")
 _PACKAGES = ("qemu-system-x86", "libgnutls30", "libssl3", "openssh-server", "stunnel4", "libipsec-mb-dev")
@@ -37,14 +40,17 @@ def _rounded(value):
     return round(value, 4)
 
 
-def machine(cluster, shmem, touch_seconds):
+def machine(lab, shmem):
     """What the figures depend on."""
-    capabilities = cluster.json("host", "show", "a")["capabilities"]
+    lab.memory.leave(0)
+    lab.memory.leave(1024)
+    capabilities = lab.cluster.json("host", "show", "a")["capabilities"]
     memory = pathlib.Path("/proc/meminfo").read_text(encoding="ascii").split()[1]
     return {"cpu": capabilities["cpu_model"], "cpus": os.cpu_count(), "memory_mib": int(memory) >> 10,
             "kernel": os.uname().release, "qemu": capabilities["qemu_version"],
             "accelerator": capabilities["accelerator"], "aead_backend": capabilities["aead_backend"],
-            "shmem_enabled": shmem, "touch_s_per_gib": round(touch_seconds, 2), "packages": _versions(),
+            "shmem_enabled": shmem, "touch_s_per_gib": round(touch_seconds_per_gib(), 2),
+            "memory_kept_warm": host_takes_free_memory(), "packages": _versions(),
             "sealift": _commit()}
 
 

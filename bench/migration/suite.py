@@ -82,6 +82,7 @@ class Suite:
     def _boot(self, case, shape):
         kind = SealiftGuest if case.is_sealift else QemuGuest
         guests = []
+        self._lab.memory.leave(self._together * shape.memory_mib)
         try:
             for number in range(self._together):
                 guests.append(kind(self._lab, shape, number))
@@ -95,7 +96,7 @@ class Suite:
         earlier = self.samples[case, shape]
         seconds = earlier[-1].seconds if earlier else _FIRST_UNDISTURBED_SECONDS
         seconds = min(max(seconds, _LEAST_UNDISTURBED_SECONDS), self._most_undisturbed_seconds)
-        sample = measure(self._lab, guests, case, gb, seconds)
+        sample = measure(self._lab, guests, case, shape, gb, seconds)
         earlier.append(sample)
         say(f"{what}: {sample.gb_per_s:.2f} GB/s, {sample.cpu_s_per_gb:.2f} CPU-s/GB, "
             f"downtime {sample.downtime_ms:.0f} ms{_noise(sample)}")
