@@ -25,15 +25,26 @@ def loops_per_second(beacons):
     return (last.loops - first.loops) / (last.time - first.time)
 
 
+def _check_order(last, first):
+    """Fails if the guest used numbers twice: it ran on both hosts at once, or what it wrote last did not arrive."""
+    twice = last.sequence - first.sequence + 1
+    if twice <= 0:
+        return
+    apart = (f"the last from host {last.host} passed {1000 * (first.time - last.time):.0f} ms before the first from "
+             f"{first.host}")
+    if first.time <= last.time:
+        raise NotIntact(f"the guest ran on both hosts at once: {twice} numbers used twice, {apart}")
+    raise NotIntact(f"the guest went back by {twice} datagrams, so memory that it had written was lost: {apart}")
+
+
 def judge(undisturbed, during, source, destination):
-    """The SwitchOver in `during`, the beacons from the command to migrate on. Fails if the guest ran on both hosts at
-    once, and so used a number twice, or was not seen on one of them."""
+    """The SwitchOver in `during`, the beacons from the command to migrate on. Fails if the guest used a number twice,
+    or was not seen on one of the hosts."""
     before = [beacon for beacon in during if beacon.host == source]
     after = [beacon for beacon in during if beacon.host == destination]
     if not before or not after:
         raise RuntimeError(f"beacons of the guest: {len(before)} from {source}, {len(after)} from {destination}")
-    if before[-1].sequence >= after[0].sequence:
-        raise NotIntact("the guest ran on both hosts at once")
+    _check_order(before[-1], after[0])
     gap = usual_gap(undisturbed)
     moved = before + after[:1]
     rate = loops_per_second(undisturbed)
