@@ -100,6 +100,11 @@ class Cases(unittest.TestCase):
         self.assertLessEqual({case.channels for case in chosen}, {1, 2})
 
 
+class Shapes(unittest.TestCase):
+    def test_the_guest_has_room_for_its_kernel(self):
+        self.assertEqual([cases.Shape(mib).memory_mib for mib in (16, 1024, 8192)], [272, 1280, 9216])
+
+
 class Plots(unittest.TestCase):
     def test_text_is_escaped_and_all_values_are_drawn(self):
         picture = svg.bars("a < b", "GB/s", [("x", 1.5, 1.0, 2.0, "x"), ("y", 0.0, 0.0, 0.0, "y")])

@@ -23,7 +23,8 @@ class Shape:
 
     @property
     def memory_mib(self):
-        return self.fill_mib + 256
+        # What the guest's kernel needs grows with it.
+        return self.fill_mib + max(256, self.fill_mib // 8)
 
 
 @dataclasses.dataclass(frozen=True)

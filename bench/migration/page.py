@@ -39,6 +39,7 @@ def update(files):
             tables |= _comparison(report["results"], report["errors"])
         if report.get("curves"):
             tables |= _curves(report["curves"])
+            tables["curves-machine"] = _machine(report["machine"], report["curves"])
         if report.get("cancel"):
             tables["cancel"] = _markdown(cancel.HEADS, map(cancel.cells, report["cancel"]))
         if report.get("parts"):
@@ -76,8 +77,8 @@ def _machine(machine, entries):
     return (f"{warning}{machine['cpu']}, {machine['cpus']} cores, {machine['memory_mib']} MiB; Linux "
             f"{machine['kernel']}; QEMU {machine['qemu']}, {machine['accelerator']}; AEAD {machine['aead_backend']}; "
             f"`shmem_enabled` {machine['shmem_enabled']}; first touch of memory "
-            f"{machine['touch_s_per_gib']} s per GiB{warm}; sealift {machine['sealift']}. {versions}. Cores busy with "
-            f"something else, medians: at most {foreign:.1f}.")
+            f"{machine['touch_s_per_gib']} s per GiB{warm}, a page fault {machine['page_fault_us']} µs; sealift "
+            f"{machine['sealift']}. {versions}. Cores busy with something else, medians: at most {foreign:.1f}.")
 
 
 def _label(entry):

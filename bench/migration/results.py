@@ -5,7 +5,7 @@ import pathlib
 import statistics
 import subprocess
 
-from meter import touch_seconds_per_gib
+from meter import page_fault_microseconds, touch_seconds_per_gib
 from warm import host_takes_free_memory
 
 _FIGURES = ("gb_per_s", "cpu_s_per_gb", "downtime_ms", "downtime_reported_ms", "longest_silence_ms", "seconds",
@@ -50,6 +50,7 @@ def machine(lab, shmem):
             "kernel": os.uname().release, "qemu": capabilities["qemu_version"],
             "accelerator": capabilities["accelerator"], "aead_backend": capabilities["aead_backend"],
             "shmem_enabled": shmem, "touch_s_per_gib": round(touch_seconds_per_gib(), 2),
+            "page_fault_us": round(page_fault_microseconds(), 1),
             "memory_kept_warm": host_takes_free_memory(), "packages": _versions(),
             "sealift": _commit()}
 

@@ -26,7 +26,8 @@ def loops_per_second(beacons):
 
 
 def _check_order(last, first):
-    """Fails if the guest used numbers twice: it ran on both hosts at once, or what it wrote last did not arrive."""
+    """Fails if the guest used numbers twice: it ran on both hosts at once, or started anew (then the first number is a
+    small one), or what it wrote last did not arrive."""
     twice = last.sequence - first.sequence + 1
     if twice <= 0:
         return
@@ -34,7 +35,7 @@ def _check_order(last, first):
              f"{first.host}")
     if first.time <= last.time:
         raise NotIntact(f"the guest ran on both hosts at once: {twice} numbers used twice, {apart}")
-    raise NotIntact(f"the guest went back by {twice} datagrams, so memory that it had written was lost: {apart}")
+    raise NotIntact(f"the guest went back by {twice} datagrams, to number {first.sequence}: {apart}")
 
 
 def judge(undisturbed, during, source, destination):
