@@ -269,6 +269,13 @@ absl::StatusOr<MigrationState> FakeVm::WaitOutgoing(MigrationState state, base::
   return outgoing_.state;
 }
 
+absl::Status FakeVm::SetDowntimeLimit(std::chrono::milliseconds limit) {
+  const std::lock_guard lock(mutex_);
+  SEALIFT_RETURN_IF_ERROR(Record("SetDowntimeLimit", fmt::format("{} ms", limit.count())));
+  parameters_.downtime_limit = limit;
+  return absl::OkStatus();
+}
+
 absl::Status FakeVm::ContinueSwitchover(base::Duration timeout) {
   const std::lock_guard lock(mutex_);
   SEALIFT_RETURN_IF_ERROR(

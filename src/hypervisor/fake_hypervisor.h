@@ -93,6 +93,7 @@ class FakeVm final : public Vm {
   [[nodiscard]] absl::StatusOr<MigrationState> WaitOutgoing(MigrationState state,
                                                             base::Duration timeout,
                                                             std::stop_token stop) override;
+  [[nodiscard]] absl::Status SetDowntimeLimit(std::chrono::milliseconds limit) override;
   [[nodiscard]] absl::Status ContinueSwitchover(base::Duration timeout) override;
   [[nodiscard]] absl::Status CancelOutgoing() override;
   [[nodiscard]] absl::Status StartIncoming(const std::string& path,

@@ -164,6 +164,8 @@ class Vm {
   [[nodiscard]] virtual absl::StatusOr<MigrationState> WaitOutgoing(MigrationState state,
                                                                     base::Duration timeout,
                                                                     std::stop_token stop) = 0;
+  // SetDowntimeLimit changes the downtime limit of an outgoing migration under way.
+  [[nodiscard]] virtual absl::Status SetDowntimeLimit(std::chrono::milliseconds limit) = 0;
   // ContinueSwitchover lets a source in kPreSwitchover go on (`migrate-continue`). A process that
   // is silent for `timeout` may do so all the same.
   [[nodiscard]] virtual absl::Status ContinueSwitchover(base::Duration timeout) = 0;

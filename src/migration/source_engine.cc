@@ -15,6 +15,34 @@ namespace {
 using hypervisor::MigrationParameters;
 using hypervisor::MigrationState;
 
+// Of the downtime limit, to begin with.
+constexpr int kFirstShareOfLimit = 10;
+
+// QEMU stops a guest as soon as the rest may be sent within the downtime limit, however little it
+// would be a moment later. So the limit begins low, and is raised with each round that was not
+// enough for it.
+class DowntimeLimit {
+ public:
+  explicit DowntimeLimit(std::chrono::milliseconds most)
+      : most_(most), now_(std::max(most / kFirstShareOfLimit, std::chrono::milliseconds(1))) {}
+
+  [[nodiscard]] std::chrono::milliseconds now() const { return now_; }
+
+  // Raise says whether another round of the `round`s so far, the first of which is 1, has raised
+  // it.
+  bool Raise(std::uint64_t round) {
+    if (round <= round_ || now_ == most_) return false;
+    round_ = round;
+    now_ = std::min(2 * now_, most_);
+    return true;
+  }
+
+ private:
+  const std::chrono::milliseconds most_;
+  std::chrono::milliseconds now_;
+  std::uint64_t round_ = 1;
+};
+
 // The guest as the hypervisor itself sends it: all of it, or what is left when others move its RAM.
 class StreamEngine final : public SourceEngine {
  public:
@@ -22,14 +50,20 @@ class StreamEngine final : public SourceEngine {
                MoverLink& mover, const Board& board, const base::Clock& clock)
       : path_(std::move(path)),
         parameters_(parameters),
+        limit_(parameters.downtime_limit),
         vm_(vm),
         mover_(mover),
         board_(board),
         clock_(clock) {}
 
-  absl::Status Begin() override { return vm_.StartOutgoing(path_, parameters_); }
+  absl::Status Begin() override {
+    MigrationParameters first = parameters_;
+    first.downtime_limit = limit_.now();
+    return vm_.StartOutgoing(path_, first);
+  }
 
   absl::StatusOr<bool> Copy(base::Duration timeout) override {
+    if (limit_.Raise(round_)) SEALIFT_RETURN_IF_ERROR(vm_.SetDowntimeLimit(limit_.now()));
     SEALIFT_ASSIGN_OR_RETURN(state_, vm_.WaitOutgoing(state_, timeout, board_.cancel()));
     if (state_ == MigrationState::kPreSwitchover) return true;
     if (state_ == MigrationState::kSetup || state_ == MigrationState::kActive) return false;
@@ -65,6 +99,7 @@ class StreamEngine final : public SourceEngine {
     snapshot.ram_remaining_bytes = progress->ram_remaining_bytes;
     snapshot.dirty_bytes_per_second = progress->dirty_bytes_per_second;
     snapshot.iterations = progress->iterations;
+    round_ = progress->iterations;
   }
 
  private:
@@ -77,6 +112,8 @@ class StreamEngine final : public SourceEngine {
 
   const std::string path_;
   const MigrationParameters parameters_;
+  DowntimeLimit limit_;
+  std::uint64_t round_ = 0;  // as last described
   hypervisor::Vm& vm_;
   MoverLink& mover_;
   const Board& board_;

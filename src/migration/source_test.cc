@@ -19,6 +19,7 @@ using hypervisor::Pace;
 using hypervisor::RunState;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -155,7 +156,28 @@ TEST_F(SourceTest, GivesTheHypervisorItsSocketAndParameters) {
   RunToCompleted();
   EXPECT_EQ(qemu_.Calls().front(), "StartOutgoing /run/out.sock");
   EXPECT_EQ(qemu_.parameters().multifd_channels, 3U);
-  EXPECT_EQ(qemu_.parameters().downtime_limit, milliseconds(70));
+  EXPECT_EQ(qemu_.parameters().downtime_limit, milliseconds(7));
+}
+
+TEST_F(SourceTest, RaisesTheDowntimeLimitWithEachRoundThatWasNotEnough) {
+  options_.parameters = {.downtime_limit = milliseconds(70)};
+  qemu_.SetPace(Pace::kByTest);
+  std::vector<std::int64_t> limits;
+  const std::vector<std::uint64_t> rounds = {1, 1, 2, 2, 3, 4, 6, 7};
+  std::size_t look = 0;
+  std::function<void()> go_on = [&] {
+    limits.push_back(qemu_.parameters().downtime_limit.count());
+    if (look == rounds.size()) return mover_.Break("seen");
+    hypervisor::OutgoingProgress progress;
+    progress.ram_total_bytes = 100;
+    progress.iterations = rounds[look++];
+    qemu_.SetProgress(progress);
+    journal_.When("wait for outgoing", go_on);
+  };
+  journal_.When("wait for outgoing", go_on);
+  EXPECT_THAT(RunToEnded().reason, HasSubstr("seen"));
+  EXPECT_THAT(limits, ElementsAre(7, 7, 7, 14, 14, 28, 56, 70, 70));
+  EXPECT_THAT(qemu_.Calls(), Contains("SetDowntimeLimit 70 ms").Times(1));
 }
 
 TEST_F(SourceTest, ShowsTheProgressOfTheCopy) {

@@ -139,6 +139,9 @@ class StagedVm final : public hypervisor::Vm {
     stage_.Wait("wait for outgoing", timeout);
     return vm_.WaitOutgoing(state, base::Duration::zero(), {});
   }
+  absl::Status SetDowntimeLimit(std::chrono::milliseconds limit) override {
+    return stage_.Do("vm SetDowntimeLimit", [&] { return vm_.SetDowntimeLimit(limit); });
+  }
   absl::Status ContinueSwitchover(base::Duration timeout) override {
     return stage_.Do("vm ContinueSwitchover", [&] { return vm_.ContinueSwitchover(timeout); });
   }

@@ -451,6 +451,7 @@ TEST_F(QemuHypervisorTest, MovesAGuest) {
   const auto target = MigrateUpToSwitchover(source);
   EXPECT_EQ(source->State().value(), RunState::kSwitching);
   EXPECT_EQ(target->State().value(), RunState::kIncoming);
+  EXPECT_TRUE(source->SetDowntimeLimit(std::chrono::milliseconds(60)).ok());
   ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
   EXPECT_EQ(WaitFor(*source, MigrationState::kCompleted), MigrationState::kCompleted);
   const absl::Status received = target->WaitIncoming(kPatience);

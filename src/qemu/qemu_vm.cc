@@ -285,6 +285,10 @@ absl::StatusOr<MigrationState> QemuVm::WaitOutgoing(MigrationState state, base::
   return view.state;
 }
 
+absl::Status QemuVm::SetDowntimeLimit(std::chrono::milliseconds limit) {
+  return Run("migrate-set-parameters", {{"downtime-limit", limit.count()}});
+}
+
 absl::Status QemuVm::ContinueSwitchover(base::Duration timeout) {
   return Run("migrate-continue", {{"state", "pre-switchover"}}, timeout);
 }

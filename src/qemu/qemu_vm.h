@@ -58,6 +58,7 @@ class QemuVm final : public hypervisor::Vm {
   [[nodiscard]] absl::StatusOr<hypervisor::OutgoingProgress> Outgoing() override;
   [[nodiscard]] absl::StatusOr<hypervisor::MigrationState> WaitOutgoing(
       hypervisor::MigrationState state, base::Duration timeout, std::stop_token stop) override;
+  [[nodiscard]] absl::Status SetDowntimeLimit(std::chrono::milliseconds limit) override;
   [[nodiscard]] absl::Status ContinueSwitchover(base::Duration timeout) override;
   [[nodiscard]] absl::Status CancelOutgoing() override;
   [[nodiscard]] absl::Status StartIncoming(
