@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/numbers.h"
 #include "base/status.h"
 
 namespace sealift::controller {
@@ -11,6 +12,9 @@ namespace {
 
 using hypervisor::Accelerator;
 
+// The first QEMU whose emulation forgets no write to a guest that QEMU itself copies (decision
+// 0004).
+constexpr int kCarefulEmulation = 9;
 // Of the movers of an agent that does not say.
 constexpr std::uint32_t kFirstProtocol = 1;
 
@@ -248,6 +252,22 @@ absl::Status CheckHostsForEngine(const MigrationQuestion& q) {
   return RefuseDirect(q, wish, why);
 }
 
+// What there is to know about an emulated guest that QEMU itself copies; or empty.
+std::string CaveatOfStream(const MigrationQuestion& q) {
+  const std::string& version = q.source.capabilities.qemu_version();
+  int major = 0;
+  if (AcceleratorOn(q, q.source) != "tcg" ||
+      !absl::SimpleAtoi(version.substr(0, version.find('.')), &major) ||
+      major >= kCarefulEmulation) {
+    return "";
+  }
+  return fmt::format(
+      "; the emulation of QEMU {} can forget what the guest writes while it is copied (that of "
+      "QEMU "
+      "{} does not, nor does kvm)",
+      version, kCarefulEmulation);
+}
+
 absl::Status ChooseEngine(const MigrationQuestion& q, MigrationPlan& plan) {
   const EngineWish wish = WishOf(q);
   std::string why = StreamsAgainstDirect(q);
@@ -255,9 +275,9 @@ absl::Status ChooseEngine(const MigrationQuestion& q, MigrationPlan& plan) {
   if (why.empty()) why = VmAgainstDirect(q);
   if (wish.engine == v1::ENGINE_DIRECT && !why.empty()) return RefuseDirect(q, wish, why);
   if (wish.engine == v1::ENGINE_STREAM) {
-    plan.engine_reason = wish.by;
+    plan.engine_reason = fmt::format("{}{}", wish.by, CaveatOfStream(q));
   } else if (!why.empty()) {
-    plan.engine_reason = why;
+    plan.engine_reason = why + CaveatOfStream(q);
   } else {
     plan.engine = v1::ENGINE_DIRECT;
     plan.engine_reason =

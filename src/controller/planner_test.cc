@@ -108,6 +108,27 @@ TEST(PlannerTest, SaysWhyItDoesNotTakeTheDirectEngine) {
             "wanted by the VM's definition");
 }
 
+TEST(PlannerTest, SaysThatEmulationMayForgetWritesOfTheStreamEngine) {
+  const auto reason = [](const char* accelerator, const char* version, v1::Engine engine) {
+    auto q = DirectQuestion();
+    for (HostFacts* host : {&q.source, &q.destination}) {
+      host->capabilities.set_accelerator(accelerator);
+      host->capabilities.set_qemu_version(version);
+    }
+    q.engine = engine;
+    const auto plan = PlanMigration(q);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan->engine_reason;
+  };
+  EXPECT_EQ(reason("tcg", "7.2.22", v1::ENGINE_STREAM),
+            "asked for; the emulation of QEMU 7.2.22 can forget what the guest writes while it is "
+            "copied (that of QEMU 9 does not, nor does kvm)");
+  EXPECT_EQ(reason("tcg", "9.0.0", v1::ENGINE_STREAM), "asked for");
+  EXPECT_EQ(reason("tcg", "", v1::ENGINE_STREAM), "asked for");
+  EXPECT_EQ(reason("kvm", "7.2.22", v1::ENGINE_STREAM), "asked for");
+  EXPECT_EQ(reason("tcg", "7.2.22", v1::ENGINE_DIRECT), "asked for");
+}
+
 TEST(PlannerTest, WhatIsAskedForWinsOverTheDefinition) {
   auto q = DirectQuestion();
   q.vm.engine = hypervisor::Engine::kStream;
