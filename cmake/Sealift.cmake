@@ -96,6 +96,8 @@ function(sealift_test name)
   target_link_libraries(${name} PRIVATE sealift_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE SEALIFT_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   sealift_compile(${name} ${way}_test)
+  # Each file of tests has names of its own.
+  set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
   if(NOT ARG_EDGE)
     list(APPEND ARG_LABEL core)
     add_dependencies(core_tests ${name})

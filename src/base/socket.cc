@@ -240,9 +240,9 @@ absl::StatusOr<UniqueFd> ConnectUnix(const std::string& path, int type, Duration
   UniqueFd fd(socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return ErrnoStatus("socket", errno);
   // A blocking connect to a unix socket waits for room in the backlog, for at most SO_SNDTIMEO.
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
-  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(timeout - seconds);
-  timeval limit{.tv_sec = seconds.count(), .tv_usec = micros.count()};
+  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(timeout);
+  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(timeout - whole);
+  timeval limit{.tv_sec = whole.count(), .tv_usec = micros.count()};
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     const int error = errno == EAGAIN ? ETIMEDOUT : errno;

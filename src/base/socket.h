@@ -1,6 +1,7 @@
 // Sockets, and descriptors passed over them.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -68,6 +69,12 @@ inline constexpr std::size_t kMaxMessageFds = 64;
 // SendMessage sends one datagram with duplicates of `fds`; the caller keeps its own.
 [[nodiscard]] absl::Status SendMessage(int socket, std::string_view bytes,
                                        const std::vector<int>& fds);
+
+// IsNotYet tells whether a non-blocking call that failed with `error` (errno) is to be made again
+// once the descriptor is ready.
+[[nodiscard]] constexpr bool IsNotYet(int error) {
+  return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
 
 // ReceiveMessage blocks for one datagram. An orderly end of the peer is UNAVAILABLE, a datagram or
 // descriptor list that was cut is an INVALID_ARGUMENT. Descriptors received are close-on-exec.

@@ -235,6 +235,10 @@ v1::MigrationSpec ToProto(const keys::MigrationSpec& spec, policy::EncryptionMod
   return out;
 }
 
+bool MayHaveProcess(v1::VmState state) {
+  return state != v1::VM_STATE_STOPPED && state != v1::VM_STATE_CRASHED;
+}
+
 const v1::AgentVm* FindAgentVm(const v1::AgentStatus& status, const std::string& vm) {
   for (const v1::AgentVm& candidate : status.vms()) {
     if (candidate.name() == vm) return &candidate;

@@ -49,6 +49,9 @@ namespace sealift::controller {
 [[nodiscard]] v1::MigrationSpec ToProto(const keys::MigrationSpec& spec,
                                         policy::EncryptionMode mode);
 
+// MayHaveProcess says that a VM in this state may have a QEMU: of one that is not known, too.
+[[nodiscard]] bool MayHaveProcess(v1::VmState state);
+
 // FindAgentVm gives what an agent reports of a VM, or null. Points into `status`.
 [[nodiscard]] const v1::AgentVm* FindAgentVm(const v1::AgentStatus& status, const std::string& vm);
 

@@ -4,13 +4,10 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "controller/convert.h"
 
 namespace sealift::controller {
 namespace {
-
-bool HasProcess(const v1::AgentVm& vm) {
-  return vm.state() != v1::VM_STATE_STOPPED && vm.state() != v1::VM_STATE_CRASHED;
-}
 
 // What nobody gave the host.
 bool IsAhead(const v1::AgentVm& reported, const store::VmRow& owned) {
@@ -56,7 +53,8 @@ absl::StatusOr<std::string> OwnershipWatch::Judge(const store::HostRow& host,
   const bool own = owned.host == host.name;
   const bool ahead = IsAhead(reported, owned);
   // What is stopped under an older epoch is a copy that does no harm.
-  const bool wrong = ahead || (!own && (HasProcess(reported) || reported.epoch() == owned.epoch));
+  const bool wrong =
+      ahead || (!own && (MayHaveProcess(reported.state()) || reported.epoch() == owned.epoch));
   if (!wrong) return "";
   SEALIFT_ASSIGN_OR_RETURN(const auto moving, store_.FindRunningMigration(owned.name));
   if (moving) return "";  // it is between the two
@@ -71,8 +69,8 @@ absl::StatusOr<std::string> OwnershipWatch::Judge(const store::HostRow& host,
   return fmt::format(
       "host {} says that it {} it, under epoch {}; it is host {}'s, under epoch {}: look at host "
       "{}, and end what is there{}",
-      host.name, HasProcess(reported) ? "runs" : "has", reported.epoch(), owned.host, owned.epoch,
-      host.name, rest);
+      host.name, MayHaveProcess(reported.state()) ? "runs" : "has", reported.epoch(), owned.host,
+      owned.epoch, host.name, rest);
 }
 
 // A restored store adopts them (VmOwners).

@@ -15,10 +15,6 @@
 namespace sealift::controller {
 namespace {
 
-bool HasProcess(v1::VmState state) {
-  return state != v1::VM_STATE_STOPPED && state != v1::VM_STATE_CRASHED;
-}
-
 // An agent decides itself what becomes of a VM that it has begun to move.
 absl::Status CheckNotMoving(const std::string& host, const v1::AgentStatus& status,
                             const std::string& vm) {
@@ -220,7 +216,7 @@ absl::Status VmOwners::Adopt(AgentConnection& agent, const store::VmRow& row,
 
 absl::Status VmOwners::GiveUp(AgentConnection& agent, const v1::AgentVm& reported,
                               std::uint64_t owned, const std::string& why) {
-  if (HasProcess(reported.state())) {
+  if (MayHaveProcess(reported.state())) {
     v1::AgentStopVmRequest stop;
     stop.set_name(reported.name());
     stop.set_force(true);

@@ -20,7 +20,7 @@ namespace {
 constexpr std::chrono::seconds kStopMargin{10};
 constexpr std::string_view kDeleted = "vm.deleted";
 
-bool HasProcess(v1::VmState state) {
+bool IsUp(v1::VmState state) {
   return state == v1::VM_STATE_RUNNING || state == v1::VM_STATE_PAUSED;
 }
 
@@ -115,7 +115,7 @@ absl::StatusOr<v1::Vm> VmOperations::Create(const std::string& definition_yaml,
                 fmt::format("on host {}, encryption {}", row->host, row->encryption));
   }
   const v1::VmState state = StateAtHost(*row);
-  if (after == AfterCreation::kStart && !HasProcess(state)) {
+  if (after == AfterCreation::kStart && !IsUp(state)) {
     absl::Status started = Prepare(*row, std::string(row->host), Whereabouts::kUnknown, actor);
     if (started.ok()) started = StartAt(*row, actor);
     SEALIFT_RETURN_IF_ERROR(
@@ -230,7 +230,7 @@ absl::StatusOr<v1::Vm> VmOperations::Start(const std::string& name, const std::s
   SEALIFT_RETURN_IF_ERROR(owners_.CheckSettled());
   SEALIFT_ASSIGN_OR_RETURN(store::VmRow row, FindIdle(name));
   const std::string target = host.empty() ? row.host : host;
-  if (!row.unconfirmed && target == row.host && HasProcess(StateAtHost(row))) return Describe(row);
+  if (!row.unconfirmed && target == row.host && IsUp(StateAtHost(row))) return Describe(row);
   SEALIFT_RETURN_IF_ERROR(Prepare(row, target, whereabouts, actor));
   SEALIFT_RETURN_IF_ERROR(StartAt(row, actor));
   return Describe(row);

@@ -10,7 +10,7 @@
 namespace sealift::keys {
 namespace {
 
-constexpr std::string_view kLabel = "sealift/1 spec";
+constexpr std::string_view kSpecLabel = "sealift/1 spec";
 
 absl::Status ValidateText(std::string_view field, const std::string& text) {
   if (!text.empty() && text.size() <= kMaxSpecText) return absl::OkStatus();
@@ -48,7 +48,7 @@ absl::Status ValidateSpec(const MigrationSpec& spec) {
 
 base::Bytes CanonicalEncoding(const MigrationSpec& spec) {
   base::Bytes encoding;
-  base::Append(encoding, base::AsBytes(kLabel));
+  base::Append(encoding, base::AsBytes(kSpecLabel));
   base::Append(encoding, spec.id);
   AppendText(encoding, spec.vm);
   AppendText(encoding, spec.source);

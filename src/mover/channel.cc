@@ -7,12 +7,12 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/socket.h"
+
 namespace sealift::mover {
 namespace {
 
 using record::RecordType;
-
-bool WouldBlock(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
 
 RecordType TypeOf(ChannelKind kind) {
   return kind == ChannelKind::kBytes ? RecordType::kData : RecordType::kControl;
@@ -29,7 +29,7 @@ absl::Status SocketChannel::Send(transport::Stream& stream) {
   if (read_ended_) return absl::OkStatus();
   const base::MutableByteSpan buffer = stream.PayloadBuffer();
   const ssize_t got = read(socket_.get(), buffer.data(), buffer.size());
-  if (got < 0 && WouldBlock(errno)) return absl::OkStatus();
+  if (got < 0 && base::IsNotYet(errno)) return absl::OkStatus();
   // A reset of the local socket is an end too: what it means is for QEMU at the other side to say.
   read_ended_ = got <= 0;
   const RecordType type = read_ended_ ? RecordType::kFinal : TypeOf(kind_);
@@ -57,7 +57,7 @@ bool SocketChannel::Flush() {
     }
     const ssize_t sent =
         send(socket_.get(), undelivered_.data(), undelivered_.size(), MSG_NOSIGNAL);
-    if (sent < 0 && WouldBlock(errno)) return false;
+    if (sent < 0 && base::IsNotYet(errno)) return false;
     if (sent < 0) {
       // QEMU has closed its end. Its own end of file, on the read side, tells the other host.
       write_ended_ = true;

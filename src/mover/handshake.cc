@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "base/socket.h"
 #include "base/status.h"
 
 namespace sealift::mover {
@@ -44,7 +45,7 @@ absl::StatusOr<bool> Handshake::ReceiveMessage() {
   const int error = errno;
   received_.resize(have + (got > 0 ? static_cast<std::size_t>(got) : 0));
   if (got == 0) return absl::UnavailableError("closed during the hello");
-  if (got < 0 && error != EAGAIN && error != EINTR) return base::ErrnoStatus("hello", error);
+  if (got < 0 && !base::IsNotYet(error)) return base::ErrnoStatus("hello", error);
   return received_.size() == MessageSize();
 }
 

@@ -12,12 +12,11 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/socket.h"
 #include "base/status.h"
 
 namespace sealift::mover {
 namespace {
-
-bool WouldBlock(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
 
 void SetNonBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
@@ -133,7 +132,7 @@ void Relay::WriteConnection() {
     const base::ByteSpan out = stream_.Outgoing();
     if (out.empty()) return;
     const ssize_t sent = send(connection_.get(), out.data(), out.size(), MSG_NOSIGNAL);
-    if (sent < 0 && WouldBlock(errno)) return;
+    if (sent < 0 && base::IsNotYet(errno)) return;
     if (sent < 0) return Disconnect(std::generic_category().message(errno));
     stream_.Sent(static_cast<std::size_t>(sent));
     wire_bytes_ += static_cast<std::uint64_t>(sent);
@@ -144,7 +143,7 @@ void Relay::ReadConnection() {
   if (!connection_readable_ || !CanReadConnection()) return;
   const base::MutableByteSpan buffer = stream_.ReceiveBuffer();
   const ssize_t got = recv(connection_.get(), buffer.data(), buffer.size(), 0);
-  if (got < 0 && WouldBlock(errno)) return;
+  if (got < 0 && base::IsNotYet(errno)) return;
   if (got < 0) return Disconnect(std::generic_category().message(errno));
   if (got == 0) return Disconnect("closed by the peer");
   stream_.Received(static_cast<std::size_t>(got));
