@@ -29,6 +29,8 @@ def parse(argv):
     parser.add_argument("--quick", action="store_true",
                         help="within 5 minutes: 3 rounds, an idle guest of 512 MiB, at most 2 channels")
     parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the result there, too")
+    parser.add_argument("--logs", metavar="FOLDER", type=pathlib.Path,
+                        help="keep the logs and guests' consoles of measurements that failed there")
     parser.add_argument("--rounds", metavar="N", type=_positive, help="rounds of all cases (default: 5, --curves 3)")
     parser.add_argument("--case", metavar="NAME", nargs="+", choices=cases.NAMES,
                         help=f"only these: {', '.join(cases.NAMES)}")
@@ -96,7 +98,7 @@ def measure(arguments):
     with huge_shared_memory(say) as shmem:
         stage = harness.Stage()
         try:
-            lab = Lab(stage)
+            lab = Lab(stage, arguments.logs)
             report = _measurement(arguments)(lab, arguments)
             report["machine"] = results.machine(lab, shmem)
             return report

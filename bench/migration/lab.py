@@ -41,8 +41,10 @@ class Lab:
 
     hosts = ("a", "b")
 
-    def __init__(self, stage):
+    def __init__(self, stage, logs=None):
+        """`logs`: the folder for the logs of measurements that failed."""
         self._stage = stage
+        self._logs = logs
         self._numbers = itertools.count(1)
         # For as long as the lab: what a thread started is killed when the thread ends (PR_SET_PDEATHSIG).
         self._workers = concurrent.futures.ThreadPoolExecutor(_MOST_AT_ONCE)
@@ -75,9 +77,13 @@ class Lab:
         path.mkdir(exist_ok=True)
         return path
 
-    def fresh_socket(self, name):
-        """The path of a unix socket that does not exist yet."""
-        return self._stage.dir / f"{name}-{next(self._numbers)}.sock"
+    def fresh_path(self, name, suffix):
+        """A path where nothing is yet, short enough for a unix socket."""
+        return self._stage.dir / f"{name}-{next(self._numbers)}{suffix}"
+
+    def keep_logs(self, name):
+        if self._logs:
+            self.cluster.keep_logs(self._logs / name)
 
     def start(self, name, argv, **options):
         return self._stage.start(f"{name}-{next(self._numbers)}", argv, **options)

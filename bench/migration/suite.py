@@ -1,5 +1,6 @@
 """Rounds of measurements over cases and shapes of guests."""
 
+import re
 import subprocess
 import sys
 
@@ -65,6 +66,7 @@ class Suite:
                     self._measure(guests, case, shape, gb, what)
                 except _FAILURES as error:
                     say(f"{what}: FAILED: {error}")
+                    self._lab.keep_logs(re.sub(r"\W+", "-", what))
                     self.errors.append({"case": case.name, "channels": case.channels, "guest_mib": shape.fill_mib,
                                         "dirty_mb_s": shape.dirty_mb_s, "error": str(error)})
                     if isinstance(error, NotIntact):

@@ -83,7 +83,7 @@ def _openssl(*argv):
 def _ssh(lab, source, destination):
     folder = lab.folder("ssh")
     place, port = lab.place(destination), harness.free_port()
-    theirs, ours = (lab.fresh_socket(name) for name in ("ssh-in", "ssh-out"))
+    theirs, ours = (lab.fresh_path(name, ".sock") for name in ("ssh-in", "ssh-out"))
     server = lab.start("sshd", place.command(["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null",
                                               *_sshd_options(folder, place.address, port)]))
     server.wait_for_output("Server listening", _START_SECONDS)

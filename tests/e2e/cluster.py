@@ -65,6 +65,16 @@ class Cluster:
         for host in hosts:
             self.wait_for_host(host)
 
+    def keep_logs(self, folder):
+        """Copies the logs of everything that was started, and the guests' consoles, to that folder, made anew."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for log in self.dir.glob("*.log"):
+            shutil.copy(log, folder)
+        for log in self.dir.glob("*/run/vms/*/*.log"):
+            host, _, _, vm, name = log.relative_to(self.dir).parts
+            shutil.copy(log, folder / f"{vm}-{host}-{name}")
+
     # -- Daemons
 
     def binary(self, place, name):

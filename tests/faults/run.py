@@ -8,7 +8,6 @@ import pathlib
 import queue
 import random
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -53,7 +52,7 @@ def work(options):
             result = _try(field, cases.by_name(line.strip()))
             if result["result"] != "passed":  # also where there was nothing to hit: a migration is still under way
                 if result["result"] == "failed":
-                    _keep_logs(options.logs, stage, result["case"])
+                    _keep_logs(options.logs, field, result["case"])
                 stage.close()
                 field = None
             print(json.dumps(result), flush=True)
@@ -78,16 +77,9 @@ def _try(field, case):
             "what": f"{case.engine}, {case.kind} {case.target} at {case.moment}"}
 
 
-def _keep_logs(folder, stage, name):
-    if folder is None:
-        return
-    target = folder / name.replace("/", "_")
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for log in stage.dir.glob("*.log"):
-        shutil.copy(log, target)
-    for log in stage.dir.glob("*/run/vms/*/console.log"):
-        shutil.copy(log, target / f"guest-{log.relative_to(stage.dir).parts[0]}.log")
+def _keep_logs(folder, field, name):
+    if folder is not None:
+        field.cluster.keep_logs(folder / name.replace("/", "_"))
 
 
 # -- The coordinator
