@@ -2,118 +2,22 @@
 
 #include <fmt/format.h>
 
-#include <condition_variable>
-#include <mutex>
-
-#include "base/backoff.h"
-#include "base/log.h"
 #include "base/status.h"
 #include "controller/convert.h"
 #include "controller/migration_planning.h"
 #include "controller/migration_preparation.h"
 
 namespace sealift::controller {
-namespace {
-
-// A watch is renewed after this long, so that an agent that is connected but stuck is noticed, and
-// a destination that has given up: sooner while the guest stands still.
-constexpr std::chrono::seconds kWatchPeriod{3};
-constexpr std::chrono::seconds kSwitchingWatchPeriod{2};
-// How long the source has after its commit before the controller helps.
-constexpr std::chrono::seconds kCommitPatience{2};
-
-constexpr char kUnknownEnd[] =
-    "nobody knows how it ended: the controller was restored from a backup since";
-constexpr char kRestarted[] = "the controller was restarted before the migration had begun";
-
-v1::AgentMigrationRequest RequestFor(const std::string& wire_id) {
-  v1::AgentMigrationRequest request;
-  request.set_id(wire_id);
-  return request;
-}
-
-v1::TellDecisionRequest DecisionFor(const std::string& wire_id, v1::Decision decision) {
-  v1::TellDecisionRequest request;
-  request.set_id(wire_id);
-  request.set_decision(decision);
-  return request;
-}
-
-// A destination that has received everything takes the end from its source only, or from here.
-void TellAbort(AgentConnection& agent, const std::string& wire_id) {
-  const auto told =
-      agent.Call(&AgentConnection::Stub::TellDecision, DecisionFor(wire_id, v1::DECISION_ABORT));
-  if (!told.ok()) {
-    spdlog::debug("tell host {} of an abort: {}", agent.host(), base::MessageOf(told.status()));
-  }
-}
-
-// EndAt ends the migration at one agent, unless that has committed it.
-absl::Status EndAt(AgentConnection& agent, const std::string& wire_id) {
-  const absl::Status cancelled =
-      agent.Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id)).status();
-  if (!cancelled.ok() && !DidNotAnswer(cancelled) && !absl::IsNotFound(cancelled)) {
-    TellAbort(agent, wire_id);
-    return absl::OkStatus();
-  }
-  return cancelled;
-}
-
-bool GuestStandsStill(v1::MigrationPhase phase) {
-  return phase == v1::MIGRATION_PHASE_SWITCHING || phase == v1::MIGRATION_PHASE_COMMITTED;
-}
-
-void WaitUnlessStopped(const std::stop_token& stop, std::chrono::milliseconds delay) {
-  std::mutex mutex;
-  std::condition_variable_any nobody;
-  std::unique_lock lock(mutex);
-  nobody.wait_for(lock, stop, delay, [] { return false; });
-}
-
-const v1::AgentMigration* FindMigration(const v1::AgentStatus& status, const std::string& wire_id) {
-  for (const v1::AgentMigration& migration : status.migrations()) {
-    if (migration.id() == wire_id) return &migration;
-  }
-  return nullptr;
-}
-
-// What a host says that was, as it says, told of the commit.
-bool ClaimsCommit(const v1::AgentMigration& destination) {
-  const v1::MigrationPhase phase = destination.progress().phase();
-  return phase == v1::MIGRATION_PHASE_COMMITTED || phase == v1::MIGRATION_PHASE_COMPLETED;
-}
-
-// A guest that its host reports like this is there and on no way elsewhere.
-bool IsSettled(v1::VmState state) {
-  return state == v1::VM_STATE_RUNNING || state == v1::VM_STATE_PAUSED ||
-         state == v1::VM_STATE_STOPPED || state == v1::VM_STATE_CRASHED;
-}
-
-}  // namespace
-
-void CleanUpMigration(AgentConnection& agent, const std::string& wire_id, v1::MigrationPhase end) {
-  if (end != v1::MIGRATION_PHASE_COMPLETED && !EndAt(agent, wire_id).ok()) return;
-  v1::ForgetMigrationRequest forget;
-  forget.set_id(wire_id);
-  forget.set_completed(end == v1::MIGRATION_PHASE_COMPLETED);
-  const absl::Status forgotten =
-      agent.Call(&AgentConnection::Stub::ForgetMigration, forget).status();
-  if (forgotten.ok() || absl::IsNotFound(forgotten)) return;
-  spdlog::debug("host {} still holds an ended migration: {}", agent.host(),
-                base::MessageOf(forgotten));
-}
 
 MigrationTask::MigrationTask(const MigrationParts& parts, store::MigrationRow row, store::VmRow vm,
                              std::string wire_id)
     : parts_(parts),
-      source_(row.source),
-      destination_(row.destination),
-      wire_id_(std::move(wire_id)),
-      receipt_(row.receipt),
+      route_{row.source, row.destination, std::move(wire_id), row.receipt},
       record_(parts.store, parts.clock, std::move(row)),
       vm_(std::move(vm)),
-      turn_(record_.View().row.queued ? parts.queue.Join(source_, destination_)
-                                      : parts.queue.Resume(source_, destination_)) {}
+      follower_(parts_, route_, record_, vm_),
+      turn_(record_.View().row.queued ? parts.queue.Join(route_.source, route_.destination)
+                                      : parts.queue.Resume(route_.source, route_.destination)) {}
 
 void MigrationTask::Run(Entry entry, const std::stop_token& stop) {
   if (entry == Entry::kBegun) return TakeUp(stop);
@@ -122,10 +26,9 @@ void MigrationTask::Run(Entry entry, const std::stop_token& stop) {
   const absl::Status started =
       waited.ok() ? Begin(*waited || entry == Entry::kQueued) : waited.status();
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
-    Abort(started, stop);
+    follower_.Abort(started, stop);
   } else {
-    if (!started.ok()) start_error_ = base::MessageOf(started);
-    Follow(stop);
+    follower_.Follow(stop, started);
   }
   LeaveQueue();
 }
@@ -133,10 +36,12 @@ void MigrationTask::Run(Entry entry, const std::stop_token& stop) {
 // The key of a migration that was not delegated is gone with the controller that made it, and the
 // source was told nothing.
 void MigrationTask::TakeUp(const std::stop_token& stop) {
+  const absl::Status restarted =
+      absl::AbortedError("the controller was restarted before the migration had begun");
   if (record_.phase() == v1::MIGRATION_PHASE_PREPARING) {
-    Abort(absl::AbortedError(kRestarted), stop);
+    follower_.Abort(restarted, stop);
   } else {
-    Follow(stop);
+    follower_.Follow(stop, restarted);
   }
   LeaveQueue();
 }
@@ -170,10 +75,10 @@ absl::Status MigrationTask::Begin(bool decide_again) {
 // change while it is queued. Engine and streams stay.
 absl::Status MigrationTask::DecideAgain() {
   const store::MigrationRow before = record_.View().row;
-  SEALIFT_ASSIGN_OR_RETURN(
-      PlannedMigration planned,
-      PlanNow(parts_.store, parts_.agents,
-              {vm_.name, destination_, ParseEngine(before.engine), before.streams, before.id}));
+  SEALIFT_ASSIGN_OR_RETURN(PlannedMigration planned,
+                           PlanNow(parts_.store, parts_.agents,
+                                   {vm_.name, route_.destination, ParseEngine(before.engine),
+                                    before.streams, before.id}));
   SEALIFT_RETURN_IF_ERROR(record_.Protect(planned.mode, planned.plan.encryption));
   vm_ = std::move(planned.vm);
   const store::MigrationRow row = record_.View().row;
@@ -186,16 +91,15 @@ absl::Status MigrationTask::DecideAgain() {
 }
 
 absl::Status MigrationTask::Start() {
-  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow destination, parts_.store.GetHost(destination_));
+  SEALIFT_ASSIGN_OR_RETURN(const store::HostRow destination,
+                           parts_.store.GetHost(route_.destination));
   SEALIFT_ASSIGN_OR_RETURN(const MigrationStart start,
                            PrepareMigration(parts_.agents, parts_.random, record_.View().row, vm_,
                                             destination.address, parts_.trust_domain));
   SEALIFT_RETURN_IF_ERROR(CheckModeUnchanged());
   SEALIFT_RETURN_IF_ERROR(record_.Delegate());
-  SEALIFT_RETURN_IF_ERROR(TellStart(destination_, start.key_for_destination, {}));
-  SEALIFT_RETURN_IF_ERROR(TellStart(source_, start.key_for_source, start.data_addresses));
-  started_ = Started::kYes;
-  return absl::OkStatus();
+  SEALIFT_RETURN_IF_ERROR(TellStart(route_.destination, start.key_for_destination, {}));
+  return TellStart(route_.source, start.key_for_source, start.data_addresses);
 }
 
 // Nothing of the guest has left the source yet.
@@ -203,7 +107,7 @@ absl::Status MigrationTask::CheckModeUnchanged() {
   SEALIFT_ASSIGN_OR_RETURN(const store::VmRow vm, parts_.store.GetVm(vm_.name));
   SEALIFT_ASSIGN_OR_RETURN(const ModePolicy modes, ModePolicy::Load(parts_.store));
   SEALIFT_ASSIGN_OR_RETURN(const policy::EffectiveMode mode,
-                           modes.EffectiveAt(vm, {source_, destination_}));
+                           modes.EffectiveAt(vm, {route_.source, route_.destination}));
   if (policy::ModeName(mode.mode) == record_.View().row.mode) return absl::OkStatus();
   return absl::AbortedError(
       fmt::format("the mode of VM {} became {} while its migration was prepared: start it again",
@@ -214,333 +118,11 @@ absl::Status MigrationTask::TellStart(const std::string& host, const std::string
                                       const std::vector<std::string>& data_addresses) {
   SEALIFT_ASSIGN_OR_RETURN(const auto agent, parts_.agents.Connection(host));
   v1::StartAgentMigrationRequest request;
-  request.set_id(wire_id_);
+  request.set_id(route_.wire_id);
   request.set_sealed_key(sealed_key);
   request.mutable_data_addresses()->Add(data_addresses.begin(), data_addresses.end());
-  if (host == source_) request.set_receipt(receipt_);
+  if (host == route_.source) request.set_receipt(route_.receipt);
   return agent->Call(&AgentConnection::Stub::StartMigration, request).status();
-}
-
-void MigrationTask::Follow(const std::stop_token& stop) {
-  base::Backoff backoff;
-  while (!stop.stop_requested() && !record_.ended()) {
-    heard_.reset();
-    const absl::Status watched = WatchSource();
-    if (stop.stop_requested()) return;
-    Judge(watched);
-    if (record_.ended()) return;
-    if (heard_) backoff.Reset();
-    WaitUnlessStopped(stop, backoff.Next());
-  }
-}
-
-// Ends at the end of the migration, when the guest begins to stand still (to go on with a shorter
-// period), when the period is over, and when the source falls silent.
-absl::Status MigrationTask::WatchSource() {
-  SEALIFT_ASSIGN_OR_RETURN(const auto source, parts_.agents.Connection(source_));
-  const bool still = GuestStandsStill(record_.phase());
-  return source->WatchMigration(
-      wire_id_, still ? kSwitchingWatchPeriod : kWatchPeriod, [&](const v1::AgentMigration& view) {
-        heard_ = view;
-        record_.Learn(view);
-        const v1::MigrationPhase phase = view.progress().phase();
-        return HasEnded(phase) || IsOrphan(view) || GuestStandsStill(phase) != still
-                   ? Continue::kNo
-                   : Continue::kYes;
-      });
-}
-
-void MigrationTask::Judge(const absl::Status& watched) {
-  const v1::MigrationPhase phase =
-      heard_ ? heard_->progress().phase() : v1::MIGRATION_PHASE_UNSPECIFIED;
-  const bool committed = record_.phase() >= v1::MIGRATION_PHASE_COMMITTED;
-  if (phase == v1::MIGRATION_PHASE_COMPLETED) return EndAtDestination();
-  if (HasEnded(phase) && !committed) return EndAtSource(phase, heard_->progress().detail());
-  if (HasEnded(phase)) {
-    Dispute(
-        fmt::format("host {} has committed it and now says that it has kept the guest", source_));
-  }
-  if (heard_ && IsOrphan(*heard_) && !committed) return CancelOrphan();
-  if (absl::IsNotFound(watched)) return HandleForgotten();
-  const bool period_over = heard_ && absl::IsDeadlineExceeded(watched);
-  const bool silent = !watched.ok() && !period_over;
-  if (silent) HandleSilence(watched);
-  if (period_over && phase < v1::MIGRATION_PHASE_SWITCHING) EndWithDestination();
-  if (record_.phase() != v1::MIGRATION_PHASE_COMMITTED) return;
-  if (!committed_since_) committed_since_ = parts_.clock.SinceBoot();
-  if (silent || parts_.clock.SinceBoot() - *committed_since_ > kCommitPatience) HelpDestination();
-}
-
-// The source has let go of the guest: it is the destination's as soon as that has it.
-void MigrationTask::EndAtDestination() {
-  const absl::Status stored = record_.LearnCommit();
-  if (!stored.ok()) return record_.Say(base::MessageOf(stored));
-  if (HasArrived()) return Complete();
-  HelpDestination();
-}
-
-// The source was never told to start, and nobody has the key any more.
-bool MigrationTask::IsOrphan(const v1::AgentMigration& source) const {
-  return started_ == Started::kUnknown && !source.started() &&
-         source.progress().phase() == v1::MIGRATION_PHASE_PREPARING;
-}
-
-void MigrationTask::CancelOrphan() {
-  CancelAtSource(start_error_.empty() ? kRestarted : start_error_);
-}
-
-// The source would go on trying to reach a mover that is gone.
-void MigrationTask::EndWithDestination() {
-  const HostView view = parts_.agents.Refresh(destination_);
-  if (view.reach != HostReach::kReady) return;
-  const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
-  if (there == nullptr) return;
-  if (ClaimsCommit(*there)) {
-    // With the receipt it is only ahead of what the source has said.
-    if (there->receipt() != receipt_) DisputeCommit();
-    return;
-  }
-  if (!HasEnded(there->progress().phase())) return;
-  CancelAtSource(fmt::format("host {}: {}", destination_, there->progress().detail()));
-}
-
-// It is for the source to say whether that comes in time.
-void MigrationTask::CancelAtSource(const std::string& why) {
-  failure_ = why;
-  const auto source = parts_.agents.Connection(source_);
-  if (!source.ok()) return;
-  const absl::Status cancelled =
-      (*source)->Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id_)).status();
-  if (!cancelled.ok()) record_.Say(base::MessageOf(cancelled));
-}
-
-bool MigrationTask::IsDead(const std::string& host) {
-  const absl::StatusOr<store::HostRow> row = parts_.store.GetHost(host);
-  return row.ok() && row->dead_since != 0 && parts_.agents.View(host).reach != HostReach::kReady;
-}
-
-// The source says nothing more of the migration. The destination cannot have been told of a commit
-// that is not known here unless it says so: then it has the guest. Else it never will, once it has
-// been told of the abort.
-void MigrationTask::EndWithoutSource(v1::MigrationPhase phase, const std::string& why) {
-  if (!IsDead(destination_)) {
-    const HostView view = parts_.agents.Refresh(destination_);
-    if (view.reach != HostReach::kReady) {
-      return record_.Say(fmt::format("{}; waiting for host {} to say whether it has the guest: {}",
-                                     why, destination_, view.reason));
-    }
-    const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
-    if (there != nullptr) Obey(*there);
-    if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return;
-    if (there != nullptr && !HasEnded(there->progress().phase())) {
-      const auto agent = parts_.agents.Connection(destination_);
-      if (agent.ok()) static_cast<void>(EndAt(**agent, wire_id_));
-      return;  // what came first, a commit or this, is asked next
-    }
-  }
-  EndAtSource(phase, why);
-}
-
-void MigrationTask::HandleSilence(const absl::Status& cause) {
-  if (IsDead(source_) && record_.phase() < v1::MIGRATION_PHASE_COMMITTED) {
-    return EndWithoutSource(v1::MIGRATION_PHASE_FAILED,
-                            fmt::format("host {} was confirmed dead before the guest was host {}'s",
-                                        source_, destination_));
-  }
-  record_.Say(
-      fmt::format("waiting for host {}, which decides: {}", source_, base::MessageOf(cause)));
-  AskDestination();
-}
-
-// The source has no record of the migration, so it has not committed it and never will. It ends
-// when the source also says that the guest is there and settled, or when a user gives the guest up:
-// its QEMU may be one that the agent there does not know.
-void MigrationTask::HandleForgotten() {
-  AskDestination();
-  if (record_.ended() || EndIfLongOver()) return;
-  if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return HelpDestination();
-  const HostView view = parts_.agents.Refresh(source_);
-  const v1::AgentVm* vm = view.status ? FindAgentVm(*view.status, vm_.name) : nullptr;
-  if (view.reach == HostReach::kReady && vm != nullptr && vm->epoch() == vm_.epoch &&
-      IsSettled(vm->state())) {
-    return EndAtSource(v1::MIGRATION_PHASE_FAILED,
-                       fmt::format("host {} lost its record of the migration", source_));
-  }
-  if (view.reach == HostReach::kReady && given_up_) {
-    return EndWithoutSource(
-        v1::MIGRATION_PHASE_CANCELLED,
-        fmt::format("given up by a user: host {} had lost its record of it", source_));
-  }
-  record_.Say(
-      fmt::format("host {} has no record of the migration and does not report VM {} as running: "
-                  "look at its log, or give the guest up with sealift migration cancel {}",
-                  source_, vm_.name, record_.View().row.id));
-}
-
-bool MigrationTask::IsFromBackup() {
-  const auto restore = parts_.store.LastRestore();
-  return restore.ok() && *restore && record_.View().row.started <= (*restore)->time;
-}
-
-// A restored store takes up migrations that were over before it was restored; both sides have
-// forgotten them, and what the destination has is its word only. In a store that was not restored
-// since it began, that word is not enough: there the receipt decides, or a person (Dispute).
-bool MigrationTask::EndIfLongOver() {
-  if (!IsFromBackup()) return false;
-  const absl::StatusOr<store::VmRow> now = parts_.store.GetVm(vm_.name);
-  if (!now.ok()) return false;
-  const auto has = [&](const std::string& host, std::uint64_t epoch) {
-    const HostView view = parts_.agents.View(host);
-    const v1::AgentVm* vm =
-        view.reach == HostReach::kReady ? FindAgentVm(*view.status, vm_.name) : nullptr;
-    return vm != nullptr && vm->epoch() == epoch;
-  };
-  if (now->epoch == vm_.epoch && has(destination_, vm_.epoch + 1)) {
-    Complete();
-    return true;
-  }
-  const bool answered = parts_.agents.Refresh(source_).reach == HostReach::kReady &&
-                        parts_.agents.View(destination_).reach == HostReach::kReady;
-  const bool deleted = now->unconfirmed && answered && !has(source_, vm_.epoch);
-  if (now->epoch == vm_.epoch && !deleted) return false;
-  const absl::Status ended = record_.End(v1::MIGRATION_PHASE_FAILED, kUnknownEnd);
-  if (!ended.ok()) return false;
-  const store::MigrationRow row = record_.View().row;
-  parts_.events.AddWarning("migration.failed", "migration/" + row.id, kControllerActor,
-                           fmt::format("VM {}: {}", row.vm, row.detail));
-  CleanUp(v1::MIGRATION_PHASE_FAILED);
-  return true;
-}
-
-void MigrationTask::AskDestination() {
-  const HostView view = parts_.agents.Refresh(destination_);
-  if (view.reach != HostReach::kReady) return;
-  const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
-  if (there != nullptr) Obey(*there);
-}
-
-void MigrationTask::HelpDestination() {
-  if (record_.ended()) return;
-  // The guest is the destination's, and was lost with it.
-  if (IsDead(destination_)) return Complete();
-  const absl::Status stored = record_.LearnCommit();
-  if (!stored.ok()) return record_.Say(base::MessageOf(stored));
-  const auto destination = parts_.agents.Connection(destination_);
-  if (!destination.ok()) return record_.Say(base::MessageOf(destination.status()));
-  const auto there =
-      (*destination)
-          ->Call(&AgentConnection::Stub::TellDecision, DecisionFor(wire_id_, v1::DECISION_COMMIT));
-  if (absl::IsNotFound(there.status()) && EndIfLongOver()) return;
-  if (there.ok()) Obey(*there);
-  if (record_.ended()) return;
-  if (there.ok() ? HasEnded(there->progress().phase()) : !DidNotAnswer(there.status())) {
-    return HandleDenial();
-  }
-  if (!there.ok()) record_.Say(base::MessageOf(there.status()));
-}
-
-// What the destination says of a commit it has from the source.
-void MigrationTask::Obey(const v1::AgentMigration& destination) {
-  if (!ClaimsCommit(destination)) return;
-  const bool known = record_.phase() >= v1::MIGRATION_PHASE_COMMITTED;
-  if (!known && destination.receipt() != receipt_) return DisputeCommit();
-  const absl::Status stored = record_.LearnCommit();
-  if (!stored.ok()) return record_.Say(base::MessageOf(stored));
-  if (destination.progress().phase() == v1::MIGRATION_PHASE_COMPLETED) Complete();
-}
-
-bool MigrationTask::HasArrived() {
-  const HostView view = parts_.agents.Refresh(destination_);
-  if (view.reach != HostReach::kReady) return false;
-  const v1::AgentMigration* there = FindMigration(*view.status, wire_id_);
-  if (there != nullptr && there->progress().phase() == v1::MIGRATION_PHASE_COMPLETED) return true;
-  const v1::AgentVm* vm = FindAgentVm(*view.status, vm_.name);
-  return vm != nullptr && vm->epoch() == vm_.epoch + 1;
-}
-
-// The source says that it gave the guest away, the destination that it never got it. Whoever it is
-// that lies, the other one must not start the VM.
-void MigrationTask::HandleDenial() {
-  if (HasArrived()) return Complete();
-  if (IsDead(source_)) {
-    return EndAtSource(v1::MIGRATION_PHASE_FAILED,
-                       fmt::format("host {} was confirmed dead, and host {} never got the guest",
-                                   source_, destination_));
-  }
-  Dispute(fmt::format("host {} says that host {} has the guest, which denies it", source_,
-                      destination_));
-}
-
-void MigrationTask::DisputeCommit() {
-  Dispute(fmt::format("host {} says that it was told of the commit and cannot show its receipt",
-                      destination_));
-}
-
-void MigrationTask::Dispute(const std::string& how) {
-  const std::string text = fmt::format(
-      "{}: find out where VM {} runs, end sealift-agentd on the host that is wrong, and "
-      "say sealift host confirm-dead HOST once no guest runs there",
-      how, vm_.name);
-  record_.Say(text);
-  if (!disputes_.insert(how).second) return;
-  parts_.events.AddWarning("migration.disputed", "migration/" + record_.View().row.id,
-                           kControllerActor, text);
-}
-
-void MigrationTask::Complete() {
-  // So that the VM is seen running there as soon as it is its owner.
-  const HostView view = parts_.agents.Refresh(destination_);
-  const bool lost = IsDead(destination_) || (view.reach == HostReach::kReady &&
-                                             FindAgentVm(*view.status, vm_.name) == nullptr);
-  const absl::Status finished = record_.Finish(vm_.epoch);
-  if (!finished.ok()) {
-    spdlog::error("record that migration {} completed: {}", record_.View().row.id,
-                  base::MessageOf(finished));
-    return record_.Say(base::MessageOf(finished));
-  }
-  // It knows the mode that the VM came with.
-  parts_.sync.CompareAgain(destination_);
-  const store::MigrationRow row = record_.View().row;
-  parts_.events.Add(
-      "migration.completed", "migration/" + row.id, kControllerActor,
-      fmt::format("VM {} {} host {} ({}, downtime {} ms)", row.vm, lost ? "was lost at" : "runs on",
-                  row.destination, row.encrypted ? "encrypted" : "in the clear", row.downtime_ms));
-  CleanUp(v1::MIGRATION_PHASE_COMPLETED);
-}
-
-void MigrationTask::EndAtSource(v1::MigrationPhase phase, const std::string& detail) {
-  // So that the VM is seen running there as soon as the migration has ended.
-  parts_.agents.Refresh(source_);
-  const bool ours = !failure_.empty();
-  const v1::MigrationPhase end = ours ? v1::MIGRATION_PHASE_FAILED : phase;
-  const absl::Status ended = record_.End(end, ours ? failure_ : detail);
-  if (!ended.ok()) {
-    spdlog::error("record the end of migration {}: {}", record_.View().row.id,
-                  base::MessageOf(ended));
-    return;
-  }
-  const store::MigrationRow row = record_.View().row;
-  parts_.events.Add("migration." + row.phase, "migration/" + row.id, kControllerActor,
-                    fmt::format("VM {} stays on host {}: {}", row.vm, row.source, row.detail));
-  CleanUp(end);
-}
-
-// Before the delegation there is nobody to ask: the guest has not been touched.
-void MigrationTask::Abort(const absl::Status& cause, const std::stop_token& stop) {
-  base::Backoff backoff;
-  while (!stop.stop_requested() && !record_.ended()) {
-    EndAtSource(
-        record_.cancel_requested() ? v1::MIGRATION_PHASE_CANCELLED : v1::MIGRATION_PHASE_FAILED,
-        base::MessageOf(cause));
-    if (!record_.ended()) WaitUnlessStopped(stop, backoff.Next());
-  }
-}
-
-void MigrationTask::CleanUp(v1::MigrationPhase end) {
-  for (const std::string& host : {source_, destination_}) {
-    const auto agent = parts_.agents.Connection(host);
-    if (agent.ok()) CleanUpMigration(**agent, wire_id_, end);
-  }
 }
 
 absl::Status MigrationTask::Cancel() {
@@ -549,18 +131,18 @@ absl::Status MigrationTask::Cancel() {
     return absl::OkStatus();
   }
   if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return TooLate();
-  SEALIFT_ASSIGN_OR_RETURN(const auto source, parts_.agents.Connection(source_));
-  const auto view = source->Call(&AgentConnection::Stub::CancelMigration, RequestFor(wire_id_));
+  SEALIFT_ASSIGN_OR_RETURN(const auto source, parts_.agents.Connection(route_.source));
+  const auto view = CancelAt(*source, route_.wire_id);
   if (absl::IsNotFound(view.status())) {
     if (record_.ended()) return TooLate();
-    given_up_ = true;
+    follower_.GiveUp();
     return absl::OkStatus();
   }
   if (absl::IsFailedPrecondition(view.status())) {
-    return absl::FailedPreconditionError(
-        fmt::format("it is too late to cancel migration {}: VM {} is being handed over from host "
-                    "{} to host {}",
-                    record_.View().row.id, record_.View().row.vm, source_, destination_));
+    return absl::FailedPreconditionError(fmt::format(
+        "it is too late to cancel migration {}: VM {} is being handed over from host "
+        "{} to host {}",
+        record_.View().row.id, record_.View().row.vm, route_.source, route_.destination));
   }
   SEALIFT_RETURN_IF_ERROR(view.status());
   record_.Learn(*view);
