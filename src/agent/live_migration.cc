@@ -322,13 +322,14 @@ absl::Status LiveMigration::Own() {
 void LiveMigration::RunSource(migration::SourcePhase phase) {
   LedgerFile ledger(*this);
   const std::string path = SocketPath();
-  const migration::SourceOptions options{.channel_path = path,
-                                         .parameters = ParametersOf(spec_),
-                                         .engine = spec_.engine == keys::Engine::kDirect
-                                                       ? migration::EngineName::kDirect
-                                                       : migration::EngineName::kStream,
-                                         .on_no_convergence = on_no_convergence_,
-                                         .receipt = receipt_};
+  const migration::SourceOptions options{
+      .channel_path = path,
+      .parameters = ParametersOf(spec_),
+      .engine = spec_.engine == keys::Engine::kDirect ? migration::EngineName::kDirect
+                                                      : migration::EngineName::kStream,
+      .on_no_convergence = on_no_convergence_,
+      .few_rounds = hypervisor::ForgetsWrites(parts_.hypervisor.capabilities(), vm_->definition()),
+      .receipt = receipt_};
   migration::SourceMigration machine(options, *vm_, Link(), ledger, *board_, parts_.clock);
   static_cast<void>(machine.Run(std::move(phase)));
   unlink(path.c_str());

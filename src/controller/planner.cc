@@ -4,17 +4,14 @@
 
 #include <algorithm>
 
-#include "absl/strings/numbers.h"
 #include "base/status.h"
+#include "hypervisor/hypervisor.h"
 
 namespace sealift::controller {
 namespace {
 
 using hypervisor::Accelerator;
 
-// The first QEMU whose emulation forgets no write to a guest that QEMU itself copies (decision
-// 0004).
-constexpr int kCarefulEmulation = 9;
 // Of the movers of an agent that does not say.
 constexpr std::uint32_t kFirstProtocol = 1;
 
@@ -255,17 +252,12 @@ absl::Status CheckHostsForEngine(const MigrationQuestion& q) {
 // What there is to know about an emulated guest that QEMU itself copies; or empty.
 std::string CaveatOfStream(const MigrationQuestion& q) {
   const std::string& version = q.source.capabilities.qemu_version();
-  int major = 0;
-  if (AcceleratorOn(q, q.source) != "tcg" ||
-      !absl::SimpleAtoi(version.substr(0, version.find('.')), &major) ||
-      major >= kCarefulEmulation) {
+  if (AcceleratorOn(q, q.source) != "tcg" || !hypervisor::EmulationForgetsWrites(version))
     return "";
-  }
   return fmt::format(
       "; the emulation of QEMU {} can forget what the guest writes while it is copied (that of "
-      "QEMU "
-      "{} does not, nor does kvm)",
-      version, kCarefulEmulation);
+      "QEMU 9 does not, nor does kvm)",
+      version);
 }
 
 absl::Status ChooseEngine(const MigrationQuestion& q, MigrationPlan& plan) {

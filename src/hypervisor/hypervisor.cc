@@ -2,7 +2,21 @@
 
 #include <fmt/format.h>
 
+#include "absl/strings/numbers.h"
+
 namespace sealift::hypervisor {
+
+bool EmulationForgetsWrites(const std::string& qemu_version) {
+  constexpr int kFirstThatDoesNot = 9;
+  int major = 0;
+  return absl::SimpleAtoi(qemu_version.substr(0, qemu_version.find('.')), &major) &&
+         major < kFirstThatDoesNot;
+}
+
+bool ForgetsWrites(const HostCapabilities& host, const VmDefinition& vm) {
+  const Accelerator used = vm.accelerator == Accelerator::kAuto ? host.accelerator : vm.accelerator;
+  return used == Accelerator::kTcg && EmulationForgetsWrites(host.qemu_version);
+}
 
 std::string_view RunStateName(RunState state) {
   switch (state) {

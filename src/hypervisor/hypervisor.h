@@ -41,6 +41,13 @@ struct HostCapabilities {
   std::string memory_advice;  // a host setting that costs speed, and the remedy; or empty
 };
 
+// EmulationForgetsWrites says that the emulation (kTcg) of that version of QEMU may miss what a
+// guest writes while QEMU itself copies it, the more often the more rounds it takes:
+// docs/decisions/0004. Of a version that it cannot read it does not say so.
+[[nodiscard]] bool EmulationForgetsWrites(const std::string& qemu_version);
+// ForgetsWrites is the same of a VM on a host.
+[[nodiscard]] bool ForgetsWrites(const HostCapabilities& host, const VmDefinition& vm);
+
 // RunState of a VM's process. kGone: there is no process (any more).
 enum class RunState {
   kRunning,    // the guest executes

@@ -20,11 +20,13 @@ constexpr int kFirstShareOfLimit = 10;
 
 // QEMU stops a guest as soon as the rest may be sent within the downtime limit, however little it
 // would be a moment later. So the limit begins low, and is raised with each round that was not
-// enough for it.
+// enough for it: decision 0012.
 class DowntimeLimit {
  public:
-  explicit DowntimeLimit(std::chrono::milliseconds most)
-      : most_(most), now_(std::max(most / kFirstShareOfLimit, std::chrono::milliseconds(1))) {}
+  DowntimeLimit(std::chrono::milliseconds most, bool few_rounds)
+      : most_(most),
+        now_(few_rounds ? most
+                        : std::max(most / kFirstShareOfLimit, std::chrono::milliseconds(1))) {}
 
   [[nodiscard]] std::chrono::milliseconds now() const { return now_; }
 
@@ -46,11 +48,11 @@ class DowntimeLimit {
 // The guest as the hypervisor itself sends it: all of it, or what is left when others move its RAM.
 class StreamEngine final : public SourceEngine {
  public:
-  StreamEngine(std::string path, const MigrationParameters& parameters, hypervisor::Vm& vm,
-               MoverLink& mover, const Board& board, const base::Clock& clock)
+  StreamEngine(std::string path, const MigrationParameters& parameters, bool few_rounds,
+               hypervisor::Vm& vm, MoverLink& mover, const Board& board, const base::Clock& clock)
       : path_(std::move(path)),
         parameters_(parameters),
-        limit_(parameters.downtime_limit),
+        limit_(parameters.downtime_limit, few_rounds),
         vm_(vm),
         mover_(mover),
         board_(board),
@@ -139,7 +141,8 @@ class DirectEngine final : public SourceEngine {
  public:
   DirectEngine(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
                const Board& board, const base::Clock& clock)
-      : rest_(options.channel_path, WithoutMemory(options.parameters), vm, mover, board, clock),
+      : rest_(options.channel_path, WithoutMemory(options.parameters), options.few_rounds, vm,
+              mover, board, clock),
         downtime_limit_(options.parameters.downtime_limit),
         on_no_convergence_(options.on_no_convergence),
         vm_(vm),
@@ -232,8 +235,8 @@ std::unique_ptr<SourceEngine> MakeSourceEngine(const SourceOptions& options, hyp
   if (options.engine == EngineName::kDirect) {
     return std::make_unique<DirectEngine>(options, vm, mover, board, clock);
   }
-  return std::make_unique<StreamEngine>(options.channel_path, ForStream(options), vm, mover, board,
-                                        clock);
+  return std::make_unique<StreamEngine>(options.channel_path, ForStream(options),
+                                        options.few_rounds, vm, mover, board, clock);
 }
 
 }  // namespace sealift::migration

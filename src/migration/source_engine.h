@@ -30,7 +30,8 @@ struct SourceOptions {
   hypervisor::MigrationParameters parameters;
   EngineName engine = EngineName::kStream;
   NoConvergence on_no_convergence = NoConvergence::kThrottle;
-  std::string receipt;  // what the destination is given with the commit
+  bool few_rounds = false;  // the hypervisor forgets writes (hypervisor::ForgetsWrites)
+  std::string receipt;      // what the destination is given with the commit
 };
 
 // SourceEngine copies; SourceMigration decides. One thread, in this order:

@@ -159,6 +159,15 @@ TEST_F(SourceTest, GivesTheHypervisorItsSocketAndParameters) {
   EXPECT_EQ(qemu_.parameters().downtime_limit, milliseconds(7));
 }
 
+TEST_F(SourceTest, UsesTheWholeDowntimeLimitAtOnceWhereWritesAreForgotten) {
+  options_.parameters = {.downtime_limit = milliseconds(70)};
+  options_.few_rounds = true;
+  PeerBecomesReady();
+  PeerResumes();
+  RunToCompleted();
+  EXPECT_EQ(qemu_.parameters().downtime_limit, milliseconds(70));
+}
+
 TEST_F(SourceTest, RaisesTheDowntimeLimitWithEachRoundThatWasNotEnough) {
   options_.parameters = {.downtime_limit = milliseconds(70)};
   qemu_.SetPace(Pace::kByTest);
