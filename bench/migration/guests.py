@@ -37,6 +37,13 @@ class MoveFailed(Exception):
     """The migration did not succeed; the guest may be in any state."""
 
 
+def wait_ready(console):
+    """Waits until the guest has filled its memory."""
+    line = console.wait_line("READY|.*Kernel panic", _BOOT_SECONDS).group()
+    if line != "READY":
+        raise MoveFailed(f"the guest does not boot: {line}")
+
+
 def check_verdict(console):
     """Has all pages checked; fails unless every one is whole and current."""
     verdict = console.ask("verify", "verify .*", 300).group()
@@ -65,7 +72,7 @@ class QemuGuest:
         for host in self._lab.hosts:
             _make_tap(self._lab.place(host), self._tap)
         self._vm = self._start(self.host)
-        self._vm.console.wait_line("READY", _BOOT_SECONDS)
+        wait_ready(self._vm.console)
 
     def verdict(self):
         check_verdict(self._vm.console)
@@ -210,7 +217,7 @@ class SealiftGuest:
         self._booted = True
         self._cluster.create_vm(self.name, self.host, append=f"{_guest_options(self._shape)} {self._beacon_options}",
                                 memory=f"{self._shape.memory_mib}MiB", nics=[{"bridge": "br0"}])
-        self._with_console(lambda console: console.wait_line("READY", _BOOT_SECONDS))
+        self._with_console(wait_ready)
 
     def verdict(self):
         self._with_console(check_verdict)
