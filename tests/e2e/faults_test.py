@@ -142,12 +142,13 @@ class FaultsTest(FaultsCase):
     def test_a_source_agent_that_is_stopped_undoes_the_migration_before_it_ends(self):
         self.boot()
         qemu, = self.cluster.processes("qemu-system-x86_64")
-        self.start_slow_migration()
+        migration = self.start_slow_migration()
         self.assertEqual(self.cluster.agents["a"].stop(), 0)
         record, = (self.dir / "a/state/migrations").glob("*.json")
         self.assertEqual(json.loads(record.read_text())["step"], "resumed")
         self.assertIn(qemu, self.cluster.processes("qemu-system-x86_64"))
         self.cluster.agents["a"] = self.cluster.start_agent("a")
+        self.wait_for_phase(migration, "failed")
         self.cluster.wait_for_host("a")
         self.assert_runs_only_on("a")
 
