@@ -38,8 +38,7 @@ def update(files):
             tables["machine"] = _machine(report["machine"], report["results"])
             tables |= _comparison(report["results"], report["errors"])
         if report.get("curves"):
-            tables |= _curves(report["curves"])
-            tables["curves-machine"] = _machine(report["machine"], report["curves"])
+            tables |= _curves(report["curves"], report["machine"])
         if report.get("cancel"):
             tables["cancel"] = _markdown(cancel.HEADS, map(cancel.cells, report["cancel"]))
         if report.get("parts"):
@@ -109,7 +108,7 @@ def _comparison(entries, errors):
     return {"comparison": table, "model": _markdown(list(model.HEADS), model.rows(shown))}
 
 
-def _curves(entries):
+def _curves(entries, machine):
     tables = {}
     for name, (title, x_unit, figure, unit) in _CURVES.items():
         mine = [entry for entry in entries if entry["curve"] == name]
@@ -123,7 +122,12 @@ def _curves(entries):
         heads = [f"{unit}, at {x_unit}:"] + [str(x) for x in places]
         rows = [[case] + [f"{dict(points)[x]:.2f}" if x in dict(points) else "-" for x in places]
                 for case, points in series.items()]
-        tables[f"curve-{name}"] = f"![{title}](performance/{name}.svg)\n\n{_markdown(heads, rows)}"
+        rounds = max(entry["rounds"] for entry in mine)
+        foreign = max(entry["foreign_cores"] for entry in mine)
+        made = (f"{machine['cpu']}, a page fault {machine['page_fault_us']} µs; sealift {machine['sealift']}; "
+                f"{'one round' if rounds == 1 else f'medians of {rounds} rounds'}. Cores busy with something else: "
+                f"at most {foreign:.1f}.")
+        tables[f"curve-{name}"] = f"![{title}](performance/{name}.svg)\n\n{_markdown(heads, rows)}\n\n{made}"
     return tables
 
 
