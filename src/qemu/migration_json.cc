@@ -58,10 +58,10 @@ RunState ParseRunState(std::string_view status, MigrationState migration) {
   // A guest that sleeps (ACPI S3) runs as far as we are concerned: it wakes up by itself.
   if (status == "running" || status == "suspended") return RunState::kRunning;
   if (status == "inmigrate") return RunState::kIncoming;
-  if (status == "finish-migrate") return RunState::kSwitching;
-  if (status == "postmigrate") {
-    return migration == MigrationState::kCompleted ? RunState::kMigrated : RunState::kPaused;
-  }
+  // QEMU says that the migration has completed a moment before the status follows.
+  const bool completed = migration == MigrationState::kCompleted;
+  if (status == "finish-migrate") return completed ? RunState::kMigrated : RunState::kSwitching;
+  if (status == "postmigrate") return completed ? RunState::kMigrated : RunState::kPaused;
   if (status == "shutdown") return RunState::kShutdown;
   if (status == "guest-panicked" || status == "internal-error") return RunState::kCrashed;
   return RunState::kPaused;  // paused, prelaunch, io-error, watchdog, …: `cont` goes on

@@ -40,6 +40,7 @@ TEST(MigrationJson, MapsRunStates) {
 
 TEST(MigrationJson, PostmigrateIsFinalOnlyAfterACompletedMigration) {
   EXPECT_EQ(ParseRunState("postmigrate", MigrationState::kCompleted), RunState::kMigrated);
+  EXPECT_EQ(ParseRunState("finish-migrate", MigrationState::kCompleted), RunState::kMigrated);
   EXPECT_EQ(ParseRunState("postmigrate", MigrationState::kCancelled), RunState::kPaused);
   EXPECT_EQ(ParseRunState("postmigrate", MigrationState::kFailed), RunState::kPaused);
 }
