@@ -252,8 +252,8 @@ absl::Status CheckHostsForEngine(const MigrationQuestion& q) {
 // What there is to know about an emulated guest that QEMU itself copies; or empty.
 std::string CaveatOfStream(const MigrationQuestion& q) {
   const std::string& version = q.source.capabilities.qemu_version();
-  if (AcceleratorOn(q, q.source) != "tcg" || !hypervisor::EmulationForgetsWrites(version))
-    return "";
+  const bool emulated = AcceleratorOn(q, q.source) == "tcg";
+  if (!emulated || !hypervisor::EmulationForgetsWrites(version)) return "";
   return fmt::format(
       "; the emulation of QEMU {} can forget what the guest writes while it is copied (that of "
       "QEMU 9 does not, nor does kvm)",

@@ -30,8 +30,7 @@ class DowntimeLimit {
 
   [[nodiscard]] std::chrono::milliseconds now() const { return now_; }
 
-  // Raise says whether another round of the `round`s so far, the first of which is 1, has raised
-  // it.
+  // Raise says whether `round`, the first of which is 1, is a new one, which has raised the limit.
   bool Raise(std::uint64_t round) {
     if (round <= round_ || now_ == most_) return false;
     round_ = round;
