@@ -15,18 +15,13 @@ namespace {
 using hypervisor::MigrationParameters;
 using hypervisor::MigrationState;
 
-// Of the downtime limit, to begin with.
-constexpr int kFirstShareOfLimit = 10;
-
 // QEMU stops a guest as soon as the rest may be sent within the downtime limit, however little it
 // would be a moment later. So the limit begins low, and is raised with each round that was not
 // enough for it: decision 0012.
 class DowntimeLimit {
  public:
-  DowntimeLimit(std::chrono::milliseconds most, bool few_rounds)
-      : most_(most),
-        now_(few_rounds ? most
-                        : std::max(most / kFirstShareOfLimit, std::chrono::milliseconds(1))) {}
+  DowntimeLimit(std::chrono::milliseconds first, std::chrono::milliseconds most)
+      : most_(most), now_(first) {}
 
   [[nodiscard]] std::chrono::milliseconds now() const { return now_; }
 
@@ -47,11 +42,13 @@ class DowntimeLimit {
 // The guest as the hypervisor itself sends it: all of it, or what is left when others move its RAM.
 class StreamEngine final : public SourceEngine {
  public:
-  StreamEngine(std::string path, const MigrationParameters& parameters, bool few_rounds,
-               hypervisor::Vm& vm, MoverLink& mover, const Board& board, const base::Clock& clock)
+  // `first` is the downtime limit to begin with; that of the parameters is the highest.
+  StreamEngine(std::string path, const MigrationParameters& parameters,
+               std::chrono::milliseconds first, hypervisor::Vm& vm, MoverLink& mover,
+               const Board& board, const base::Clock& clock)
       : path_(std::move(path)),
         parameters_(parameters),
-        limit_(parameters.downtime_limit, few_rounds),
+        limit_(first, parameters.downtime_limit),
         vm_(vm),
         mover_(mover),
         board_(board),
@@ -140,8 +137,8 @@ class DirectEngine final : public SourceEngine {
  public:
   DirectEngine(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
                const Board& board, const base::Clock& clock)
-      : rest_(options.channel_path, WithoutMemory(options.parameters), options.few_rounds, vm,
-              mover, board, clock),
+      : rest_(options.channel_path, WithoutMemory(options.parameters),
+              options.parameters.downtime_limit, vm, mover, board, clock),
         downtime_limit_(options.parameters.downtime_limit),
         on_no_convergence_(options.on_no_convergence),
         vm_(vm),
@@ -226,6 +223,13 @@ MigrationParameters ForStream(const SourceOptions& options) {
   return parameters;
 }
 
+// Where the hypervisor forgets writes, fewer rounds are worth more than a short downtime.
+std::chrono::milliseconds FirstLimit(const SourceOptions& options) {
+  constexpr int kShare = 10;
+  const std::chrono::milliseconds most = options.parameters.downtime_limit;
+  return options.few_rounds ? most : std::max(most / kShare, std::chrono::milliseconds(1));
+}
+
 }  // namespace
 
 std::unique_ptr<SourceEngine> MakeSourceEngine(const SourceOptions& options, hypervisor::Vm& vm,
@@ -235,7 +239,7 @@ std::unique_ptr<SourceEngine> MakeSourceEngine(const SourceOptions& options, hyp
     return std::make_unique<DirectEngine>(options, vm, mover, board, clock);
   }
   return std::make_unique<StreamEngine>(options.channel_path, ForStream(options),
-                                        options.few_rounds, vm, mover, board, clock);
+                                        FirstLimit(options), vm, mover, board, clock);
 }
 
 }  // namespace sealift::migration

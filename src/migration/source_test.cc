@@ -324,6 +324,8 @@ TEST_F(DirectTest, CopiesMemoryFirstAndTheRestLast) {
                           "ledger committed", "peer commit", "vm Quit", "ledger released"));
   EXPECT_TRUE(qemu_.parameters().ignore_shared);
   EXPECT_EQ(qemu_.parameters().multifd_channels, 0);
+  // Nothing is gained by more rounds of what is no memory.
+  EXPECT_EQ(qemu_.parameters().downtime_limit, options_.parameters.downtime_limit);
 }
 
 TEST_F(DirectTest, GivesTheGuestBackAsItWas) {
