@@ -70,14 +70,14 @@ inline constexpr std::size_t kMaxMessageFds = 64;
 [[nodiscard]] absl::Status SendMessage(int socket, std::string_view bytes,
                                        const std::vector<int>& fds);
 
+// ReceiveMessage blocks for one datagram. An orderly end of the peer is UNAVAILABLE, a datagram or
+// descriptor list that was cut is an INVALID_ARGUMENT. Descriptors received are close-on-exec.
+[[nodiscard]] absl::StatusOr<Message> ReceiveMessage(int socket);
+
 // IsNotYet tells whether a non-blocking call that failed with `error` (errno) is to be made again
 // once the descriptor is ready.
 [[nodiscard]] constexpr bool IsNotYet(int error) {
   return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
-
-// ReceiveMessage blocks for one datagram. An orderly end of the peer is UNAVAILABLE, a datagram or
-// descriptor list that was cut is an INVALID_ARGUMENT. Descriptors received are close-on-exec.
-[[nodiscard]] absl::StatusOr<Message> ReceiveMessage(int socket);
 
 }  // namespace sealift::base

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -122,16 +123,15 @@ void MigrationFollower::Follow(const std::stop_token& stop, const absl::Status& 
 absl::Status MigrationFollower::WatchSource() {
   SEALIFT_ASSIGN_OR_RETURN(const auto source, parts_.agents.Connection(route_.source));
   const bool still = GuestStandsStill(record_.phase());
+  const auto learn = [&](const v1::AgentMigration& view) {
+    heard_ = view;
+    record_.Learn(view);
+    const v1::MigrationPhase phase = view.progress().phase();
+    const bool news = HasEnded(phase) || IsOrphan(view) || GuestStandsStill(phase) != still;
+    return news ? Continue::kNo : Continue::kYes;
+  };
   return source->WatchMigration(route_.wire_id, still ? kSwitchingWatchPeriod : kWatchPeriod,
-                                [&](const v1::AgentMigration& view) {
-                                  heard_ = view;
-                                  record_.Learn(view);
-                                  const v1::MigrationPhase phase = view.progress().phase();
-                                  return HasEnded(phase) || IsOrphan(view) ||
-                                                 GuestStandsStill(phase) != still
-                                             ? Continue::kNo
-                                             : Continue::kYes;
-                                });
+                                learn);
 }
 
 void MigrationFollower::Judge(const absl::Status& watched) {
@@ -404,7 +404,6 @@ void MigrationFollower::EndAtSource(v1::MigrationPhase phase, const std::string&
   CleanUp(end);
 }
 
-// Before the delegation there is nobody to ask: the guest has not been touched.
 void MigrationFollower::Abort(const absl::Status& cause, const std::stop_token& stop) {
   base::Backoff backoff;
   while (!stop.stop_requested() && !record_.ended()) {
