@@ -18,10 +18,10 @@ import results  # noqa: E402
 import transport  # noqa: E402
 from guests import knows_engines  # noqa: E402
 from lab import Lab, huge_shared_memory  # noqa: E402
+from meter import TOUCHED_MIB  # noqa: E402
 from suite import Suite, say  # noqa: E402
 
 _USUAL = {"rounds": 5, "guest_mib": [1024], "dirty": [0, 100]}
-_TOUCHED_MIB = 1024  # by what measures how long a touch takes
 _QUICK = {"rounds": 3, "guest_mib": [512], "dirty": [0]}
 
 
@@ -102,7 +102,7 @@ def measure(arguments):
             lab = Lab(stage, arguments.logs)
             report = _measurement(arguments)(lab, arguments)
             lab.memory.leave(0)  # so that what is let go next was touched before
-            lab.memory.leave(_TOUCHED_MIB)
+            lab.memory.leave(TOUCHED_MIB)
             report["machine"] = results.machine(lab, shmem)
             return report
         finally:

@@ -136,7 +136,7 @@ class QemuGuest:
                 "-append", f"console=ttyS0 quiet {_guest_options(self._shape)} {self._beacon_options}",
                 "-display", "none",
                 "-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control",
-                "-chardev", f"socket,id=console,fd={console_fd},logfile={self._lab.fresh_path('console', '.log')}",
+                "-chardev", f"socket,id=console,fd={console_fd},logfile={self._lab.fresh_path(self._tap, '.log')}",
                 "-device", "isa-serial,id=serial0,chardev=console", "-device", "pvpanic,id=panic0",
                 "-netdev", f"tap,id=net0,ifname={self._tap},script=no,downscript=no",
                 "-device", f"virtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:be:00:{self._number:02x},"

@@ -83,7 +83,7 @@ class Lab:
 
     def keep_logs(self, name):
         if self._logs:
-            self.cluster.keep_logs(self._logs / name)
+            self.cluster.keep_logs(self._logs / f"{name}-{next(self._numbers)}")
 
     def start(self, name, argv, **options):
         return self._stage.start(f"{name}-{next(self._numbers)}", argv, **options)
