@@ -61,7 +61,13 @@ def _cancelled_once(lab, guest, case, reached):
     def progress():
         return cluster.json("migration", "show", migration)["progress"]
 
-    harness.wait_for(lambda: reached(progress()), 60, "the moment to cancel")
+    def come():
+        now = progress()
+        if now["phase"] in ("completed", "failed"):
+            raise RuntimeError(f"{case.name} was over before it could be cancelled: {now}")
+        return reached(now)
+
+    harness.wait_for(come, 60, "the moment to cancel")
     guest.beacons.take()
     commanded_at = time.time()
     cluster.sealift("migration", "cancel", migration)
