@@ -188,8 +188,8 @@ class Vm {
   [[nodiscard]] virtual absl::Status StartIncoming(const std::string& path,
                                                    const MigrationParameters& parameters) = 0;
   // WaitIncoming blocks until everything was received (OK) or `timeout` has passed
-  // (DEADLINE_EXCEEDED). Any other error is final: the process has failed, has ended, or has not
-  // answered for 15 s.
+  // (DEADLINE_EXCEEDED), and 1 s more while the process does not answer. Any other error is final:
+  // the process has failed, has ended, or has not answered for 15 s. For one thread.
   [[nodiscard]] virtual absl::Status WaitIncoming(base::Duration timeout) = 0;
 };
 

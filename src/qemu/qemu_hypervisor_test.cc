@@ -585,6 +585,17 @@ TEST_F(QemuHypervisorTest, MovesWithAnyNumberOfChannels) {
   }
 }
 
+// Whoever waits has to look for a cancel in between.
+TEST_F(QemuHypervisorTest, AProcessThatIsTooBusyReceivingToAnswerIsAskedAgain) {
+  const auto source = Boot(Definition());
+  const auto target = MigrateUpToSwitchover(source);
+  kill(target->pid(), SIGSTOP);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(target->WaitIncoming(base::Duration::zero())));
+  kill(target->pid(), SIGCONT);
+  ASSERT_TRUE(source->ContinueSwitchover(kPatience).ok());
+  EXPECT_TRUE(target->WaitIncoming(kPatience).ok());
+}
+
 TEST_F(QemuHypervisorTest, CancelsInPreSwitchoverAndMovesLater) {
   const auto source = Boot(Definition());
   const auto target = MigrateUpToSwitchover(source);

@@ -35,7 +35,9 @@ constexpr auto kKillTimeout = seconds(5);
 // QMP hangs up a moment before the process is gone.
 constexpr auto kEndTimeout = seconds(1);
 constexpr auto kCancelTimeout = seconds(10);
-// How long a process that receives a guest may be too busy with that to answer.
+// A process that receives a guest may be too busy with that to answer: how long it is asked at a
+// time, and how long it may be silent altogether.
+constexpr auto kReceivingAnswerTimeout = seconds(1);
 constexpr auto kReceivingTimeout = seconds(15);
 // How long a guest may stay stopped after its migration has been cancelled before we say `cont`.
 constexpr auto kResumeTimeout = seconds(2);
@@ -342,10 +344,9 @@ absl::Status QemuVm::WaitIncoming(base::Duration timeout) {
         fmt::format("VM {}: no incoming migration was started", definition_.name));
   }
   // Also finds a QEMU that is wedged or gone.
-  const absl::StatusOr<std::string> word = QueryRunState(Caller(kReceivingTimeout));
-  if (absl::IsDeadlineExceeded(word.status())) {
-    return absl::AbortedError(base::MessageOf(word.status()));
-  }
+  const absl::StatusOr<std::string> word = QueryRunState(Caller(kReceivingAnswerTimeout));
+  if (absl::IsDeadlineExceeded(word.status())) return JudgeSilence(word.status());
+  silent_since_.reset();
   SEALIFT_RETURN_IF_ERROR(word.status());
   if (view.state == MigrationState::kCompleted) return absl::OkStatus();
   if (view.state == MigrationState::kFailed) {
@@ -355,6 +356,15 @@ absl::Status QemuVm::WaitIncoming(base::Duration timeout) {
   return absl::DeadlineExceededError(
       fmt::format("VM {}: the migration has not arrived in time (QEMU is in state {})",
                   definition_.name, *word));
+}
+
+absl::Status QemuVm::JudgeSilence(const absl::Status& silence) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!silent_since_) silent_since_ = now;
+  if (now - *silent_since_ < kReceivingTimeout) return silence;
+  return absl::AbortedError(
+      fmt::format("VM {}: its QEMU has not answered for {} s while it receives the guest",
+                  definition_.name, kReceivingTimeout.count()));
 }
 
 }  // namespace sealift::qemu

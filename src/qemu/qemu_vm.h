@@ -1,8 +1,10 @@
 // One QEMU process, driven over QMP.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -81,6 +83,8 @@ class QemuVm final : public hypervisor::Vm {
   absl::Status RecallMigration(QmpClient& client, base::Duration timeout);
   absl::Status SetUpMigration(const hypervisor::MigrationParameters& parameters);
   absl::Status AwaitRunning();
+  // JudgeSilence is `silence` until it has lasted too long, and final then.
+  absl::Status JudgeSilence(const absl::Status& silence);
   bool AskToQuit();
   QmpCall Caller(base::Duration timeout = kQmpTimeout);
   absl::Status Ended() const;
@@ -90,6 +94,8 @@ class QemuVm final : public hypervisor::Vm {
   const base::SystemUser user_;
   const std::shared_ptr<const base::Process> process_;
   VmMonitor monitor_;
+  // Of the thread that waits for a guest: since when QEMU does not answer.
+  std::optional<std::chrono::steady_clock::time_point> silent_since_;
   std::mutex qmp_mutex_;
   std::shared_ptr<QmpClient> qmp_;  // guarded by qmp_mutex_; after monitor_, which its reader calls
 };
