@@ -14,9 +14,10 @@ using hypervisor::Disk;
 using hypervisor::VmDefinition;
 using nlohmann::json;
 
-// How QEMU has opened one of its block nodes now.
+// One of QEMU's block nodes, as it is open now.
 struct OpenNode {
   std::string driver;
+  std::string file;
   bool bypasses = false;
 };
 using OpenNodes = std::map<std::string, OpenNode>;
@@ -25,6 +26,7 @@ OpenNodes ReadNodes(const json& reply) {
   OpenNodes nodes;
   for (const json& node : reply) {
     nodes[node.at("node-name").get<std::string>()] = {node.at("drv").get<std::string>(),
+                                                      node.at("file").get<std::string>(),
                                                       node.at("cache").at("direct").get<bool>()};
   }
   return nodes;
@@ -40,16 +42,19 @@ absl::StatusOr<OpenNodes> QueryNodes(const QmpCall& qmp) {
   }
 }
 
+bool IsHostFile(const OpenNode& node) {
+  return node.driver == "file" || node.driver == "host_device";
+}
+
 absl::Status Reopen(const Disk& disk, std::size_t position, const OpenNode& file, HostCache cache,
                     const QmpCall& qmp) {
   const DiskBackend backend{
       file.driver == "host_device" ? DiskDriver::kHostDevice : DiskDriver::kFile, cache};
-  const json node = DiskFileNode(disk, backend, position);
+  const json node = DiskFileNode(disk, backend, DiskFileNodeName(position, HostCache::kBypassed));
   return qmp("blockdev-reopen", {{"options", json::array({node})}}).status();
 }
 
-// The file node of each disk whose cache mode is `now`, of those that were started with O_DIRECT:
-// the node above it still says so.
+// The files of the disks whose cache mode is `now`, of those that were started with O_DIRECT.
 absl::StatusOr<std::map<std::size_t, OpenNode>> FilesThatAre(HostCache now,
                                                              const VmDefinition& definition,
                                                              const QmpCall& qmp) {
@@ -57,12 +62,24 @@ absl::StatusOr<std::map<std::size_t, OpenNode>> FilesThatAre(HostCache now,
   if (definition.disks.empty()) return files;
   SEALIFT_ASSIGN_OR_RETURN(const OpenNodes nodes, QueryNodes(qmp));
   for (std::size_t i = 0; i < definition.disks.size(); ++i) {
-    const auto disk = nodes.find(DiskNodeName(i));
-    const auto file = nodes.find(DiskFileNodeName(i));
-    if (disk == nodes.end() || file == nodes.end() || !disk->second.bypasses) continue;
+    const auto file = nodes.find(DiskFileNodeName(i, HostCache::kBypassed));
+    if (file == nodes.end()) continue;
     if (file->second.bypasses == (now == HostCache::kBypassed)) files.emplace(i, file->second);
   }
   return files;
+}
+
+// An image that QEMU has opened for another, or was told to open by an earlier version of us.
+absl::Status CheckThatNoneBypasses(const QmpCall& qmp) {
+  SEALIFT_ASSIGN_OR_RETURN(const OpenNodes nodes, QueryNodes(qmp));
+  for (const auto& [name, node] : nodes) {
+    if (!IsHostFile(node) || !node.bypasses) continue;
+    return absl::FailedPreconditionError(fmt::format(
+        "image {} is open past the host's page cache: take the stream engine, or shut the VM down "
+        "and start it again",
+        node.file));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -79,7 +96,10 @@ absl::Status UsePageCache(const VmDefinition& definition, const QmpCall& qmp,
     return base::Annotate(
         status, fmt::format("disk {} cannot go through the host's page cache", disk.path));
   }
-  return absl::OkStatus();
+  if (definition.disks.empty()) return absl::OkStatus();
+  absl::Status status = CheckThatNoneBypasses(qmp);
+  if (!status.ok()) status.Update(BypassPageCache(definition, qmp));
+  return status;
 }
 
 absl::Status BypassPageCache(const VmDefinition& definition, const QmpCall& qmp) {

@@ -23,7 +23,8 @@ using QmpCall =
 
 // UsePageCache reopens every disk that goes past the page cache. `forget` runs before each: it
 // drops what the page cache holds of that file, because another host may have written it since.
-// After an error all disks are as before; it names the disk.
+// After an error all disks are as before; it names the disk. FAILED_PRECONDITION when QEMU has some
+// other image open past the page cache: the backing file of a disk that an earlier version started.
 [[nodiscard]] absl::Status UsePageCache(
     const hypervisor::VmDefinition& definition, const QmpCall& qmp,
     const std::function<absl::Status(const hypervisor::Disk&)>& forget);

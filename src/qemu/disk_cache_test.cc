@@ -43,8 +43,10 @@ class FakeQemu {
   json Query() const {
     json reply = json::array();
     for (const auto& [name, node] : nodes) {
-      reply.push_back(
-          {{"node-name", name}, {"drv", node.driver}, {"cache", {{"direct", node.direct}}}});
+      reply.push_back({{"node-name", name},
+                       {"drv", node.driver},
+                       {"file", "/image-of-" + name},
+                       {"cache", {{"direct", node.direct}}}});
     }
     return reply;
   }
@@ -67,10 +69,10 @@ VmDefinition WithDisks() {
 
 FakeQemu Qemu() {
   FakeQemu qemu;
-  qemu.nodes = {{"disk0", {"qcow2", true}},      {"disk0-file", {"file", true}},
-                {"disk1", {"raw", false}},       {"disk1-file", {"file", false}},
-                {"disk2", {"raw", true}},        {"disk2-file", {"host_device", true}},
-                {"somebody-else", {"raw", true}}};
+  qemu.nodes = {{"disk0", {"qcow2", false}}, {"disk0-direct", {"file", true}},
+                {"disk1", {"raw", false}},   {"disk1-cached", {"file", false}},
+                {"disk2", {"raw", false}},   {"disk2-direct", {"host_device", true}},
+                {"#block9", {"file", false}}};
   return qemu;
 }
 
@@ -85,26 +87,26 @@ TEST(DiskCache, ReopensWhatBypassesThePageCacheAndGivesItBack) {
   EXPECT_THAT(forgotten, ElementsAre("/a", "/dev/b"));
   ASSERT_EQ(qemu.reopened.size(), 2U);
   // Everything is named: QEMU resets what is not.
-  EXPECT_EQ(qemu.reopened[1], json::parse(R"({"driver": "host_device", "node-name": "disk2-file",
+  EXPECT_EQ(qemu.reopened[1], json::parse(R"({"driver": "host_device", "node-name": "disk2-direct",
       "filename": "/dev/b", "read-only": true, "aio": "threads", "discard": "unmap",
       "cache": {"direct": false}})"));
   ASSERT_TRUE(BypassPageCache(WithDisks(), qemu.Call()).ok());
   EXPECT_EQ(qemu.reopened.size(), 4U);
-  EXPECT_TRUE(qemu.nodes["disk0-file"].direct);
-  EXPECT_FALSE(qemu.nodes["disk1-file"].direct);
-  EXPECT_TRUE(qemu.nodes["disk2-file"].direct);
+  EXPECT_TRUE(qemu.nodes["disk0-direct"].direct);
+  EXPECT_FALSE(qemu.nodes["disk1-cached"].direct);
+  EXPECT_TRUE(qemu.nodes["disk2-direct"].direct);
   ASSERT_TRUE(BypassPageCache(WithDisks(), qemu.Call()).ok());
   EXPECT_EQ(qemu.reopened.size(), 4U);
 }
 
 TEST(DiskCache, UndoesAllWhenOneDiskCannotBeReopened) {
   FakeQemu qemu = Qemu();
-  qemu.refuses = "disk2-file";
+  qemu.refuses = "disk2-direct";
   const absl::Status status =
       UsePageCache(WithDisks(), qemu.Call(), [](const Disk&) { return absl::OkStatus(); });
   EXPECT_THAT(base::MessageOf(status),
               HasSubstr("disk /dev/b cannot go through the host's page cache: no way"));
-  EXPECT_TRUE(qemu.nodes["disk0-file"].direct);
+  EXPECT_TRUE(qemu.nodes["disk0-direct"].direct);
 }
 
 TEST(DiskCache, ReopensNothingWhoseStaleCacheItCannotDrop) {
@@ -117,20 +119,32 @@ TEST(DiskCache, ReopensNothingWhoseStaleCacheItCannotDrop) {
 
 TEST(DiskCache, GivesBackWhatItCanAndReportsTheRest) {
   FakeQemu qemu = Qemu();
-  qemu.nodes["disk0-file"].direct = false;
-  qemu.nodes["disk2-file"].direct = false;
-  qemu.refuses = "disk0-file";
+  qemu.nodes["disk0-direct"].direct = false;
+  qemu.nodes["disk2-direct"].direct = false;
+  qemu.refuses = "disk0-direct";
   EXPECT_THAT(base::MessageOf(BypassPageCache(WithDisks(), qemu.Call())),
               HasSubstr("disk /a stays in the host's page cache"));
-  EXPECT_TRUE(qemu.nodes["disk2-file"].direct);
+  EXPECT_TRUE(qemu.nodes["disk2-direct"].direct);
 }
 
-// A QEMU that an earlier version started gives its file nodes no names.
+TEST(DiskCache, RefusesAnImageThatItCannotReopen) {
+  FakeQemu qemu = Qemu();
+  qemu.nodes["#block9"].direct = true;
+  const absl::Status status =
+      UsePageCache(WithDisks(), qemu.Call(), [](const Disk&) { return absl::OkStatus(); });
+  EXPECT_TRUE(absl::IsFailedPrecondition(status));
+  EXPECT_THAT(base::MessageOf(status), HasSubstr("image /image-of-#block9 is open past"));
+  EXPECT_TRUE(qemu.nodes["disk0-direct"].direct);
+}
+
+// A QEMU that an earlier version started gives its file nodes other names, or none.
 TEST(DiskCache, LeavesAloneWhatItDoesNotKnow) {
   FakeQemu qemu;
   qemu.nodes = {{"disk0", {"qcow2", true}}, {"#block123", {"file", true}}};
   EXPECT_TRUE(BypassPageCache(WithDisks(), qemu.Call()).ok());
   EXPECT_THAT(qemu.reopened, IsEmpty());
+  EXPECT_FALSE(
+      UsePageCache(WithDisks(), qemu.Call(), [](const Disk&) { return absl::OkStatus(); }).ok());
   const QmpCall strange = [](std::string_view, const json&) -> absl::StatusOr<json> {
     return json::parse(R"([{"node-name": 7}])");
   };

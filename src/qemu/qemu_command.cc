@@ -95,17 +95,18 @@ Arguments BootArguments(const VmDefinition& vm) {
   return arguments;
 }
 
-json Cache(const DiskBackend& backend) {
-  return {{"direct", backend.cache == HostCache::kBypassed}};
-}
+json Cache(HostCache cache) { return {{"direct", cache == HostCache::kBypassed}}; }
 
+// A backing file inherits the cache mode of this node, not that of the file: it goes through the
+// page cache always, for it could not be reopened while writes are tracked. Nobody writes it, so no
+// host's cache of it is ever stale.
 json BlockNode(const Disk& disk, const DiskBackend& backend, std::size_t position) {
   return {{"driver", std::string(hypervisor::DiskFormatName(disk.format))},
-          {"node-name", DiskNodeName(position)},
+          {"node-name", fmt::format("disk{}", position)},
           {"read-only", disk.read_only},
           {"discard", "unmap"},
-          {"cache", Cache(backend)},
-          {"file", DiskFileNode(disk, backend, position)}};
+          {"cache", Cache(HostCache::kUsed)},
+          {"file", DiskFileNode(disk, backend, DiskFileNodeName(position, backend.cache))}};
 }
 
 Arguments DiskArguments(const CommandInput& input) {
@@ -164,18 +165,19 @@ Arguments ControlArguments(const CommandInput& input) {
 
 }  // namespace
 
-std::string DiskNodeName(std::size_t position) { return fmt::format("disk{}", position); }
+std::string DiskFileNodeName(std::size_t position, HostCache started_with) {
+  return fmt::format("disk{}-{}", position,
+                     started_with == HostCache::kBypassed ? "direct" : "cached");
+}
 
-std::string DiskFileNodeName(std::size_t position) { return fmt::format("disk{}-file", position); }
-
-json DiskFileNode(const Disk& disk, const DiskBackend& backend, std::size_t position) {
+json DiskFileNode(const Disk& disk, const DiskBackend& backend, const std::string& node_name) {
   return {{"driver", backend.driver == DiskDriver::kFile ? "file" : "host_device"},
-          {"node-name", DiskFileNodeName(position)},
+          {"node-name", node_name},
           {"filename", disk.path},
           {"read-only", disk.read_only},
           {"aio", "threads"},
           {"discard", "unmap"},
-          {"cache", Cache(backend)}};
+          {"cache", Cache(backend.cache)}};
 }
 
 std::vector<std::string> SandboxArguments() {

@@ -43,12 +43,12 @@ struct CommandInput {
 // the caller says `cont` once it hears events.
 [[nodiscard]] std::vector<std::string> QemuArguments(const CommandInput& input);
 
-// The names of the block nodes of a disk: the image format, which the device uses, and the file
-// below it. DiskFileNode describes the latter as blockdev-reopen wants it, which is in full.
-[[nodiscard]] std::string DiskNodeName(std::size_t position);
-[[nodiscard]] std::string DiskFileNodeName(std::size_t position);
+// The name of the block node of a disk's file, below that of the image format. It says with which
+// cache the file was started, whatever it has now.
+[[nodiscard]] std::string DiskFileNodeName(std::size_t position, HostCache started_with);
+// DiskFileNode describes that node as blockdev-reopen wants it, which is in full.
 [[nodiscard]] nlohmann::json DiskFileNode(const hypervisor::Disk& disk, const DiskBackend& backend,
-                                          std::size_t position);
+                                          const std::string& node_name);
 
 // SandboxArguments confine QEMU by seccomp; used for probes too.
 [[nodiscard]] std::vector<std::string> SandboxArguments();

@@ -185,12 +185,13 @@ TEST(QemuCommand, OpensDisksPastTheHostCache) {
   EXPECT_EQ(first.at("driver"), "qcow2");
   EXPECT_EQ(first.at("node-name"), "disk0");
   EXPECT_EQ(first.at("read-only"), false);
-  EXPECT_EQ(first.at("cache").at("direct"), true);
+  // What a backing file inherits.
+  EXPECT_EQ(first.at("cache").at("direct"), false);
   EXPECT_EQ(first.at("file").at("driver"), "file");
   EXPECT_EQ(first.at("file").at("filename"), "/a, \"b\".qcow2");
   EXPECT_EQ(first.at("file").at("cache").at("direct"), true);
   EXPECT_EQ(first.at("file").at("aio"), "threads");
-  EXPECT_EQ(first.at("file").at("node-name"), "disk0-file");
+  EXPECT_EQ(first.at("file").at("node-name"), "disk0-direct");
   const auto second = nlohmann::json::parse(nodes[1]);
   EXPECT_EQ(second.at("driver"), "raw");
   EXPECT_EQ(second.at("read-only"), true);
