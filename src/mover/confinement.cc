@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/mman.h>
@@ -190,7 +191,10 @@ void AddConditionalRules(Rules& rules) {
   // abort() signals its own thread.
   rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), {Equals(0, static_cast<std::uint64_t>(getpid()))});
   // What the guest has written.
-  rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), {Equals(1, kPagemapScanCall)});
+  for (const unsigned long call :
+       {kPagemapScanCall, static_cast<unsigned long>(UFFDIO_WRITEPROTECT)}) {
+    rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), {Equals(1, call)});
+  }
   for (const int command : {F_GETFL, F_SETFL, F_GETFD, F_SETFD}) {
     rules.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl), {Equals(1, static_cast<std::uint64_t>(command))});
   }

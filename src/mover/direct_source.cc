@@ -40,7 +40,8 @@ DirectSource::DirectSource(std::vector<SourceBlock> blocks, std::uint64_t total_
 
 std::unique_ptr<Channel> DirectSource::MakeChannel(std::uint16_t stream, std::size_t index,
                                                    CopyEvents& events) {
-  return std::make_unique<PageSource>(stream, index, streams_, blocks_, pagemap_.get(), orders_,
+  return std::make_unique<PageSource>(stream, index, streams_, blocks_,
+                                      TrackedProcess{userfaultfd_.get(), pagemap_.get()}, orders_,
                                       events);
 }
 

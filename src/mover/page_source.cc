@@ -50,8 +50,8 @@ PageRange TakeFront(std::deque<PageRange>& list, std::uint64_t pages) {
 }  // namespace
 
 PageSource::PageSource(std::uint16_t stream, std::size_t index, std::size_t count,
-                       const std::vector<SourceBlock>& blocks, int pagemap, CopyOrders& orders,
-                       CopyEvents& events)
+                       const std::vector<SourceBlock>& blocks, const TrackedProcess& process,
+                       CopyOrders& orders, CopyEvents& events)
     : stream_(stream), blocks_(blocks), orders_(orders), events_(events) {
   std::size_t number = 0;
   for (std::uint16_t block = 0; block < blocks.size(); ++block) {
@@ -61,7 +61,7 @@ PageSource::PageSource(std::uint16_t stream, std::size_t index, std::size_t coun
         stripes_.push_back({block, first, std::min(first + kStripePages, pages)});
       }
     }
-    scanners_.emplace_back(pagemap, blocks[block].address, block);
+    scanners_.emplace_back(process, blocks[block].address, block);
   }
 }
 

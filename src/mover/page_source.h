@@ -51,10 +51,10 @@ struct SourceBlock {
 class PageSource final : public Channel {
  public:
   // The page stream `index` of `count`; `stream` is its number for `events`. All references and
-  // `pagemap` outlive it.
+  // the descriptors of `process` outlive it.
   PageSource(std::uint16_t stream, std::size_t index, std::size_t count,
-             const std::vector<SourceBlock>& blocks, int pagemap, CopyOrders& orders,
-             CopyEvents& events);
+             const std::vector<SourceBlock>& blocks, const TrackedProcess& process,
+             CopyOrders& orders, CopyEvents& events);
 
   [[nodiscard]] absl::Status Send(transport::Stream& stream) override;
   [[nodiscard]] bool HasMore() const override;

@@ -16,6 +16,7 @@
 
 #include "base/unique_fd.h"
 #include "mover/page_message.h"
+#include "mover/write_scanner.h"
 
 namespace sealift::mover::testing {
 
@@ -106,6 +107,8 @@ struct Tracking {
     pagemap.reset(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
     EXPECT_TRUE(pagemap.valid());
   }
+  [[nodiscard]] TrackedProcess process() const { return {userfaultfd.get(), pagemap.get()}; }
+
   base::UniqueFd userfaultfd;
   base::UniqueFd pagemap;
 };

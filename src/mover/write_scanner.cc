@@ -1,5 +1,6 @@
 #include "mover/write_scanner.h"
 
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 
 #include <algorithm>
@@ -13,7 +14,7 @@
 namespace sealift::mover {
 namespace {
 
-// The kernel splits the mapping of a huge page when it is asked about a part of it.
+// A page of the host's pool cannot be protected in part, and is told by that.
 constexpr std::uint64_t kPartOfHugePage = (std::uint64_t{1} << 20) / kPageSize;
 
 absl::Status Lost(int error) {
@@ -28,34 +29,36 @@ absl::Status Unsplittable() {
 
 }  // namespace
 
-PagemapScan WriteScanner::Request(std::uint64_t first, std::uint64_t end) const {
-  PagemapScan scan{};
-  scan.size = sizeof scan;
-  // CHECK_WPASYNC: memory that is not registered is an error, and not "nothing was written".
-  scan.flags = kPagemapScanWriteProtect | kPagemapScanCheckAsync;
-  scan.start = address_ + first * kPageSize;
-  scan.end = address_ + end * kPageSize;
-  scan.category_mask = kPageIsWritten;
-  scan.return_mask = kPageIsWritten;
-  return scan;
-}
-
+// Not by PAGEMAP_SCAN: where nothing is mapped, not even by an empty page table, some kernels let
+// it protect nothing. This splits the mappings of huge pages, and leaves a page table everywhere.
 absl::Status WriteScanner::Begin(std::uint64_t first, std::uint64_t end) const {
   for (std::uint64_t at = first; at < end; at += kPartOfHugePage) {
-    PagemapScan scan = Request(at, std::min(at + kPartOfHugePage, end));
-    if (ioctl(pagemap_, kPagemapScanCall, &scan) < 0) return Lost(errno);
-    if (scan.walk_end != scan.end) return Unsplittable();
+    uffdio_writeprotect protect{};
+    protect.range.start = address_ + at * kPageSize;
+    protect.range.len = (std::min(at + kPartOfHugePage, end) - at) * kPageSize;
+    protect.mode = UFFDIO_WRITEPROTECT_MODE_WP;
+    if (ioctl(process_.userfaultfd, UFFDIO_WRITEPROTECT, &protect) == 0) continue;
+    return errno == EINVAL ? Unsplittable() : Lost(errno);
   }
   return absl::OkStatus();
 }
 
 absl::Status WriteScanner::Scan(std::uint64_t first, std::uint64_t end,
                                 std::vector<PageRange>& written) {
-  PagemapScan scan = Request(first, end);
+  PagemapScan scan{};
+  scan.size = sizeof scan;
+  // CHECK_WPASYNC: memory that is not registered is an error, and not "nothing was written".
+  scan.flags = kPagemapScanWriteProtect | kPagemapScanCheckAsync;
+  scan.start = address_ + first * kPageSize;
+  scan.end = address_ + end * kPageSize;
+  // Only this category: the kernel then takes a page that is not mapped for written unless it is
+  // marked as protected.
+  scan.category_mask = kPageIsWritten;
+  scan.return_mask = kPageIsWritten;
   scan.regions = reinterpret_cast<std::uintptr_t>(regions_.data());
   scan.regions_size = regions_.size();
   for (; scan.start < scan.end; scan.start = scan.walk_end) {
-    const int found = ioctl(pagemap_, kPagemapScanCall, &scan);
+    const int found = ioctl(process_.pagemap, kPagemapScanCall, &scan);
     if (found < 0) return Lost(errno);
     if (scan.walk_end <= scan.start) return Unsplittable();
     for (const PagemapRegion& region : std::span(regions_).first(static_cast<std::size_t>(found))) {

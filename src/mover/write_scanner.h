@@ -11,15 +11,21 @@
 
 namespace sealift::mover {
 
-// WriteScanner asks the kernel (PAGEMAP_SCAN) about one block of a process whose mapping of it is
-// registered with a userfaultfd for asynchronous write-protection. A scan protects what it reports,
-// in one step: a write is either reported by it or seen by the next. One thread at a time; several
-// scanners may share a pagemap descriptor as long as their ranges are disjoint.
+// TrackedProcess is a process that has its guest RAM registered with a userfaultfd for asynchronous
+// write-protection: that userfaultfd, and its /proc/PID/pagemap.
+struct TrackedProcess {
+  int userfaultfd;
+  int pagemap;
+};
+
+// WriteScanner protects one block of a process, and asks the kernel about it (PAGEMAP_SCAN). A scan
+// protects what it reports, in one step: a write is either reported by it or seen by the next. One
+// thread at a time; several scanners may share a process as long as their ranges are disjoint.
 class WriteScanner {
  public:
-  // `pagemap` is /proc/PID/pagemap and outlives the scanner; the block begins at `address` there.
-  WriteScanner(int pagemap, std::uint64_t address, std::uint16_t block)
-      : pagemap_(pagemap), address_(address), block_(block) {}
+  // The descriptors of `process` outlive the scanner; the block begins at `address` there.
+  WriteScanner(const TrackedProcess& process, std::uint64_t address, std::uint16_t block)
+      : process_(process), address_(address), block_(block) {}
 
   // Begin protects the pages first..end-1 for the first time, each by itself: a huge page of 2 MiB
   // would be reported whole for a single written byte. An error means that nothing is known of
@@ -30,9 +36,7 @@ class WriteScanner {
                                   std::vector<PageRange>& written);
 
  private:
-  [[nodiscard]] PagemapScan Request(std::uint64_t first, std::uint64_t end) const;
-
-  const int pagemap_;
+  const TrackedProcess process_;
   const std::uint64_t address_;
   const std::uint16_t block_;
   std::array<PagemapRegion, 512> regions_{};

@@ -21,7 +21,7 @@ class WriteScannerTest : public ::testing::Test {
   explicit WriteScannerTest(base::UniqueFd file = base::UniqueFd(memfd_create("ram", MFD_CLOEXEC)))
       : memory_(kPages, std::move(file)),
         tracking_(memory_),
-        scanner_(tracking_.pagemap.get(), memory_.address(), 7) {}
+        scanner_(tracking_.process(), memory_.address(), 7) {}
 
   std::vector<PageRange> Scan() {
     std::vector<PageRange> written;
@@ -60,6 +60,14 @@ TEST_F(WriteScannerTest, ReportsMoreRunsThanItsBufferHolds) {
   EXPECT_EQ(Scan().size(), kPages / 2);
 }
 
+TEST_F(WriteScannerTest, MemoryThatIsTakenAwayIsNotTakenForUnwritten) {
+  ASSERT_TRUE(scanner_.Begin(0, kPages).ok());
+  memory_.Write(5, 1);
+  // As the kernel does when it is short of memory; the page stays in its file.
+  ASSERT_EQ(madvise(memory_.page(5).data(), kPageSize, MADV_DONTNEED), 0);
+  EXPECT_THAT(Scan(), ElementsAre(PageRange{7, 5, 1}));
+}
+
 TEST_F(WriteScannerTest, AKernelWriteThroughTheMappingIsAWrite) {
   ASSERT_TRUE(scanner_.Begin(0, kPages).ok());
   const base::UniqueFd zeros(open("/dev/zero", O_RDONLY | O_CLOEXEC));
@@ -92,6 +100,13 @@ TEST_F(HugePageTest, AWrittenByteIsOnePageAndNotTwoMegabytes) {
   EXPECT_THAT(Scan(), ElementsAre(PageRange{7, 1001, 1}));
 }
 
+TEST_F(HugePageTest, MemoryThatIsTakenAwayIsNotTakenForUnwritten) {
+  ASSERT_TRUE(scanner_.Begin(0, kPages).ok());
+  memory_.Write(1000, 2);
+  ASSERT_EQ(madvise(memory_.page(512).data(), 512 * kPageSize, MADV_DONTNEED), 0);
+  EXPECT_THAT(Scan(), ElementsAre(PageRange{7, 1000, 1}));
+}
+
 // What the test above would not see on a host that gives no huge pages.
 TEST_F(HugePageTest, WithoutSplittingTheMappingItIsTwoMegabytes) {
   Scan();
@@ -108,7 +123,7 @@ TEST(ReservedHugePages, AreAnError) {
     GTEST_SKIP() << "this host has no 8 huge pages free";
   }
   const Tracking tracking(memory);
-  WriteScanner scanner(tracking.pagemap.get(), memory.address(), 7);
+  WriteScanner scanner(tracking.process(), memory.address(), 7);
   EXPECT_TRUE(absl::IsFailedPrecondition(scanner.Begin(0, kPages)));
   std::vector<PageRange> written;
   EXPECT_FALSE(scanner.Scan(1, kPages - 1, written).ok());
