@@ -5,7 +5,7 @@
 namespace sealift::mover {
 namespace {
 
-// Shorter rounds say nothing about the speed of the copy.
+// Rounds of less say nothing about the speed of the copy.
 constexpr std::uint64_t kMeasurableBytes = 8U << 20;
 // Another round pays if it would leave at most this share of the last one.
 constexpr double kWorthwhileShare = 0.5;
@@ -29,7 +29,7 @@ void CopyRounds::BeginRound(base::Duration now) {
   ++round_;
 }
 
-void CopyRounds::RoundApplied(base::Duration now, std::uint64_t bytes) {
+void CopyRounds::RoundApplied(base::Duration now, const RoundBytes& bytes) {
   under_way_ = false;
   applied_ = now;
   if (last_) {
@@ -38,28 +38,33 @@ void CopyRounds::RoundApplied(base::Duration now, std::uint64_t bytes) {
     return;
   }
   Judge(bytes, now - began_);
-  previous_bytes_ = bytes;
+  previous_bytes_ = bytes.data + bytes.zeros;
   if (stopped_ || phase_ == CopyPhase::kCopying) BeginRound(now);
 }
 
-void CopyRounds::Judge(std::uint64_t bytes, base::Duration took) {
+void CopyRounds::Judge(const RoundBytes& bytes, base::Duration took) {
+  const auto data = static_cast<double>(bytes.data);
+  const auto zeros = static_cast<double>(bytes.zeros);
   const double seconds = std::max(Seconds(took), kSmallestRound);
-  if (bytes >= kMeasurableBytes || bytes_per_second_ == 0) {
-    bytes_per_second_ = std::max(1.0, static_cast<double>(bytes) / seconds);
+  if (bytes.data >= kMeasurableBytes || bytes_per_second_ == 0) {
+    bytes_per_second_ = data / std::max(seconds - zeros / kZeroBytesPerSecond, kSmallestRound);
   }
   // The first round says nothing about what the guest writes.
   if (round_ == 1) return;
-  const double dirty = static_cast<double>(bytes) / std::max(Seconds(between_), kSmallestRound);
-  dirty_rate_ = static_cast<std::uint64_t>(dirty);
-  expected_ = static_cast<std::uint64_t>(dirty * seconds);
+  const double written_for = std::max(Seconds(between_), kSmallestRound);
+  dirty_rate_ = static_cast<std::uint64_t>((data + zeros) / written_for);
+  // What another round would have to copy, of what this one had to.
+  const double share = seconds / written_for;
+  expected_ = static_cast<std::uint64_t>(data * share);
   if (phase_ == CopyPhase::kConverged) return;
-  const double last_round = static_cast<double>(expected_) / bytes_per_second_;
-  const bool pays = static_cast<double>(expected_) <= kWorthwhileShare * static_cast<double>(bytes);
+  const double copying = data == 0 ? 0 : data / bytes_per_second_;
+  const double last_round = share * (copying + zeros / kZeroBytesPerSecond);
+  const bool pays = share <= kWorthwhileShare;
   if (last_round <= Seconds(limit_) && (last_round <= kSmallRest || !pays)) {
     phase_ = CopyPhase::kConverged;
     return;
   }
-  if (static_cast<double>(bytes) > kStallShare * static_cast<double>(previous_bytes_)) ++stalls_;
+  if (data + zeros > kStallShare * static_cast<double>(previous_bytes_)) ++stalls_;
 }
 
 void CopyRounds::Finish(base::Duration now) {

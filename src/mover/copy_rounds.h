@@ -16,8 +16,17 @@ namespace sealift::mover {
 inline constexpr double kStallShare = 0.8;
 // So many stalled rounds in a row count as one stall.
 inline constexpr int kStallRounds = 2;
+// How fast pages of zeros are found at the source and cleared at the destination; how fast data
+// goes is measured.
+inline constexpr double kZeroBytesPerSecond = 2e9;
 // While the guest is about to be stopped a round now and then keeps the rest small.
 inline constexpr std::chrono::milliseconds kIdleRound{100};
+
+// RoundBytes is what a round was made of.
+struct RoundBytes {
+  std::uint64_t data = 0;
+  std::uint64_t zeros = 0;  // pages that were only named
+};
 
 // CopyRounds decides and remembers; it does nothing. Times are of one monotonic clock.
 //
@@ -39,15 +48,15 @@ class CopyRounds {
   [[nodiscard]] std::uint64_t expected_bytes() const { return expected_; }
 
   void Begin(base::Duration now);
-  // RoundApplied: the destination has all of the round, which was of so many bytes.
-  void RoundApplied(base::Duration now, std::uint64_t bytes);
+  // RoundApplied: the destination has all of the round.
+  void RoundApplied(base::Duration now, const RoundBytes& bytes);
   // Finish: the guest stands still, the next round is the last.
   void Finish(base::Duration now);
   void Tick(base::Duration now);
 
  private:
   void BeginRound(base::Duration now);
-  void Judge(std::uint64_t bytes, base::Duration took);
+  void Judge(const RoundBytes& bytes, base::Duration took);
 
   const base::Duration limit_;
   CopyPhase phase_ = CopyPhase::kCopying;
@@ -57,9 +66,9 @@ class CopyRounds {
   bool last_ = false;       // round_ is the last
   base::Duration began_{};
   base::Duration applied_{};
-  base::Duration between_{};  // from the beginning of the round before to that of this one
-  std::uint64_t previous_bytes_ = 0;
-  double bytes_per_second_ = 0;  // of the copy
+  base::Duration between_{};          // from the beginning of the round before to that of this one
+  std::uint64_t previous_bytes_ = 0;  // data and zeros
+  double bytes_per_second_ = 0;       // of data; 0 while nothing was copied
   std::uint64_t dirty_rate_ = 0;
   std::uint64_t expected_ = 0;
   std::uint32_t stalls_ = 0;

@@ -29,7 +29,7 @@ class Copy {
     const auto took = milliseconds(1 + bytes / kMegabyte * 1000 / link_);
     now_ += took;
     written_ = Written(took);
-    rounds_.RoundApplied(now_, bytes);
+    rounds_.RoundApplied(now_, {bytes, 0});
   }
   void Wait(milliseconds time) {
     now_ += time;
@@ -102,6 +102,35 @@ TEST(CopyRounds, ARestThatNeverShrinksButFitsTheLimitIsTaken) {
   Copy copy(100, 1000, 100'000);
   copy.Run();
   EXPECT_EQ(copy.rounds().phase(), CopyPhase::kConverged);
+}
+
+// It costs no bytes of the link, and time all the same.
+TEST(CopyRounds, AGuestThatClearsMuchMemoryIsNotStopped) {
+  CopyRounds rounds(kLimit);
+  base::Duration now = std::chrono::seconds(1);
+  rounds.Begin(now);
+  rounds.RoundApplied(now += milliseconds(1000), {1000 * kMegabyte, 0});
+  const std::uint64_t zeros = 2000 * kMegabyte;
+  for (int round = 0; round < 3; ++round) {
+    rounds.RoundApplied(now += milliseconds(1000), {0, zeros});
+    EXPECT_EQ(rounds.phase(), CopyPhase::kCopying);
+  }
+  EXPECT_NEAR(static_cast<double>(rounds.dirty_bytes_per_second()), 2e9, 1e8);
+  EXPECT_GE(rounds.stalls(), 2U);
+  rounds.RoundApplied(now += milliseconds(1000), {0, zeros / 10});
+  EXPECT_EQ(rounds.phase(), CopyPhase::kConverged);
+}
+
+TEST(CopyRounds, TheSpeedIsThatOfDataAlone) {
+  CopyRounds rounds(kLimit);
+  base::Duration now = std::chrono::seconds(1);
+  rounds.Begin(now);
+  rounds.RoundApplied(now += milliseconds(10), {0, 0});
+  // 10 MB in a twentieth of a second; the rest of it went for zeros.
+  rounds.RoundApplied(now += milliseconds(1000), {10 * kMegabyte, 1900 * kMegabyte});
+  EXPECT_EQ(rounds.phase(), CopyPhase::kCopying);
+  rounds.RoundApplied(now += milliseconds(1000), {7 * kMegabyte, 0});
+  EXPECT_EQ(rounds.phase(), CopyPhase::kConverged) << "7 MB take 35 ms";
 }
 
 TEST(CopyRounds, KeepsTheRestSmallUntilTheGuestStops) {

@@ -53,8 +53,9 @@ bool DirectSource::Begin(base::Duration now) {
 bool DirectSource::OnApplied(std::uint32_t round, base::Duration now) {
   if (round != rounds_.round() || ++applied_streams_ < streams_) return false;
   applied_streams_ = 0;
-  rounds_.RoundApplied(now, CopiedBytes() - copied_before_round_);
-  copied_before_round_ = CopiedBytes();
+  const RoundBytes sent{CopiedBytes(), orders_.zero_pages.load() * kPageSize};
+  rounds_.RoundApplied(now, {sent.data - before_round_.data, sent.zeros - before_round_.zeros});
+  before_round_ = sent;
   return PassOrders();
 }
 

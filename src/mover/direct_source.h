@@ -51,8 +51,8 @@ class DirectSource {
   const std::size_t streams_;
   CopyOrders orders_;
   CopyRounds rounds_;
-  std::size_t applied_streams_ = 0;        // of the round under way
-  std::uint64_t copied_before_round_ = 0;  // bytes
+  std::size_t applied_streams_ = 0;  // of the round under way
+  RoundBytes before_round_;          // sent before it
 };
 
 }  // namespace sealift::mover

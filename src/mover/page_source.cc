@@ -105,7 +105,9 @@ absl::Status PageSource::SendZeroPages(transport::Stream& stream) {
     message.ranges.push_back(zeros_.front());
     zeros_.pop_front();
   }
-  sent_.zero_pages += PagesIn(message.ranges);
+  const std::uint64_t pages = PagesIn(message.ranges);
+  sent_.zero_pages += pages;
+  orders_.zero_pages += pages;
   return SendMessage(stream, message);
 }
 

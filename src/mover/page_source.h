@@ -40,6 +40,7 @@ struct CopyOrders {
   std::atomic<std::uint32_t> round{0};       // send all rounds to this one
   std::atomic<bool> end{false};              // then end the stream
   std::atomic<std::uint64_t> data_pages{0};  // sent since the start
+  std::atomic<std::uint64_t> zero_pages{0};  // named since the start
 };
 
 // SourceBlock is one block of guest RAM at the source.
