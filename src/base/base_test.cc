@@ -3,11 +3,14 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <future>
 #include <limits>
+#include <memory>
 
 #include "base/backoff.h"
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/detached_call.h"
 #include "base/file.h"
 #include "base/socket.h"
 #include "base/status.h"
@@ -36,6 +39,27 @@ TEST(Backoff, TwoDoNotKnockAtTheSameMoments) {
   int same = 0;
   for (int i = 0; i < 20; ++i) same += Jittered(whole, one) == Jittered(whole, two) ? 1 : 0;
   EXPECT_LT(same, 3);
+}
+
+TEST(DetachedCall, ReturnsWhatTheFunctionDid) {
+  const DetachedCall call([] { return absl::DataLossError("bad sector"); });
+  EXPECT_EQ(call.Wait(std::chrono::seconds(60)), absl::DataLossError("bad sector"));
+  EXPECT_EQ(call.Wait(Duration::zero()), absl::DataLossError("bad sector"));
+}
+
+TEST(DetachedCall, AFunctionThatHangsHoldsNobodyUp) {
+  auto hold = std::make_shared<std::promise<void>>();
+  {
+    const DetachedCall call([hold] {
+      hold->get_future().wait();
+      return absl::OkStatus();
+    });
+    EXPECT_EQ(call.Wait(Duration::zero()), std::nullopt);
+    std::stop_source stop;
+    stop.request_stop();
+    EXPECT_EQ(call.Wait(std::chrono::hours(1), stop.get_token()), std::nullopt);
+  }
+  hold->set_value();
 }
 
 TEST(Utf8, IsKnownAndMadeOfAnything) {

@@ -225,6 +225,11 @@ absl::Status FakeVm::EndTracking() {
   return Record("EndTracking");
 }
 
+std::function<absl::Status()> FakeVm::DiskWriteBack() {
+  const std::lock_guard lock(mutex_);
+  return [status = Record("DiskWriteBack")] { return status; };
+}
+
 bool FakeVm::suspended() const {
   const std::lock_guard lock(mutex_);
   return suspended_;

@@ -85,6 +85,7 @@ class FakeVm final : public Vm {
   [[nodiscard]] absl::StatusOr<std::vector<MemoryBlock>> SharedMemory() override;
   [[nodiscard]] absl::StatusOr<WriteTracking> BeginTracking() override;
   [[nodiscard]] absl::Status EndTracking() override;
+  [[nodiscard]] std::function<absl::Status()> DiskWriteBack() override;
   [[nodiscard]] absl::Status Suspend() override;
   [[nodiscard]] absl::Status Resume() override;
   [[nodiscard]] absl::Status StartOutgoing(const std::string& path,

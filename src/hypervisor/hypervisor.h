@@ -152,6 +152,10 @@ class Vm {
   // EndTracking gives the disks back their cache mode; the caller closes the descriptors. Harmless
   // without BeginTracking().
   [[nodiscard]] virtual absl::Status EndTracking() = 0;
+  // DiskWriteBack gives a function that writes back what the host's page cache holds of the disks,
+  // which the hypervisor does while the guest stands still. It takes as long as the storage does,
+  // and outlives the VM.
+  [[nodiscard]] virtual std::function<absl::Status()> DiskWriteBack() = 0;
   // Suspend stops every thread of the VM's process at once, without a word to the guest or the
   // hypervisor; Resume lets them go on. For short stops that slow a guest down: a suspended process
   // answers no other call. Each is harmless when repeated.

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "migration/steps.h"
 #include "migration/throttle.h"
+#include "migration/write_back.h"
 
 namespace sealift::migration {
 namespace {
@@ -131,8 +132,8 @@ MigrationParameters WithoutMemory(MigrationParameters parameters) {
 
 // Guest RAM as the mover reads it, in rounds; then the hypervisor sends what is no RAM.
 //
-//   Begin: track writes ─▶ rounds ─▶ converged ─▶ hypervisor stops the guest ─▶ Finish: last round,
-//   confirmed by the destination ─▶ device state
+//   Begin: track writes ─▶ rounds ─▶ converged ─▶ disks written back ─▶ hypervisor stops the guest
+//   ─▶ Finish: last round, confirmed by the destination ─▶ device state
 class DirectEngine final : public SourceEngine {
  public:
   DirectEngine(const SourceOptions& options, hypervisor::Vm& vm, MoverLink& mover,
@@ -145,7 +146,8 @@ class DirectEngine final : public SourceEngine {
         mover_(mover),
         board_(board),
         clock_(clock),
-        throttle_(vm) {}
+        throttle_(vm),
+        write_back_(vm, clock) {}
 
   absl::Status Begin() override {
     SEALIFT_ASSIGN_OR_RETURN(const std::vector<hypervisor::MemoryBlock> memory, vm_.SharedMemory());
@@ -154,15 +156,13 @@ class DirectEngine final : public SourceEngine {
   }
 
   absl::StatusOr<bool> Copy(base::Duration timeout) override {
-    if (progress_.phase != CopyProgress::Phase::kCopying) return rest_.Copy(timeout);
+    if (rest_begun_) return rest_.Copy(timeout);
+    if (progress_.phase != CopyProgress::Phase::kCopying) return BeginRest(timeout);
     const std::uint32_t stalls = progress_.stalls;
     progress_ = mover_.WaitCopy(progress_, timeout, board_.cancel());
-    if (progress_.phase != CopyProgress::Phase::kCopying) {
-      throttle_.Release();
-      SEALIFT_RETURN_IF_ERROR(rest_.Begin());
-    } else if (progress_.stalls != stalls) {
-      SEALIFT_RETURN_IF_ERROR(OnStall());
-    }
+    const bool stalled =
+        progress_.phase == CopyProgress::Phase::kCopying && progress_.stalls != stalls;
+    if (stalled) SEALIFT_RETURN_IF_ERROR(OnStall());
     return false;
   }
 
@@ -191,9 +191,21 @@ class DirectEngine final : public SourceEngine {
     snapshot.iterations = progress_.round;
     const int percent = throttle_.percent();
     snapshot.detail = percent == 0 ? "" : fmt::format("the guest is slowed down by {} %", percent);
+    if (write_back_.under_way()) snapshot.detail = "its disks are being written back";
   }
 
  private:
+  // The mover keeps the rest of the memory small meanwhile.
+  absl::StatusOr<bool> BeginRest(base::Duration timeout) {
+    SEALIFT_ASSIGN_OR_RETURN(const bool written, write_back_.Wait(timeout, board_.cancel()));
+    progress_ = mover_.WaitCopy(progress_, base::Duration::zero(), board_.cancel());
+    if (!written) return false;
+    throttle_.Release();
+    SEALIFT_RETURN_IF_ERROR(rest_.Begin());
+    rest_begun_ = true;
+    return false;
+  }
+
   absl::Status OnStall() {
     if (on_no_convergence_ == NoConvergence::kFail) {
       if (progress_.stalls < kStallsToFail) return absl::OkStatus();
@@ -215,6 +227,8 @@ class DirectEngine final : public SourceEngine {
   const base::Clock& clock_;
   CopyProgress progress_;
   Throttle throttle_;
+  WriteBack write_back_;
+  bool rest_begun_ = false;
 };
 
 MigrationParameters ForStream(const SourceOptions& options) {

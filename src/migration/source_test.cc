@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "migration/testing.h"
+#include "migration/write_back.h"
 
 namespace sealift::migration {
 namespace {
@@ -318,10 +319,11 @@ TEST_F(DirectTest, CopiesMemoryFirstAndTheRestLast) {
   PeerBecomesReady();
   PeerResumes();
   EXPECT_EQ(RunToCompleted().note, "");
-  EXPECT_THAT(journal_.events(),
-              ElementsAre("ledger delegated", "vm BeginTracking", "mover BeginCopy",
-                          "vm StartOutgoing", "mover FinishCopy", "vm ContinueSwitchover",
-                          "ledger committed", "peer commit", "vm Quit", "ledger released"));
+  EXPECT_THAT(
+      journal_.events(),
+      ElementsAre("ledger delegated", "vm BeginTracking", "mover BeginCopy", "vm DiskWriteBack",
+                  "vm StartOutgoing", "mover FinishCopy", "vm ContinueSwitchover",
+                  "ledger committed", "peer commit", "vm Quit", "ledger released"));
   EXPECT_TRUE(qemu_.parameters().ignore_shared);
   EXPECT_EQ(qemu_.parameters().multifd_channels, 0);
   // Nothing is gained by more rounds of what is no memory.
@@ -333,9 +335,40 @@ TEST_F(DirectTest, GivesTheGuestBackAsItWas) {
   EXPECT_EQ(RunToEnded().why, Ended::Why::kCancelled);
   EXPECT_THAT(journal_.events(),
               ElementsAre("ledger delegated", "vm BeginTracking", "mover BeginCopy",
-                          "vm StartOutgoing", "peer abort", "mover kill", "vm CancelOutgoing",
-                          "vm EndTracking", "ledger resumed"));
+                          "vm DiskWriteBack", "vm StartOutgoing", "peer abort", "mover kill",
+                          "vm CancelOutgoing", "vm EndTracking", "ledger resumed"));
   ExpectGuestRunsHere();
+}
+
+// QEMU writes back what is left while the guest stands still.
+TEST_F(DirectTest, DisksAreWrittenBackUntilThatIsQuick) {
+  journal_.When("vm DiskWriteBack", [this] {
+    clock_.Advance(seconds(20));
+    journal_.When("vm DiskWriteBack", [this] { clock_.Advance(seconds(1)); });
+  });
+  PeerBecomesReady();
+  PeerResumes();
+  RunToCompleted();
+  EXPECT_EQ(std::ranges::count(journal_.events(), "vm DiskWriteBack"), 3);
+}
+
+TEST_F(DirectTest, AGuestThatWritesItsDiskWithoutEndIsMovedAllTheSame) {
+  std::function<void()> busy = [&] {
+    clock_.Advance(seconds(1));
+    journal_.When("vm DiskWriteBack", busy);
+  };
+  journal_.When("vm DiskWriteBack", busy);
+  PeerBecomesReady();
+  PeerResumes();
+  RunToCompleted();
+  EXPECT_EQ(std::ranges::count(journal_.events(), "vm DiskWriteBack"), kWriteBacks);
+}
+
+TEST_F(DirectTest, ADiskThatCannotBeWrittenBackIsLeftToTheHypervisor) {
+  qemu_.FailCall("DiskWriteBack", absl::DataLossError("bad sector"));
+  PeerBecomesReady();
+  PeerResumes();
+  EXPECT_EQ(RunToCompleted().note, "");
 }
 
 TEST_F(DirectTest, WithoutTrackingNothingIsCopied) {

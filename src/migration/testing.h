@@ -123,6 +123,10 @@ class StagedVm final : public hypervisor::Vm {
   absl::Status EndTracking() override {
     return stage_.Do("vm EndTracking", [&] { return vm_.EndTracking(); });
   }
+  std::function<absl::Status()> DiskWriteBack() override {
+    absl::Status status = stage_.Do("vm DiskWriteBack", vm_.DiskWriteBack());
+    return [status] { return status; };
+  }
   absl::Status Suspend() override { return vm_.Suspend(); }
   absl::Status Resume() override { return vm_.Resume(); }
 

@@ -100,4 +100,11 @@ absl::Status DropPageCache(const base::SystemUser& user, const hypervisor::Disk&
                     : base::ErrnoStatus("drop the page cache of " + disk.path, error);
 }
 
+absl::Status WriteBack(const base::SystemUser& user, const hypervisor::Disk& disk) {
+  const Opened opened = OpenAs(user, disk.path, O_RDONLY);
+  if (!opened.fd.valid()) return Explain(user, "disk", disk.path, Access::kRead, opened.error);
+  return fdatasync(opened.fd.get()) == 0 ? absl::OkStatus()
+                                         : base::ErrnoStatus("write back " + disk.path, errno);
+}
+
 }  // namespace sealift::qemu

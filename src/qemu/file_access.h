@@ -28,4 +28,8 @@ enum class Access { kRead, kReadWrite };
 [[nodiscard]] absl::Status DropPageCache(const base::SystemUser& user,
                                          const hypervisor::Disk& disk);
 
+// WriteBack opens a disk as `user` would, and writes back what the host's page cache holds of it,
+// however long that takes. Errors as CheckAccess().
+[[nodiscard]] absl::Status WriteBack(const base::SystemUser& user, const hypervisor::Disk& disk);
+
 }  // namespace sealift::qemu

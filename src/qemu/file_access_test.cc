@@ -5,15 +5,19 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <vector>
 
 #include "base/file.h"
 #include "base/status.h"
 #include "base/testing.h"
+#include "base/unique_fd.h"
 
 namespace sealift::qemu {
 namespace {
@@ -88,6 +92,34 @@ TEST(PageCache, OfADiskIsDropped) {
   constexpr long kTmpfs = 0x01021994;  // where the page cache is the file
   EXPECT_EQ(CachedPages(path, kSize), info.f_type == kTmpfs ? kSize / 4096 : 0);
   EXPECT_TRUE(absl::IsFailedPrecondition(DropPageCache(user, {.path = folder / "none"})));
+}
+
+// cachestat() of Linux 6.5, which is newer than the headers of Debian 12.
+struct CacheRange {
+  std::uint64_t offset, length;
+};
+struct CacheState {
+  std::uint64_t cached, dirty, under_writeback, evicted, recently_evicted;
+};
+
+TEST(PageCache, OfADiskIsWrittenBack) {
+  constexpr long kCachestat = 451;
+  const base::TestFolder folder;
+  const std::string path = folder / "disk";
+  const base::UniqueFd file(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  const std::string content(1U << 20, 'x');
+  ASSERT_EQ(write(file.get(), content.data(), content.size()), std::ssize(content));
+  const auto unwritten = [&] {
+    CacheRange all{0, content.size()};
+    CacheState state{};
+    EXPECT_EQ(syscall(kCachestat, file.get(), &all, &state, 0), 0) << std::strerror(errno);
+    return state.dirty + state.under_writeback;
+  };
+  if (unwritten() == 0) GTEST_SKIP() << "it has been written back already, or is in memory only";
+  const base::SystemUser user = *base::LookUpUser(base::TestUser());
+  ASSERT_TRUE(WriteBack(user, {.path = path}).ok());
+  EXPECT_EQ(unwritten(), 0U);
+  EXPECT_TRUE(absl::IsFailedPrecondition(WriteBack(user, {.path = folder / "none"})));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <utility>
 
+#include "base/detached_call.h"
 #include "base/log.h"
 #include "base/socket.h"
 #include "base/status.h"
@@ -35,6 +36,8 @@ constexpr auto kKillTimeout = seconds(5);
 // QMP hangs up a moment before the process is gone.
 constexpr auto kEndTimeout = seconds(1);
 constexpr auto kCancelTimeout = seconds(10);
+// How long a disk may take to be written back before it is reopened all the same.
+constexpr auto kWriteBackTimeout = seconds(30);
 // A process that receives a guest may be too busy with that to answer: how long it is asked at a
 // time, and how long it may be silent altogether.
 constexpr auto kReceivingAnswerTimeout = seconds(1);
@@ -234,7 +237,23 @@ absl::StatusOr<hypervisor::WriteTracking> QemuVm::BeginTracking() {
   return status;
 }
 
-absl::Status QemuVm::EndTracking() { return BypassPageCache(definition_, Caller()); }
+// The guest stands still while QEMU writes back what is left of a disk that it reopens.
+absl::Status QemuVm::EndTracking() {
+  const base::DetachedCall written(DiskWriteBack());
+  const std::optional<absl::Status> status = written.Wait(kWriteBackTimeout);
+  if (status && !status->ok()) spdlog::warn("{}", base::MessageOf(*status));
+  return BypassPageCache(definition_, Caller());
+}
+
+std::function<absl::Status()> QemuVm::DiskWriteBack() {
+  return [user = user_, disks = definition_.disks] {
+    absl::Status first;
+    for (const hypervisor::Disk& disk : disks) {
+      if (!disk.read_only) first.Update(WriteBack(user, disk));
+    }
+    return first;
+  };
+}
 
 absl::Status QemuVm::Suspend() { return process_->Send(SIGSTOP); }
 

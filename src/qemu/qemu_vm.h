@@ -52,6 +52,7 @@ class QemuVm final : public hypervisor::Vm {
   [[nodiscard]] absl::StatusOr<std::vector<hypervisor::MemoryBlock>> SharedMemory() override;
   [[nodiscard]] absl::StatusOr<hypervisor::WriteTracking> BeginTracking() override;
   [[nodiscard]] absl::Status EndTracking() override;
+  [[nodiscard]] std::function<absl::Status()> DiskWriteBack() override;
   [[nodiscard]] absl::Status Suspend() override;
   [[nodiscard]] absl::Status Resume() override;
 
