@@ -8,6 +8,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 #include <utility>
 #include <variant>
 
@@ -35,6 +36,7 @@ namespace {
 
 // How long an agent that ends waits for its migrations: a switch-over, 3 s, and its roll-back.
 constexpr std::chrono::seconds kLeaveLimit{5};
+constexpr std::chrono::seconds kLetGoOnEvery{1};
 
 // Every thread inherits the blocked signals, so that only WaitForSignal takes them.
 sigset_t BlockSignals() {
@@ -90,6 +92,14 @@ absl::Status Run(const RunCommand& command, StepHook on_step) {
   spdlog::info("host {} serves on {} port {}", identity->certificate().identity.name, address.host,
                server->port());
   sd_notify(0, "READY=1");
+
+  // It ends with the process.
+  std::thread([&] {
+    for (;;) {
+      clock.Pause(kLetGoOnEvery);
+      vms.LetGoOn();
+    }
+  }).detach();
 
   int signal_number = 0;
   sigwait(&signals, &signal_number);

@@ -349,6 +349,27 @@ std::vector<VmView> VmKeeper::List() {
   return views;
 }
 
+void VmKeeper::LetGoOn() {
+  for (const VmView& view : List()) {
+    if (view.status != VmStatus::kPaused) continue;
+    const absl::Status status = LetGoOn(view.name);
+    if (!status.ok()) spdlog::debug("VM {} stands still: {}", view.name, base::MessageOf(status));
+  }
+}
+
+absl::Status VmKeeper::LetGoOn(const std::string& name) {
+  const Turn turn(*this, name, Turn::Patience::kLimited);
+  SEALIFT_RETURN_IF_ERROR(turn.status());
+  const auto vm = ProcessOf(name);
+  if (!vm.ok()) return absl::OkStatus();  // has ended or was lent since
+  SEALIFT_ASSIGN_OR_RETURN(const RunState before, (*vm)->State());
+  if (before != RunState::kPaused && before != RunState::kIoError) return absl::OkStatus();
+  SEALIFT_RETURN_IF_ERROR((*vm)->Continue());
+  SEALIFT_ASSIGN_OR_RETURN(const RunState after, (*vm)->State());
+  if (after == RunState::kRunning) spdlog::info("VM {}: stood still and goes on", name);
+  return absl::OkStatus();
+}
+
 // A VM that is lent is its migration's to tell about.
 void VmKeeper::Ask(const Entry& entry) {
   if (entry.HasProcess() && entry.migration.empty()) entry.probe->Ask();
@@ -379,6 +400,9 @@ VmView VmKeeper::Look(const Entry& entry) const {
   view.status = StatusOf(probed.state);
   view.reason = base::MessageOf(probed.trouble);
   if (probed.state == RunState::kCrashed) view.reason = "the guest panicked";
+  if (probed.state == RunState::kIoError) {
+    view.reason = "its storage takes no more, is it full? The guest goes on as soon as it does";
+  }
   return view;
 }
 
@@ -395,6 +419,9 @@ absl::StatusOr<base::UniqueFd> VmKeeper::OpenConsole(const std::string& name) {
 
 absl::StatusOr<VmKeeper::Loan> VmKeeper::Lend(const std::string& name,
                                               const std::string& migration) {
+  // From here on nobody but the migration lets the guest go on.
+  const Turn turn(*this, name, Turn::Patience::kLimited);
+  SEALIFT_RETURN_IF_ERROR(turn.status());
   SEALIFT_ASSIGN_OR_RETURN(const auto vm, ProcessOf(name));
   SEALIFT_ASSIGN_OR_RETURN(const RunState state, vm->State());
   if (state != RunState::kRunning) return NotRunning(name);

@@ -70,6 +70,10 @@ class VmKeeper {
   [[nodiscard]] absl::StatusOr<VmView> ForceOff(const std::string& name);
   [[nodiscard]] absl::Status Forget(const std::string& name);
   [[nodiscard]] absl::StatusOr<VmView> Get(const std::string& name);
+  // LetGoOn lets every guest go on that stands still and is lent to nobody: nobody stops one here
+  // for good, so it was its storage, which was full, or locked when the guest arrived. To be called
+  // again and again.
+  void LetGoOn();
   // List takes little more than kAnswerLimit, however many processes do not answer: such a VM is as
   // it was last seen, with a reason that says so.
   [[nodiscard]] std::vector<VmView> List();
@@ -82,8 +86,8 @@ class VmKeeper {
     VmRecord record;
     std::shared_ptr<hypervisor::Vm> vm;
   };
-  // Lend gives a running VM to one migration. FAILED_PRECONDITION when it does not run or is lent
-  // already.
+  // Lend gives a running VM to one migration. FAILED_PRECONDITION when it does not run, is lent
+  // already or is just being changed.
   [[nodiscard]] absl::StatusOr<Loan> Lend(const std::string& name, const std::string& migration);
   // Hold is Lend after a restart: also of a VM that does not run. Nothing when it has no process,
   // or is not here any more.
@@ -123,6 +127,7 @@ class VmKeeper {
   // Turn makes the changes of one VM follow one another.
   class Turn;
 
+  [[nodiscard]] absl::Status LetGoOn(const std::string& name);
   [[nodiscard]] absl::StatusOr<Entry*> Find(const std::string& name);
   [[nodiscard]] absl::StatusOr<Entry*> FindFree(const std::string& name);
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> ProcessOf(const std::string& name);

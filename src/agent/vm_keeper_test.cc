@@ -9,6 +9,7 @@ namespace sealift::agent {
 namespace {
 
 using hypervisor::Exit;
+using hypervisor::RunState;
 
 class VmKeeperTest : public AgentFixture {
  protected:
@@ -210,6 +211,33 @@ TEST_F(VmKeeperTest, AfterARebootOnlyAutostartIsDueAndNothingStartsByItself) {
   EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kStopped);
   ASSERT_TRUE(keeper_->Start("auto").ok());
   EXPECT_FALSE(keeper_->Get("auto")->autostart_due);
+}
+
+TEST_F(VmKeeperTest, AGuestThatItsStorageHasStoppedGoesOn) {
+  PutAndStart();
+  const auto vm = hypervisor_.Find("web1");
+  vm->SetState(RunState::kIoError);
+  EXPECT_EQ(Status(), VmStatus::kPaused);
+  EXPECT_NE(keeper_->Get("web1")->reason.find("is it full?"), std::string::npos);
+  vm->FailCall("Continue", absl::InternalError("Failed to get \"write\" lock"));
+  keeper_->LetGoOn();
+  EXPECT_EQ(Status(), VmStatus::kPaused);
+  vm->FailCall("Continue", absl::OkStatus());
+  keeper_->LetGoOn();
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+  const std::size_t calls = vm->Calls().size();
+  keeper_->LetGoOn();
+  EXPECT_EQ(vm->Calls().size(), calls) << "it runs";
+}
+
+// Its migration has stopped it, and another QEMU may run the guest by now.
+TEST_F(VmKeeperTest, ALentVmIsNotLetGoOn) {
+  PutAndStart();
+  ASSERT_TRUE(keeper_->Lend("web1", "m1").ok());
+  const auto vm = hypervisor_.Find("web1");
+  vm->SetState(RunState::kPaused);
+  keeper_->LetGoOn();
+  EXPECT_EQ(*vm->State(), RunState::kPaused);
 }
 
 TEST_F(VmKeeperTest, ALentVmIsLeftAlone) {

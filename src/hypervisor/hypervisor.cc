@@ -30,6 +30,8 @@ std::string_view RunStateName(RunState state) {
       return "migrated";
     case RunState::kSwitching:
       return "switching";
+    case RunState::kIoError:
+      return "io-error";
     case RunState::kShutdown:
       return "shutdown";
     case RunState::kCrashed:

@@ -55,6 +55,7 @@ enum class RunState {
   kIncoming,   // waits for or receives an incoming migration
   kMigrated,   // source after `completed`: must not run again
   kSwitching,  // source stopped by pre-switchover: goes on only through migrate-continue or cancel
+  kIoError,    // stopped by itself: its storage takes no more, being full for one; can go on
   kShutdown,   // the guest has powered off
   kCrashed,    // guest panic or internal error; the process is still there
   kGone,

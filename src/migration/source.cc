@@ -161,7 +161,12 @@ absl::Status SourceMigration::TryToGoOn() {
   if (progress.state != MigrationState::kCompleted) {
     const absl::Status cancelled = vm_.CancelOutgoing();
     // It may complete before the cancellation reaches it.
-    if (!absl::IsFailedPrecondition(cancelled)) return cancelled;
+    if (!absl::IsFailedPrecondition(cancelled)) {
+      SEALIFT_RETURN_IF_ERROR(cancelled);
+      // The hypervisor lets no guest go on that had stopped by itself when it was to be stopped.
+      SEALIFT_ASSIGN_OR_RETURN(const RunState state, vm_.State());
+      return state == RunState::kPaused ? vm_.Continue() : absl::OkStatus();
+    }
   }
   // Everything was sent, but nothing was committed, and the destination runs the guest only after a
   // commit.

@@ -461,6 +461,27 @@ TEST_F(CopyingTest, CopiesForAsLongAsItTakes) {
 }
 
 // A lost connection alone is the mover's to give up.
+// Its disk may have been full, and the hypervisor gives such a guest back as it was.
+TEST_F(CopyingTest, AGuestThatHadStoppedByItselfIsLetGoOn) {
+  WhileCopying([this] {
+    ASSERT_TRUE(board_.RequestCancel().ok());
+    journal_.When("vm CancelOutgoing", [this] { qemu_.SetState(RunState::kPaused); });
+  });
+  RunToEnded();
+  EXPECT_TRUE(journal_.Has("vm Continue"));
+  ExpectGuestRunsHere();
+}
+
+TEST_F(CopyingTest, AGuestWhoseDiskIsStillFullIsLeftToItself) {
+  WhileCopying([this] {
+    ASSERT_TRUE(board_.RequestCancel().ok());
+    journal_.When("vm CancelOutgoing", [this] { qemu_.SetState(RunState::kIoError); });
+  });
+  RunToEnded();
+  EXPECT_EQ(*qemu_.State(), RunState::kIoError);
+  EXPECT_EQ(journal_.events().back(), "ledger resumed");
+}
+
 TEST_F(CopyingTest, ACopyThatStandsStillIsGivenUp) {
   const base::Duration start = clock_.SinceBoot();
   constexpr seconds kLastMove{20};

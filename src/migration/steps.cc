@@ -45,6 +45,7 @@ absl::Status MakeRun(hypervisor::Vm& vm, Board& board, const base::Clock& clock,
   for (;;) {
     absl::Status status = attempt();
     const RunState state = vm.State().value_or(RunState::kPaused);
+    if (status.ok() && state == RunState::kIoError) return status;
     if (state == RunState::kShutdown || state == RunState::kCrashed) return absl::OkStatus();
     if (status.ok() && state == RunState::kRunning) return status;
     if (status.ok()) status = absl::InternalError("the guest does not run");

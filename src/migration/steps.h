@@ -34,8 +34,8 @@ void PostTrouble(Board& board, const absl::Status& trouble);
 [[nodiscard]] absl::Status WaitEstablished(const Board& board, MoverLink& mover,
                                            const base::Clock& clock, std::string_view what);
 
-// MakeRun tries `attempt` until it succeeds and the guest runs, or has shut down or crashed by
-// itself. An error: the guest's process is gone, or kRunLimit is over.
+// MakeRun tries `attempt` until it succeeds and the guest runs, or has stopped, shut down or
+// crashed by itself. An error: the guest's process is gone, or kRunLimit is over.
 [[nodiscard]] absl::Status MakeRun(hypervisor::Vm& vm, Board& board, const base::Clock& clock,
                                    const std::function<absl::Status()>& attempt);
 

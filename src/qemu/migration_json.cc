@@ -62,9 +62,10 @@ RunState ParseRunState(std::string_view status, MigrationState migration) {
   const bool completed = migration == MigrationState::kCompleted;
   if (status == "finish-migrate") return completed ? RunState::kMigrated : RunState::kSwitching;
   if (status == "postmigrate") return completed ? RunState::kMigrated : RunState::kPaused;
+  if (status == "io-error") return RunState::kIoError;
   if (status == "shutdown") return RunState::kShutdown;
   if (status == "guest-panicked" || status == "internal-error") return RunState::kCrashed;
-  return RunState::kPaused;  // paused, prelaunch, io-error, watchdog, …: `cont` goes on
+  return RunState::kPaused;  // paused, prelaunch, watchdog, …: `cont` goes on
 }
 
 absl::StatusOr<OutgoingProgress> ParseProgress(const json& reply) {

@@ -30,7 +30,7 @@ TEST(MigrationJson, MapsRunStates) {
   EXPECT_EQ(map("running"), RunState::kRunning);
   EXPECT_EQ(map("prelaunch"), RunState::kPaused);
   EXPECT_EQ(map("paused"), RunState::kPaused);
-  EXPECT_EQ(map("io-error"), RunState::kPaused);
+  EXPECT_EQ(map("io-error"), RunState::kIoError);
   EXPECT_EQ(map("inmigrate"), RunState::kIncoming);
   EXPECT_EQ(map("finish-migrate"), RunState::kSwitching);
   EXPECT_EQ(map("shutdown"), RunState::kShutdown);

@@ -53,6 +53,23 @@ class LifecycleTest(harness.TestCase):
         os.kill(processes("qemu-system-x86_64", self.dir)[0], signal.SIGKILL)
         self.wait_for_state("crashed")
 
+    def test_a_guest_whose_disk_is_full_goes_on_when_it_is_not(self):
+        host, folder = self.cluster.network.hosts["a"], self.dir / "small"
+        folder.mkdir()
+        host.mount_small(folder, 64)
+        host.run("truncate", "--size", "64M", folder / "disk")
+        host.run("chmod", "666", folder / "disk")
+        self.cluster.create_vm(append="guest.journal=1", memory="192MiB",
+                               disks=[{"path": str(folder / "disk"), "format": "raw"}])
+        harness.wait_for(lambda: "is it full?" in self.cluster.json("vm", "show", "web1")["state_reason"], 30,
+                         "the guest to stand still")
+        host.run("mount", "-o", "remount,size=64m", folder)
+
+        def written():
+            return 512 * int(host.run("stat", "--format=%b", folder / "disk").stdout)
+        harness.wait_for(lambda: written() > 65536, 30, "the guest to write again")
+        self.wait_for_state("running")
+
     def test_qemu_is_unprivileged_and_sandboxed(self):
         self.boot().close()
         pid = processes("qemu-system-x86_64", self.dir)[0]
