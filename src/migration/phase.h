@@ -37,8 +37,8 @@ inline constexpr std::chrono::seconds kEstablishLimit{35};
 inline constexpr std::chrono::seconds kSwitchoverLimit{3};
 // How long a copy may stand still beyond the time that the mover waits for a lost connection.
 inline constexpr std::chrono::seconds kStandstillLimit{30};
-// How long a guest that is to run, and does not, is tried again. After it a destination leaves the
-// guest, which is its own, as it is; a source goes on trying.
+// How long a guest that is to run, and does not, is tried again. After it a destination takes the
+// guest as it is, for its agent to go on trying; a source goes on by itself.
 inline constexpr std::chrono::seconds kRunLimit{30};
 // How often a waiting phase looks at cancellation, health and progress.
 inline constexpr std::chrono::milliseconds kLookEvery{200};

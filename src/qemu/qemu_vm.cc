@@ -260,6 +260,11 @@ absl::Status QemuVm::Suspend() { return process_->Send(SIGSTOP); }
 absl::Status QemuVm::Resume() { return process_->Send(SIGCONT); }
 
 void QemuVm::Repair() {
+  {
+    // The migrations of other VMs are taken up after this: one that is silent is not asked twice.
+    const std::lock_guard lock(qmp_mutex_);
+    if (qmp_ == nullptr) return;
+  }
   const absl::StatusOr<RunState> state = State();
   // Neither of these has its disks open for use.
   if (!state.ok() || *state == RunState::kMigrated || *state == RunState::kIncoming) return;
