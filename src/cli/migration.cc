@@ -4,6 +4,7 @@
 #include "cli/command.h"
 #include "cli/format.h"
 #include "cli/migration_view.h"
+#include "cli/progress.h"
 
 namespace sealift::cli {
 namespace {
@@ -37,12 +38,16 @@ Table ListTable(const v1::ListMigrationsResponse& response) {
 }
 
 void AddProgress(const v1::MigrationProgress& progress, Table& table) {
+  const bool copying = progress.phase() == v1::MIGRATION_PHASE_COPYING;
   table.Add("Detail", progress.detail());
   table.Add("Memory", FormatBytes(progress.ram_total_bytes()));
   table.Add("Transferred", FormatBytes(progress.ram_transferred_bytes()));
   table.Add("Remaining", FormatBytes(progress.ram_remaining_bytes()));
   table.Add("On the wire", FormatBytes(progress.wire_bytes()));
   table.Add("Rounds", std::to_string(progress.iterations()));
+  table.Add("Rate", copying ? FormatRate(progress.bytes_per_second()) : "");
+  table.Add("Dirty rate", copying ? FormatRate(progress.dirty_bytes_per_second()) : "");
+  table.Add("ETA", copying ? TimeLeft(progress) : "");
   table.Add("Took", Span(progress.elapsed_ms()));
   table.Add("Downtime", Span(progress.downtime_ms()));
 }

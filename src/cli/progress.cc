@@ -18,16 +18,6 @@ unsigned Percent(const v1::MigrationProgress& progress) {
                                100.0);
 }
 
-// TimeLeft is an estimate: the guest goes on writing while its memory is copied.
-std::string TimeLeft(const v1::MigrationProgress& progress) {
-  const std::uint64_t rate = progress.bytes_per_second();
-  const std::uint64_t dirty = progress.dirty_bytes_per_second();
-  if (rate <= dirty) return "?";
-  return FormatMillis(
-      static_cast<std::uint64_t>(static_cast<double>(progress.ram_remaining_bytes()) /
-                                 static_cast<double>(rate - dirty) * 1000.0));
-}
-
 // Clipped keeps as many whole code points as fit.
 std::string Clipped(const std::string& text, std::size_t columns) {
   std::string clipped;
@@ -41,14 +31,23 @@ std::string Clipped(const std::string& text, std::size_t columns) {
 
 }  // namespace
 
+std::string TimeLeft(const v1::MigrationProgress& progress) {
+  const std::uint64_t rate = progress.bytes_per_second();
+  const std::uint64_t dirty = progress.dirty_bytes_per_second();
+  if (rate <= dirty) return "?";
+  return FormatMillis(
+      static_cast<std::uint64_t>(static_cast<double>(progress.ram_remaining_bytes()) /
+                                 static_cast<double>(rate - dirty) * 1000.0));
+}
+
 std::string FormatProgress(const v1::Migration& migration) {
   const v1::MigrationProgress& progress = migration.progress();
   std::string line = migration.queued_behind() > 0
                          ? fmt::format("queued behind {}", migration.queued_behind())
                          : Word(progress.phase());
   if (progress.phase() == v1::MIGRATION_PHASE_COPYING) {
-    line += fmt::format("  {}%  {}  {} left  dirty {}  ETA {}", Percent(progress),
-                        FormatRate(progress.bytes_per_second()),
+    line += fmt::format("  {}%  round {}  {}  {} left  dirty {}  ETA {}", Percent(progress),
+                        progress.iterations(), FormatRate(progress.bytes_per_second()),
                         FormatBytes(progress.ram_remaining_bytes()),
                         FormatRate(progress.dirty_bytes_per_second()), TimeLeft(progress));
   }

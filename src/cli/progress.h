@@ -13,8 +13,12 @@
 
 namespace sealift::cli {
 
-// FormatProgress writes one line: phase, percent, rate, what remains, how fast the guest writes,
-// time left, cipher and engine.
+// TimeLeft estimates how long the rest of a copy takes, as the guest goes on writing meanwhile; "?"
+// when it writes as fast as it is copied.
+[[nodiscard]] std::string TimeLeft(const v1::MigrationProgress& progress);
+
+// FormatProgress writes one line: phase, percent, round, rate, what remains, how fast the guest
+// writes, time left, cipher and engine.
 [[nodiscard]] std::string FormatProgress(const v1::Migration& migration);
 
 // ProgressLine shows the newest state. On a terminal one line is redrawn in place; elsewhere (a

@@ -31,6 +31,7 @@ v1::Migration Copying() {
   progress.set_ram_remaining_bytes(1ULL << 30);
   progress.set_bytes_per_second(1'250'000'000);
   progress.set_dirty_bytes_per_second(176'258'176);
+  progress.set_iterations(3);
   return migration;
 }
 
@@ -43,7 +44,8 @@ v1::Migration Ended(v1::MigrationPhase phase, const std::string& running_on) {
 
 TEST(FormatProgress, SaysAllThatMatters) {
   EXPECT_EQ(FormatProgress(Copying()),
-            "copying  75%  1.25 GB/s  1 GiB left  dirty 176 MB/s  ETA 1.0 s  AES-256-GCM  stream");
+            "copying  75%  round 3  1.25 GB/s  1 GiB left  dirty 176 MB/s  ETA 1.0 s  AES-256-GCM  "
+            "stream");
 }
 
 TEST(FormatProgress, AdmitsThatTheEndIsNotInSight) {
@@ -82,7 +84,7 @@ class ProgressLineTest : public testing::Test {
 TEST_F(ProgressLineTest, RedrawsOneLineClippedToTheTerminal) {
   ProgressLine line = Make(ProgressLine::Style::kRedraw);
   line.Update(Copying());
-  EXPECT_EQ(Taken(), "\rcopying  75%  1.25 ");
+  EXPECT_EQ(Taken(), "\rcopying  75%  round");
 }
 
 TEST_F(ProgressLineTest, OverwritesWhatALongerLineLeft) {

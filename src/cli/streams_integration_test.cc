@@ -14,6 +14,7 @@ namespace {
 
 using nlohmann::json;
 using testing::AllOf;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::StartsWith;
@@ -189,7 +190,27 @@ TEST_F(CliTest, WatchesAMigrationThatHasEnded) {
     return grpc::Status::OK;
   };
   EXPECT_EQ(Run({"migration", "watch", kId}).exit_code, 0);
-  EXPECT_THAT(Run({"migration", "show", kId}).out, HasSubstr("AES-256-GCM"));
+}
+
+TEST_F(CliTest, ShowsHowFastAMigrationIsWhileItCopies) {
+  v1::Migration migration = MigrationIn(v1::MIGRATION_PHASE_COPYING);
+  v1::MigrationProgress& progress = *migration.mutable_progress();
+  progress.set_iterations(3);
+  progress.set_ram_remaining_bytes(1ULL << 30);
+  progress.set_bytes_per_second(1'250'000'000);
+  progress.set_dirty_bytes_per_second(176'258'176);
+  script().get_migration = [&](const auto&, v1::Migration& shown) {
+    shown = migration;
+    return grpc::Status::OK;
+  };
+  EXPECT_THAT(Run({"migration", "show", kId}).out,
+              AllOf(ContainsRegex("Protection +AES-256-GCM"), ContainsRegex("Rounds +3\n"),
+                    ContainsRegex("Remaining +1 GiB\n"), ContainsRegex("Rate +1.25 GB/s\n"),
+                    ContainsRegex("Dirty rate +176 MB/s\n"), ContainsRegex("ETA +1.0 s\n")));
+  progress.set_phase(v1::MIGRATION_PHASE_COMPLETED);
+  EXPECT_THAT(Run({"migration", "show", kId}).out,
+              AllOf(ContainsRegex("Rate +-\n"), ContainsRegex("Dirty rate +-\n"),
+                    ContainsRegex("ETA +-\n")));
 }
 
 // ---- Events ----

@@ -11,11 +11,9 @@ namespace sealift::mover {
 
 // ---- Chosen by us ----
 
-// A copy whose last rounds shrank by less than this share is stalled: the guest writes about as
-// fast as the copy goes.
+// A round that is not below this share of the one before is a stall: the guest writes about as fast
+// as the copy goes.
 inline constexpr double kStallShare = 0.8;
-// So many stalled rounds in a row count as one stall.
-inline constexpr int kStallRounds = 2;
 // How fast pages of zeros are found at the source and cleared at the destination; how fast data
 // goes is measured.
 inline constexpr double kZeroBytesPerSecond = 2e9;

@@ -53,7 +53,7 @@ struct Encoder {
   }
 };
 
-absl::StatusOr<std::vector<PageRange>> DecodeRanges(ByteSpan body) {
+absl::StatusOr<std::vector<PageRange>> DecodeRanges(ByteSpan body, std::uint64_t max_pages) {
   if (body.empty() || body.size() % kRangeSize != 0) return Bad("wrong size");
   if (body.size() > kMaxRanges * kRangeSize) return Bad("too many ranges");
   std::vector<PageRange> ranges;
@@ -64,17 +64,17 @@ absl::StatusOr<std::vector<PageRange>> DecodeRanges(ByteSpan body) {
                       base::LoadBig<std::uint32_t>(body.subspan(10))});
     if (ranges.back().count == 0) return Bad("empty range");
   }
+  if (PagesIn(ranges) > max_pages) return Bad("too many pages");
   return ranges;
 }
 
 absl::StatusOr<PageMessage> DecodePages(ByteSpan body) {
-  SEALIFT_ASSIGN_OR_RETURN(std::vector<PageRange> ranges, DecodeRanges(body));
-  if (PagesIn(ranges) > kMaxAnnouncedPages) return Bad("too many pages");
+  SEALIFT_ASSIGN_OR_RETURN(std::vector<PageRange> ranges, DecodeRanges(body, kMaxAnnouncedPages));
   return PagesMessage{std::move(ranges)};
 }
 
 absl::StatusOr<PageMessage> DecodeZeroPages(ByteSpan body) {
-  SEALIFT_ASSIGN_OR_RETURN(std::vector<PageRange> ranges, DecodeRanges(body));
+  SEALIFT_ASSIGN_OR_RETURN(std::vector<PageRange> ranges, DecodeRanges(body, kStripePages));
   return ZeroPagesMessage{std::move(ranges)};
 }
 

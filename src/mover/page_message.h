@@ -18,6 +18,8 @@ namespace sealift::mover {
 inline constexpr std::size_t kPageSize = 4096;
 // Pages that one Pages message announces at most: 4 MiB.
 inline constexpr std::uint64_t kMaxAnnouncedPages = 1024;
+// Guest RAM is cut into stripes, each of which belongs to one page stream: 8 MiB.
+inline constexpr std::uint64_t kStripePages = 2048;
 // Ranges in one message at most.
 inline constexpr std::size_t kMaxRanges = 1024;
 
@@ -34,7 +36,7 @@ struct PageRange {
 struct PagesMessage {
   std::vector<PageRange> ranges;
 };
-// source: these pages hold zeros.
+// source: these pages hold zeros; no more than a stripe has.
 struct ZeroPagesMessage {
   std::vector<PageRange> ranges;
 };
@@ -54,8 +56,9 @@ struct AppliedMessage {
 using PageMessage = std::variant<PagesMessage, ZeroPagesMessage, RoundMessage, AppliedMessage>;
 
 // EncodePageMessage and DecodePageMessage are inverse. Decoding is strict: INVALID_ARGUMENT for an
-// unknown kind, a wrong size, no range or too many, an empty range, and more announced pages than
-// kMaxAnnouncedPages. Whether a block has such pages is for GuestMemory to say.
+// unknown kind, a wrong size, no range or too many, an empty range, more announced pages than
+// kMaxAnnouncedPages, and more zero pages than kStripePages. Whether a block has such pages is for
+// GuestMemory to say.
 [[nodiscard]] base::Bytes EncodePageMessage(const PageMessage& message);
 [[nodiscard]] absl::StatusOr<PageMessage> DecodePageMessage(base::ByteSpan bytes);
 

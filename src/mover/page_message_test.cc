@@ -23,8 +23,8 @@ TEST(PageMessage, CarriesRanges) {
   constexpr std::uint64_t kLast = std::numeric_limits<std::uint64_t>::max();
   EXPECT_THAT(RoundTrip(PagesMessage{{{1, 2, 3}, {65535, kLast, 1021}}}).ranges,
               ElementsAre(PageRange{1, 2, 3}, PageRange{65535, kLast, 1021}));
-  EXPECT_THAT(RoundTrip(ZeroPagesMessage{{{0, 5, 4294967295U}}}).ranges,
-              ElementsAre(PageRange{0, 5, 4294967295U}));
+  EXPECT_THAT(RoundTrip(ZeroPagesMessage{{{0, 5, 2048}}}).ranges,
+              ElementsAre(PageRange{0, 5, 2048}));
 }
 
 TEST(PageMessage, CarriesRoundsAndTheirConfirmation) {
@@ -70,6 +70,10 @@ TEST(PageMessage, RefusesMorePagesOrRangesThanAllowed) {
   zeros.ranges.resize(kMaxRanges, {0, 1, 1});
   EXPECT_TRUE(Decodes(EncodePageMessage(zeros)));
   zeros.ranges.push_back({0, 1, 1});
+  EXPECT_FALSE(Decodes(EncodePageMessage(zeros)));
+  zeros.ranges = {{0, 0, 2047}, {1, 0, 1}};
+  EXPECT_TRUE(Decodes(EncodePageMessage(zeros)));
+  zeros.ranges.push_back({0, 0, 1});
   EXPECT_FALSE(Decodes(EncodePageMessage(zeros)));
 }
 

@@ -86,6 +86,15 @@ TEST_F(PageSinkTest, RefusesPagesOutsideOfTheBlock) {
   EXPECT_TRUE(IsUntouched());
 }
 
+// However small the message, what it orders takes no longer than a stripe.
+TEST_F(PageSinkTest, RefusesMoreZeroPagesThanAStripeHas) {
+  std::vector<PageRange> again(kStripePages / kPages + 1, {0, 0, kPages});
+  EXPECT_FALSE(Say(ZeroPagesMessage{again}).ok());
+  EXPECT_TRUE(IsUntouched());
+  again.pop_back();
+  EXPECT_TRUE(Say(ZeroPagesMessage{again}).ok());
+}
+
 TEST_F(PageSinkTest, RefusesPagesThatWereNotAnnounced) {
   EXPECT_FALSE(Send(kPageSize).ok());
   EXPECT_TRUE(IsUntouched());

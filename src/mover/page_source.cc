@@ -47,6 +47,16 @@ PageRange TakeFront(std::deque<PageRange>& list, std::uint64_t pages) {
   return taken;
 }
 
+// Takes what one message may name from the front.
+std::vector<PageRange> TakeForMessage(std::deque<PageRange>& list, std::uint64_t pages) {
+  std::vector<PageRange> taken;
+  while (!list.empty() && pages > 0 && taken.size() < kMaxRanges) {
+    taken.push_back(TakeFront(list, pages));
+    pages -= taken.back().count;
+  }
+  return taken;
+}
+
 }  // namespace
 
 PageSource::PageSource(std::uint16_t stream, std::size_t index, std::size_t count,
@@ -89,22 +99,13 @@ absl::Status PageSource::SendMessage(transport::Stream& stream, const PageMessag
 }
 
 absl::Status PageSource::SendPages(transport::Stream& stream) {
-  PagesMessage message;
-  std::uint64_t room = kMaxAnnouncedPages;
-  while (!to_announce_.empty() && room > 0 && message.ranges.size() < kMaxRanges) {
-    message.ranges.push_back(TakeFront(to_announce_, room));
-    announced_.push_back(message.ranges.back());
-    room -= message.ranges.back().count;
-  }
+  const PagesMessage message{TakeForMessage(to_announce_, kMaxAnnouncedPages)};
+  announced_.assign(message.ranges.begin(), message.ranges.end());
   return SendMessage(stream, message);
 }
 
 absl::Status PageSource::SendZeroPages(transport::Stream& stream) {
-  ZeroPagesMessage message;
-  while (!zeros_.empty() && message.ranges.size() < kMaxRanges) {
-    message.ranges.push_back(zeros_.front());
-    zeros_.pop_front();
-  }
+  const ZeroPagesMessage message{TakeForMessage(zeros_, kStripePages)};
   const std::uint64_t pages = PagesIn(message.ranges);
   sent_.zero_pages += pages;
   orders_.zero_pages += pages;

@@ -17,10 +17,6 @@
 
 namespace sealift::mover {
 
-// ---- Dictated by the protocol ----
-
-inline constexpr std::uint64_t kStripePages = 2048;  // 8 MiB
-
 // ---- Chosen by us ----
 
 // Payload of the data records of page streams. Larger records save system calls and

@@ -1,4 +1,5 @@
-// Guest memory and its tracking with a real QEMU and the test guest (tests/guest), under TCG.
+// Guest memory and its tracking with a real QEMU and the test guest (tests/guest), under KVM where
+// that works, else under TCG.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -197,7 +198,7 @@ class TrackingTest : public ::testing::Test {
     static int number = 0;
     ++number;
     const auto vm = hypervisor::ParseVmDefinition(fmt::format(
-        "{{name: vm-{0}, memory: {{size: 256MiB, backing: {1}}}, accel: tcg, cpus: 2, "
+        "{{name: vm-{0}, memory: {{size: 256MiB, backing: {1}}}, accel: auto, cpus: 2, "
         "uuid: 6fa3b2c4-0d1e-4f5a-8b9c-{0:012}, kernel: {2}/vmlinuz, initrd: {2}/initrd.gz, "
         "append: 'console=ttyS0 quiet {3}', disks: [{{path: {2}/disk, format: raw}}]}}",
         number, backing, folder_->path(), options));

@@ -37,14 +37,30 @@ def require(condition, text):
         raise Broken(text)
 
 
-def check_timeline(beacons):
-    """Each beacon has a number of its own, and they only grow, but for a boot: no second guest ran from the state of
-    another, neither beside it nor after it."""
-    for before, after in zip(beacons, beacons[1:]):
-        booted = after.sequence < before.sequence and after.sequence < _FIRST_BEACONS
-        require(after.sequence > before.sequence or booted,
-                f"beacon {after.sequence} from {after.host} after {before.sequence} from {before.host}: the guest ran "
-                "twice")
+class Timeline:
+    """The beacons of one guest in the order of their arrival. Each has a number of its own, and they only grow: no
+    second guest ran from the state of another, neither beside it nor after it, and none crashed and booted by itself."""
+
+    def __init__(self):
+        self._last = None
+
+    def booted(self):
+        """The guest was booted by us: its numbers start over, once."""
+        self._last = None
+
+    def add(self, beacons):
+        """Raises Broken if they cannot be of the guest that was heard so far."""
+        for each in beacons:
+            if self._last is not None:
+                _require_next(self._last, each)
+            self._last = each
+
+
+def _require_next(before, after):
+    if after.sequence <= before.sequence:
+        what = "rebooted" if after.sequence < min(before.sequence, _FIRST_BEACONS) else "ran twice"
+        raise Broken(f"beacon {after.sequence} from {after.host} after {before.sequence} from {before.host}: the guest "
+                     f"{what}")
 
 
 class Field:
@@ -65,7 +81,9 @@ class Field:
         self._disk.chmod(0o666)
         self._beacons = beacon.at_the_guests(stage, self.cluster.network, _BEACON_PORT)
         stage.addCleanup(self._beacons.close)
+        self._timeline = Timeline()
         self._journal_records = 0
+        self._boots = 0  # ours
         self._boot()
         self._clean = {host: traces.of_host(self.cluster, host) for host in self.hosts}  # a: with the guest, b: without
 
@@ -75,7 +93,7 @@ class Field:
         scene = Scene(self.cluster, source, self._other(source))
         fault = KINDS[case.kind](scene, case.target)
         victims = _victims(scene, case)
-        self._beacons.take()
+        self._listen()
         migration = self._start_and_hold(case, scene)
         try:
             victims = victims or _victims(scene, case)
@@ -99,12 +117,15 @@ class Field:
             disks=[{"path": str(self._disk), "format": "raw"}],
             append=(f"guest.fill={_FILL_MIB} guest.dirty={_WRITES_MB_S} guest.journal=1 guest.ip=10.213.0.100/24 "
                     f"guest.beacon={address}:{_BEACON_PORT}"))
-        self._wait_ready()
+        self._wait_booted()
 
-    def _wait_ready(self):
+    def _wait_booted(self):
         console = self.cluster.console(_VM)
         console.wait_line("READY", _READY_SECONDS)
+        # Only then the journal tells of this boot.
+        harness.wait_for(lambda: console.status()["journal"] > 0, _READY_SECONDS, "the journal to go on")
         console.close()
+        self._boots += 1
 
     def _start_and_hold(self, case, scene):
         """Begins the migration and returns its id when it is where the fault shall hit."""
@@ -138,14 +159,15 @@ class Field:
         lost = bool(victims) and case.target == f"{'source' if owner == scene.source else 'destination'}-qemu"
         if lost:
             self._expect_crashed(owner)
-            check_timeline(self._beacons.take())
+            self._listen()
+            self._timeline.booted()
             self.cluster.sealift("vm", "start", _VM)
-            self._wait_ready()
+            self._wait_booted()
         else:
             self._expect_running(owner, healed_at)
         self._check_guest()
         self._check_traces(owner)
-        check_timeline(self._beacons.take())
+        self._listen()
 
     def _await_end(self, migration):
         def ended():
@@ -160,7 +182,7 @@ class Field:
         seen = []
 
         def beats():
-            seen.extend(self._beacons.take())
+            seen.extend(self._listen())
             return any(each.time > healed_at for each in seen)
         try:
             harness.wait_for(beats, max(0.1, healed_at + _BACK_SECONDS - time.time()), "a sign of life of the guest")
@@ -168,7 +190,6 @@ class Field:
             last = f"{healed_at - seen[-1].time:.1f} s before, on {seen[-1].host}" if seen else "before this case"
             raise Broken(f"the guest was not heard for {_BACK_SECONDS} s after the fault; last {last}; "
                          f"{self._word_of_console()}") from None
-        check_timeline(seen)
         late = [each.time for each in seen if each.time > healed_at]
         silence = max(after - before for before, after in zip([healed_at, *late], [*late, time.time()]))
         require(silence < _BACK_SECONDS, f"the guest was silent for {silence:.1f} s after the fault")
@@ -201,12 +222,19 @@ class Field:
         # What the guest says was written is on the disk.
         require(journal.records >= status["journal"], f"journal: {journal.records} records of {status['journal']:.0f}")
         require(journal.records >= self._journal_records, "the journal has become shorter")
+        require(journal.boots == self._boots, f"journal: {journal.boots} boots, {self._boots} of them ours")
         self._journal_records = journal.records
 
     def _check_traces(self, owner):
         traces.expect(self.cluster, {owner: self._clean["a"], self._other(owner): self._clean["b"]}, _CLEAN_SECONDS)
 
     # -- Looking
+
+    def _listen(self):
+        """The beacons since the last time, which follow those before."""
+        beacons = self._beacons.take()
+        self._timeline.add(beacons)
+        return beacons
 
     def _vm(self):
         return self.cluster.json("vm", "show", _VM)

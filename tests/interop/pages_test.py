@@ -114,6 +114,7 @@ class PagesTest(cases.TestCase):
             "far outside": lambda: self.control(zero_pages((1, 2**64 - 1, 2))),
             "an unknown block": lambda: self.control(pages((2, 0, 1))),
             "an empty range": lambda: self.control(pages((0, 0, 0))),
+            "more zero pages than a stripe has": lambda: self.control(zero_pages(*[(0, 0, 64)] * 33)),
             "not announced": lambda: self.data(bytes(PAGE)),
             "the second round first": lambda: self.control(round_end(2)),
             "a confirmation": lambda: self.control(applied(1, 0, 0)),
