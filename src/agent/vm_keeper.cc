@@ -50,6 +50,11 @@ VmStatus StatusOf(RunState state) {
 
 }  // namespace
 
+absl::Status NotAdopted(const absl::Status& adoption) {
+  return absl::FailedPreconditionError(fmt::format(
+      "{}; sealift-agentd looks again when it is restarted", base::MessageOf(adoption)));
+}
+
 // Lock order: a turn, then mutex_. Nobody waits for a second turn.
 class VmKeeper::Turn {
  public:
@@ -123,7 +128,8 @@ void VmKeeper::Recover(VmRecord record) {
   Entry& entry = entries_[name];
   entry.record = std::move(record);
   if (!absl::IsNotFound(vm.status())) {
-    entry.reason = base::MessageOf(vm.status());
+    entry.adoption = NotAdopted(vm.status());
+    entry.reason = base::MessageOf(entry.adoption);
     spdlog::error("VM {}: {}", name, entry.reason);
   } else if (entry.record.boot_id == boot_id_) {
     entry.crashed = true;
@@ -139,7 +145,7 @@ void VmKeeper::Recover(VmRecord record) {
 bool VmKeeper::AutostartIsDue(const Entry& entry) const {
   const VmRecord& record = entry.record;
   const bool went_down = !record.boot_id.empty() && record.boot_id != boot_id_;
-  return record.definition.autostart && went_down && !entry.HasProcess();
+  return record.definition.autostart && went_down && !entry.HasProcess() && entry.adoption.ok();
 }
 
 absl::StatusOr<VmKeeper::Entry*> VmKeeper::Find(const std::string& name) {
@@ -150,8 +156,15 @@ absl::StatusOr<VmKeeper::Entry*> VmKeeper::Find(const std::string& name) {
   return &found->second;
 }
 
-absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindFree(const std::string& name) {
+absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindCertain(const std::string& name) {
   SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, Find(name));
+  SEALIFT_RETURN_IF_ERROR(
+      base::Annotate(entry->adoption, fmt::format("whether VM {} runs is not known", name)));
+  return entry;
+}
+
+absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindFree(const std::string& name) {
+  SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, FindCertain(name));
   if (entry->migration.empty()) return entry;
   return absl::FailedPreconditionError(
       fmt::format("VM {} is being migrated (migration {})", name, entry->migration));
@@ -354,6 +367,12 @@ void VmKeeper::Ask(const Entry& entry) {
   if (entry.HasProcess() && entry.migration.empty()) entry.probe->Ask();
 }
 
+VmStatus VmKeeper::StatusWithoutProcess(const Entry& entry) {
+  if (!entry.adoption.ok()) return VmStatus::kUnknown;
+  const bool crashed = entry.crashed || entry.exit == Exit::kCrashed;
+  return crashed ? VmStatus::kCrashed : VmStatus::kStopped;
+}
+
 // Waits for the process, so the lock is not held.
 VmView VmKeeper::Look(const Entry& entry) const {
   VmView view{.name = entry.record.definition.name,
@@ -361,8 +380,7 @@ VmView VmKeeper::Look(const Entry& entry) const {
               .epoch = entry.record.epoch,
               .mode = entry.record.mode,
               .policy_version = entry.record.policy_version,
-              .status = entry.crashed || entry.exit == Exit::kCrashed ? VmStatus::kCrashed
-                                                                      : VmStatus::kStopped,
+              .status = StatusWithoutProcess(entry),
               .reason = entry.reason,
               .direct = false,
               .direct_reason = {},
@@ -386,7 +404,7 @@ absl::StatusOr<base::UniqueFd> VmKeeper::OpenConsole(const std::string& name) {
   std::shared_ptr<hypervisor::Vm> vm;
   {
     const std::lock_guard lock(mutex_);
-    SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, Find(name));
+    SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, FindCertain(name));
     if (!entry->HasProcess()) return NotRunning(name);
     vm = entry->vm;
   }
@@ -405,13 +423,14 @@ absl::StatusOr<VmKeeper::Loan> VmKeeper::Lend(const std::string& name,
   return Loan{entry->record, vm};
 }
 
-std::shared_ptr<hypervisor::Vm> VmKeeper::Hold(const std::string& name,
-                                               const std::string& migration) {
+absl::StatusOr<std::shared_ptr<hypervisor::Vm>> VmKeeper::Hold(const std::string& name,
+                                                               const std::string& migration) {
   const std::lock_guard lock(mutex_);
-  const auto found = entries_.find(name);
-  if (found == entries_.end()) return nullptr;
-  found->second.migration = migration;
-  return found->second.HasProcess() ? found->second.vm : nullptr;
+  SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, Find(name));
+  entry->migration = migration;
+  SEALIFT_RETURN_IF_ERROR(entry->adoption);
+  if (entry->HasProcess()) return entry->vm;
+  return absl::NotFoundError(fmt::format("VM {} has no process", name));
 }
 
 void VmKeeper::Return(const std::string& name) {

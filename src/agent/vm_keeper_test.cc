@@ -173,6 +173,26 @@ TEST_F(VmKeeperTest, ARestartAdoptsWhatRuns) {
   EXPECT_EQ(Status(), VmStatus::kRunning);
 }
 
+TEST_F(VmKeeperTest, AVmWhoseProcessCannotBeFoundOutAboutIsLeftAlone) {
+  PutAndStart();
+  hypervisor_.FailAdopt(absl::FailedPreconditionError("process.json cannot be used"));
+  Restart("boot-1");
+  EXPECT_EQ(Status(), VmStatus::kUnknown);
+  EXPECT_THAT(keeper_->Get("web1")->reason, ::testing::HasSubstr("process.json cannot be used"));
+  for (const absl::Status& refused :
+       {keeper_->Start("web1").status(), keeper_->ForceOff("web1").status(),
+        keeper_->PowerDown("web1", std::chrono::seconds(0)).status(), keeper_->Forget("web1"),
+        keeper_->Lend("web1", "m1").status(), keeper_->OpenConsole("web1").status()}) {
+    EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(base::MessageOf(refused), ::testing::HasSubstr("process.json cannot be used"));
+  }
+  EXPECT_TRUE(keeper_->Put(Record()).ok());
+  EXPECT_EQ(Status(), VmStatus::kUnknown);
+  hypervisor_.FailAdopt(absl::OkStatus());
+  Restart("boot-1");
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+}
+
 TEST_F(VmKeeperTest, AnAdoptionThatTakesLongHoldsUpNoOther) {
   for (const char* name : {"web1", "web2", "web3"}) {
     ASSERT_TRUE(keeper_->Put(Record(name)).ok());
