@@ -268,17 +268,24 @@ void VmKeeper::OnExit(const std::string& name, const hypervisor::Vm* vm, Exit ho
     spdlog::info("VM {}: {}", name, entry->reason);
     exited_.notify_all();
   }
+  const absl::Status written = WriteOff(name, vm);
+  if (!written.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(written));
+}
+
+absl::Status VmKeeper::WriteOff(const std::string& name, const hypervisor::Vm* vm) {
   const Turn turn(*this, name, Turn::Patience::kEndless);
   VmRecord record;
   {
     const std::lock_guard lock(mutex_);
-    Entry* const entry = FindProcess(name, vm);
-    if (entry == nullptr) return;
-    entry->record.boot_id.clear();
+    const Entry* const entry = FindProcess(name, vm);
+    if (entry == nullptr || entry->record.boot_id.empty()) return absl::OkStatus();
     record = entry->record;
   }
-  const absl::Status written = inventory_.Put(record);
-  if (!written.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(written));
+  record.boot_id.clear();
+  SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
+  const std::lock_guard lock(mutex_);
+  if (Entry* const entry = FindProcess(name, vm); entry != nullptr) entry->record.boot_id.clear();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<hypervisor::Vm>> VmKeeper::ProcessOf(const std::string& name) {
@@ -292,6 +299,7 @@ absl::StatusOr<VmView> VmKeeper::PowerDown(const std::string& name, std::chrono:
   SEALIFT_ASSIGN_OR_RETURN(const auto vm, ProcessOf(name));
   SEALIFT_RETURN_IF_ERROR(vm->PowerDown());
   SEALIFT_RETURN_IF_ERROR(WaitForExit(name, timeout));
+  SEALIFT_RETURN_IF_ERROR(WriteOff(name, vm.get()));
   return Get(name);
 }
 
@@ -312,6 +320,7 @@ absl::StatusOr<VmView> VmKeeper::ForceOff(const std::string& name) {
   SEALIFT_ASSIGN_OR_RETURN(const auto vm, ProcessOf(name));
   SEALIFT_RETURN_IF_ERROR(vm->Quit());
   SEALIFT_RETURN_IF_ERROR(WaitForExit(name, std::chrono::seconds(5)));
+  SEALIFT_RETURN_IF_ERROR(WriteOff(name, vm.get()));
   return Get(name);
 }
 

@@ -71,7 +71,7 @@ class VmKeeper {
   // Start takes as long as the VM's storage does. Put and Forget are refused meanwhile.
   [[nodiscard]] absl::StatusOr<VmView> Start(const std::string& name);
   // PowerDown presses the power button and waits for the guest. DEADLINE_EXCEEDED when it does not
-  // react.
+  // react. Of what has stopped it is on the disk that it has, as after ForceOff.
   [[nodiscard]] absl::StatusOr<VmView> PowerDown(const std::string& name,
                                                  std::chrono::seconds timeout);
   // ForceOff ends the process.
@@ -146,6 +146,9 @@ class VmKeeper {
   void SetEntry(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
   [[nodiscard]] absl::Status Remove(const std::string& name);
   [[nodiscard]] Entry* FindProcess(const std::string& name, const hypervisor::Vm* vm);
+  // WriteOff writes down that a process was seen to end: a VM that is not known to have stopped
+  // counts as one that runs.
+  [[nodiscard]] absl::Status WriteOff(const std::string& name, const hypervisor::Vm* vm);
   void OnExit(const std::string& name, const hypervisor::Vm* vm, hypervisor::Exit how);
   // Asks a process that nobody else has to be asked about.
   static void Ask(const Entry& entry);

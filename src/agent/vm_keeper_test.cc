@@ -232,6 +232,28 @@ TEST_F(VmKeeperTest, AfterARebootOnlyAutostartIsDueAndNothingStartsByItself) {
   EXPECT_FALSE(keeper_->Get("auto")->autostart_due);
 }
 
+TEST_F(VmKeeperTest, AVmThatWasStoppedBeforeARebootIsStoppedAfterIt) {
+  VmRecord automatic = Record();
+  automatic.definition.autostart = true;
+  ASSERT_TRUE(keeper_->Put(automatic).ok());
+  // The host may go down with the answer: by then it is on the disk.
+  for (int times = 0; times < 50; ++times) {
+    ASSERT_TRUE(keeper_->Start("web1").ok());
+    ASSERT_TRUE(keeper_->ForceOff("web1").ok());
+    ASSERT_EQ(inventory_->Load()->at(0).boot_id, "");
+  }
+  Restart("boot-2");
+  EXPECT_EQ(Status(), VmStatus::kStopped);
+  EXPECT_FALSE(keeper_->Get("web1")->autostart_due);
+}
+
+TEST_F(VmKeeperTest, AStopThatCannotBeWrittenDownIsNoSuccess) {
+  PutAndStart();
+  std::filesystem::remove_all(folder_.path());
+  EXPECT_FALSE(keeper_->ForceOff("web1").ok());
+  EXPECT_EQ(Status(), VmStatus::kStopped);
+}
+
 TEST_F(VmKeeperTest, ALentVmIsLeftAlone) {
   PutAndStart();
   ASSERT_TRUE(keeper_->Lend("web1", "m1").ok());
