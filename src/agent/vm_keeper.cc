@@ -131,14 +131,15 @@ void VmKeeper::Recover(VmRecord record) {
     entry.adoption = NotAdopted(vm.status());
     entry.reason = base::MessageOf(entry.adoption);
     spdlog::error("VM {}: {}", name, entry.reason);
-  } else if (entry.record.boot_id == boot_id_) {
-    entry.crashed = true;
-    entry.reason = "its process ended while the agent was not running";
-    spdlog::warn("VM {}: {}", name, entry.reason);
   } else if (!entry.record.boot_id.empty()) {
-    entry.reason = AutostartIsDue(entry) ? "the host was rebooted; the controller has to confirm "
-                                           "that it is still ours before it starts"
-                                         : "the host was rebooted";
+    entry.crashed = true;
+    entry.reason = entry.record.boot_id == boot_id_
+                       ? "its process ended while the agent was not running"
+                       : "the host went down while it ran";
+    if (AutostartIsDue(entry)) {
+      entry.reason += "; the controller has to confirm that it is still ours before it starts";
+    }
+    spdlog::warn("VM {}: {}", name, entry.reason);
   }
 }
 

@@ -58,9 +58,9 @@ class VmKeeper {
   VmKeeper& operator=(const VmKeeper&) = delete;
   ~VmKeeper();
 
-  // Recover loads the inventory and adopts what runs. A VM whose process is gone is crashed, or, if
-  // the host was booted since, off. One of which that is not certain is unknown, and left alone
-  // until the next agent.
+  // Recover loads the inventory and adopts what runs. A VM that ran and whose process is gone is
+  // crashed, also when it went down with the host. One of which that is not certain is unknown, and
+  // left alone until the next agent.
   [[nodiscard]] absl::Status Recover();
 
   // Put stores a VM or replaces its definition and mode. ABORTED for an epoch, or a version of the

@@ -227,9 +227,12 @@ TEST_F(VmKeeperTest, AfterARebootOnlyAutostartIsDueAndNothingStartsByItself) {
   EXPECT_FALSE(keeper_->Get("web1")->autostart_due);
   EXPECT_TRUE(keeper_->Get("auto")->autostart_due);
   EXPECT_FALSE(keeper_->Get("off")->autostart_due) << "it was off before the reboot";
-  EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kStopped);
+  EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kCrashed);
+  EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kCrashed);
+  EXPECT_EQ(keeper_->Get("off")->status, VmStatus::kStopped);
   ASSERT_TRUE(keeper_->Start("auto").ok());
   EXPECT_FALSE(keeper_->Get("auto")->autostart_due);
+  EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kRunning);
 }
 
 TEST_F(VmKeeperTest, AVmThatWasStoppedBeforeARebootIsStoppedAfterIt) {
