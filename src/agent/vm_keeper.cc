@@ -122,6 +122,11 @@ void VmKeeper::Recover(VmRecord record) {
   absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = hypervisor_.Adopt(record.definition);
   if (vm.ok()) {
     spdlog::info("VM {}: adopted, process {}", name, (*vm)->pid());
+    // A start that failed puts the record back, but its process may not have ended.
+    if (std::exchange(record.boot_id, boot_id_) != boot_id_) {
+      const absl::Status written = inventory_.Put(record);
+      if (!written.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(written));
+    }
     return SetEntry(std::move(record), *std::move(vm));
   }
   const std::lock_guard lock(mutex_);
@@ -216,14 +221,24 @@ absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
   // A second start of the same VM has to wait and then see it running.
   const Turn turn(*this, name, Turn::Patience::kLimited);
   SEALIFT_RETURN_IF_ERROR(turn.status());
-  SEALIFT_ASSIGN_OR_RETURN(VmRecord record, RecordToStart(name));
-  SEALIFT_RETURN_IF_ERROR(hypervisor_.CheckDefinition(record.definition));
+  SEALIFT_ASSIGN_OR_RETURN(const VmRecord before, RecordToStart(name));
+  SEALIFT_RETURN_IF_ERROR(hypervisor_.CheckDefinition(before.definition));
+  VmRecord record = before;
   record.boot_id = boot_id_;
-  SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
-  SEALIFT_ASSIGN_OR_RETURN(auto vm,
-                           hypervisor_.Start(record.definition, hypervisor::StartMode::kBoot));
-  SetEntry(std::move(record), std::move(vm));
+  absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = Boot(record);
+  if (!vm.ok()) {
+    // It must not be found as one that ran.
+    const absl::Status undone = inventory_.Put(before);
+    if (!undone.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(undone));
+    return vm.status();
+  }
+  SetEntry(std::move(record), *std::move(vm));
   return Get(name);
+}
+
+absl::StatusOr<std::shared_ptr<hypervisor::Vm>> VmKeeper::Boot(const VmRecord& record) {
+  SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
+  return hypervisor_.Start(record.definition, hypervisor::StartMode::kBoot);
 }
 
 absl::StatusOr<VmRecord> VmKeeper::RecordToStart(const std::string& name) {

@@ -137,6 +137,8 @@ class VmKeeper {
   [[nodiscard]] absl::StatusOr<Entry*> FindCertain(const std::string& name);
   [[nodiscard]] absl::StatusOr<Entry*> FindFree(const std::string& name);
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> ProcessOf(const std::string& name);
+  // Boot writes the record first: a process must not be there before it.
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Boot(const VmRecord& record);
   [[nodiscard]] absl::StatusOr<VmRecord> RecordToStart(const std::string& name);
   [[nodiscard]] absl::Status CheckNotOlder(const VmRecord& record) const;
   [[nodiscard]] absl::Status WaitForExit(const std::string& name, std::chrono::seconds timeout);

@@ -257,6 +257,39 @@ TEST_F(VmKeeperTest, AStopThatCannotBeWrittenDownIsNoSuccess) {
   EXPECT_EQ(Status(), VmStatus::kStopped);
 }
 
+TEST_F(VmKeeperTest, AVmThatDidNotStartIsWhatItWasBefore) {
+  VmRecord automatic = Record();
+  automatic.definition.autostart = true;
+  ASSERT_TRUE(keeper_->Put(automatic).ok());
+  hypervisor_.FailStart(absl::InternalError("QEMU has ended"));
+  EXPECT_EQ(keeper_->Start("web1").status(), absl::InternalError("QEMU has ended"));
+  for (const char* boot : {"boot-1", "boot-2"}) {
+    Restart(boot);
+    EXPECT_EQ(Status(), VmStatus::kStopped) << boot;
+    EXPECT_FALSE(keeper_->Get("web1")->autostart_due) << boot;
+  }
+  // One that had crashed still has.
+  hypervisor_.FailStart(absl::OkStatus());
+  ASSERT_TRUE(keeper_->Start("web1").ok());
+  keeper_.reset();
+  hypervisor_.Find("web1")->Die(Exit::kCrashed);
+  Restart("boot-3");
+  hypervisor_.FailStart(absl::InternalError("QEMU has ended"));
+  EXPECT_FALSE(keeper_->Start("web1").ok());
+  Restart("boot-3");
+  EXPECT_EQ(Status(), VmStatus::kCrashed);
+  EXPECT_TRUE(keeper_->Get("web1")->autostart_due);
+}
+
+// A start that fails may leave its process: one that hangs in its storage does not end.
+TEST_F(VmKeeperTest, AProcessThatIsAdoptedRunsWhateverTheRecordSays) {
+  ASSERT_TRUE(keeper_->Put(Record()).ok());
+  ASSERT_TRUE(hypervisor_.Start(Record().definition, hypervisor::StartMode::kBoot).ok());
+  Restart("boot-1");
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+  EXPECT_EQ(inventory_->Load()->at(0).boot_id, "boot-1");
+}
+
 TEST_F(VmKeeperTest, ALentVmIsLeftAlone) {
   PutAndStart();
   ASSERT_TRUE(keeper_->Lend("web1", "m1").ok());
