@@ -18,6 +18,8 @@ v1::VmState ToProto(VmStatus status) {
       return v1::VM_STATE_CRASHED;
     case VmStatus::kMigrating:
       return v1::VM_STATE_MIGRATING;
+    case VmStatus::kUnknown:
+      return v1::VM_STATE_UNKNOWN;
   }
   return v1::VM_STATE_UNSPECIFIED;
 }

@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "agent/record_form.h"
 #include "base/file.h"
+#include "base/record_form.h"
 #include "base/status.h"
 
 namespace sealift::agent {
@@ -17,7 +17,7 @@ using nlohmann::json;
 }  // namespace
 
 std::string EncodeVmRecord(const VmRecord& record) {
-  const json object = {{kRecordFormKey, kRecordForm},
+  const json object = {{base::kRecordFormKey, base::kRecordForm},
                        {"definition", hypervisor::FormatVmDefinition(record.definition)},
                        {"epoch", record.epoch},
                        {"encryption", policy::ModeName(record.mode)},
@@ -32,7 +32,8 @@ absl::StatusOr<VmRecord> DecodeVmRecord(const std::string& text) {
   std::string mode_name;
   try {
     const json object = json::parse(text);
-    SEALIFT_RETURN_IF_ERROR(CheckRecordForm(object));
+    SEALIFT_RETURN_IF_ERROR(
+        base::CheckRecordForm(object.value(base::kRecordFormKey, base::kFirstRecordForm)));
     definition = object.at("definition").get<std::string>();
     mode_name = object.at("encryption").get<std::string>();
     record.epoch = object.at("epoch").get<std::uint64_t>();

@@ -367,12 +367,14 @@ void LiveMigration::RecoverSource() {
     // The guest has come back since, and is none of this record's.
     return PostPhase(committed ? PhaseName::kCompleted : PhaseName::kFailed, kRestarted);
   }
-  vm_ = parts_.vms.Hold(record_.vm, record_.id);
+  const PhaseName phase = committed ? PhaseName::kCommitted : PhaseName::kCopying;
+  const absl::Status found = Find(parts_.vms.Hold(record_.vm, record_.id));
+  if (!found.ok()) return PostPhase(phase, base::MessageOf(found));
   if (vm_ == nullptr && !committed) {
     parts_.vms.Return(record_.vm);
     return PostPhase(PhaseName::kFailed, kRestarted);
   }
-  PostPhase(committed ? PhaseName::kCommitted : PhaseName::kCopying, kRestarted);
+  PostPhase(phase, kRestarted);
   thread_ = std::thread([this, committed] {
     if (vm_ == nullptr) return AwaitDecisionWithoutProcess();
     if (committed) return RunSource(migration::Committed{parts_.clock.SinceBoot()});
@@ -387,10 +389,12 @@ void LiveMigration::RecoverDestination() {
     return RecoverOwned();
   }
   const bool ready = record_.step == LedgerStep::kReady;
-  PostPhase(ready ? PhaseName::kSwitching : PhaseName::kCopying, kRestarted);
+  const PhaseName phase = ready ? PhaseName::kSwitching : PhaseName::kCopying;
+  PostPhase(phase, kRestarted);
   // Adopting takes a while where QEMU is silent.
-  thread_ = std::thread([this, ready] {
-    AdoptIncoming();
+  thread_ = std::thread([this, ready, phase] {
+    const absl::Status found = AdoptIncoming();
+    if (!found.ok()) return PostPhase(phase, base::MessageOf(found));
     if (vm_ == nullptr && !ready) {
       Discard();
       return PostPhase(PhaseName::kFailed, kRestarted);
@@ -401,12 +405,19 @@ void LiveMigration::RecoverDestination() {
   });
 }
 
-void LiveMigration::AdoptIncoming() {
+// Where an error leaves open whether there is a process, nothing may be concluded from its not
+// being found: the migration stays as it is, and the next agent goes on from its record.
+absl::Status LiveMigration::Find(absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm) {
+  if (vm.ok()) vm_ = *std::move(vm);
+  return absl::IsNotFound(vm.status()) ? absl::OkStatus() : vm.status();
+}
+
+absl::Status LiveMigration::AdoptIncoming() {
   const absl::StatusOr<hypervisor::VmDefinition> definition =
       hypervisor::ParseVmDefinition(record_.definition_yaml);
-  if (!definition.ok()) return;
-  absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = parts_.hypervisor.Adopt(*definition);
-  if (vm.ok()) vm_ = *std::move(vm);
+  const absl::Status found =
+      definition.ok() ? Find(parts_.hypervisor.Adopt(*definition)) : definition.status();
+  return found.ok() ? found : NotAdopted(found);
 }
 
 // The process that sent or received the guest has ended by itself: nobody else tidies up after it.
@@ -422,7 +433,8 @@ void LiveMigration::Discard() {
 
 // The guest is ours, and perhaps was not let go on yet: the last phase is taken again.
 void LiveMigration::RecoverOwned() {
-  vm_ = parts_.vms.Hold(record_.vm, record_.id);
+  const absl::Status found = Find(parts_.vms.Hold(record_.vm, record_.id));
+  if (!found.ok()) return PostPhase(PhaseName::kSwitching, base::MessageOf(found));
   if (vm_ == nullptr) {
     parts_.vms.Return(record_.vm);
     return PostPhase(PhaseName::kCompleted, "its process is gone");

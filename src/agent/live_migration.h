@@ -110,7 +110,9 @@ class LiveMigration {
   void RecoverSource();
   void RecoverDestination();
   void RecoverOwned();
-  void AdoptIncoming();
+  // Find takes the process that was looked for, or leaves vm_ empty where there certainly is none.
+  [[nodiscard]] absl::Status Find(absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm);
+  [[nodiscard]] absl::Status AdoptIncoming();
   void Discard();
   void AwaitDecisionWithoutProcess();
   void PostPhase(migration::PhaseName phase, const std::string& detail);

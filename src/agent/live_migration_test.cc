@@ -1,6 +1,8 @@
 // What a restarted agent makes of each step that an earlier one wrote down.
 #include "agent/live_migration.h"
 
+#include <gmock/gmock.h>
+
 #include "agent/testing.h"
 
 namespace sealift::agent {
@@ -157,6 +159,32 @@ TEST_F(RecoveryTest, WhatAReadyDestinationHasLeftIsDiscardedOnceItIsNotOurs) {
   migration_->Tell(Decision::kAbort);
   EXPECT_EQ(WaitForEnd(), PhaseName::kFailed);
   EXPECT_TRUE(hypervisor_.Discarded("web1"));
+}
+
+TEST_F(RecoveryTest, AProcessThatCannotBeFoundOutAboutIsNotTakenForOneThatHasEnded) {
+  RunSource();
+  hypervisor_.FailAdopt(absl::FailedPreconditionError("process.json cannot be used"));
+  keeper_ = std::make_unique<VmKeeper>(hypervisor_, *inventory_, "boot-1");
+  ASSERT_TRUE(keeper_->Recover().ok());
+  const std::pair<MigrationRole, LedgerStep> cases[] = {
+      {MigrationRole::kSource, LedgerStep::kDelegated},
+      {MigrationRole::kSource, LedgerStep::kCommitted},
+      {MigrationRole::kDestination, LedgerStep::kReceiving},
+      {MigrationRole::kDestination, LedgerStep::kReady},
+      {MigrationRole::kDestination, LedgerStep::kOwned},
+  };
+  for (const auto& [role, step] : cases) {
+    SCOPED_TRACE(StepName(step));
+    Recover(role, step);
+    migration_->Tell(Decision::kCommit);
+    migration_->Join();
+    EXPECT_FALSE(migration::IsFinal(migration_->View().snapshot.phase));
+    EXPECT_THAT(migration_->View().snapshot.detail,
+                ::testing::HasSubstr("process.json cannot be used"));
+    EXPECT_FALSE(hypervisor_.Discarded("web1"));
+    EXPECT_TRUE(keeper_->Has("web1"));
+    EXPECT_TRUE(log_->Load()->empty()) << "the step is the one that the next agent goes on from";
+  }
 }
 
 TEST_F(RecoveryTest, ADecisionThatCannotBeWrittenDownIsTriedUntilItIs) {

@@ -73,7 +73,11 @@ absl::Status MigrationKeeper::Recover() {
 
 void MigrationKeeper::EndStray(const hypervisor::VmDefinition& definition) const {
   const auto vm = parts_.hypervisor.Adopt(definition);
-  if (!vm.ok()) return;
+  if (!vm.ok()) {
+    // It may have ended since.
+    return spdlog::warn("VM {}: no record names it: {}", definition.name,
+                        base::MessageOf(vm.status()));
+  }
   spdlog::warn("VM {}: process {} is ended: no record names it", definition.name, (*vm)->pid());
   const absl::Status ended = (*vm)->Quit();
   if (!ended.ok()) spdlog::error("{}", base::MessageOf(ended));

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "agent/record_form.h"
 #include "base/file.h"
+#include "base/record_form.h"
 #include "base/status.h"
 
 namespace sealift::agent {
@@ -48,7 +48,7 @@ std::string_view StepName(LedgerStep step) {
 }
 
 std::string EncodeMigrationRecord(const MigrationRecord& record) {
-  const json object = {{kRecordFormKey, kRecordForm},
+  const json object = {{base::kRecordFormKey, base::kRecordForm},
                        {"id", record.id},
                        {"vm", record.vm},
                        {"role", record.role == MigrationRole::kSource ? kSource : kDestination},
@@ -69,7 +69,8 @@ absl::StatusOr<MigrationRecord> DecodeMigrationRecord(const std::string& text) {
   std::string step;
   try {
     const json object = json::parse(text);
-    SEALIFT_RETURN_IF_ERROR(CheckRecordForm(object));
+    SEALIFT_RETURN_IF_ERROR(
+        base::CheckRecordForm(object.value(base::kRecordFormKey, base::kFirstRecordForm)));
     record.id = object.at("id").get<std::string>();
     record.vm = object.at("vm").get<std::string>();
     role = object.at("role").get<std::string>();

@@ -12,8 +12,12 @@
 namespace sealift::agent {
 namespace {
 
-// Temporary files of an interrupted write have another one.
 constexpr char kSuffix[] = ".json";
+
+// What an earlier agent that was killed while it wrote a record has left.
+bool IsLeftover(const std::filesystem::path& path) {
+  return path.stem().extension() == kSuffix && base::IsTemporary(path.string());
+}
 
 }  // namespace
 
@@ -28,6 +32,7 @@ absl::StatusOr<std::vector<RecordFolder::Text>> RecordFolder::Load() const {
   std::vector<Text> texts;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
+    if (IsLeftover(entry.path())) SEALIFT_RETURN_IF_ERROR(base::RemoveFileDurably(entry.path()));
     if (entry.path().extension() != kSuffix) continue;
     SEALIFT_ASSIGN_OR_RETURN(std::string content, base::ReadFile(entry.path().string()));
     texts.push_back({entry.path().string(), std::move(content)});

@@ -15,7 +15,8 @@ class RecordFolder {
  public:
   explicit RecordFolder(std::string folder);
 
-  // Load returns every text, with its path, for error messages. The folder is made when missing.
+  // Load returns every text, with its path, for error messages. The folder is made when missing,
+  // and what interrupted writes have left is removed: call it before anything is written.
   struct Text {
     std::string path;
     std::string content;

@@ -92,6 +92,26 @@ TEST_F(RecordsTest, AnInterruptedWriteIsNotARecord) {
   EXPECT_TRUE(inventory.Load()->empty());
 }
 
+TEST_F(RecordsTest, WhatAnInterruptedWriteHasLeftIsRemovedAndNothingElse) {
+  const Inventory inventory(folder_.path());
+  const std::vector<std::string> others = {"web1.json.bak",     "web1.json.a1B2c",
+                                           "web1.json.a1B2c3d", "web1.json.a1B2-3",
+                                           "notes.a1B2c3",      "web1.jsona1B2c3"};
+  for (const std::string& name : others) {
+    ASSERT_TRUE(base::WriteFileDurably(folder_ / name, "kept").ok());
+  }
+  ASSERT_TRUE(inventory.Put(Record("web1")).ok());
+  for (const char* name : {"web1.json.a1B2c3", "web1.json.XYZ789"}) {
+    ASSERT_TRUE(base::WriteFileDurably(folder_ / name, "half").ok());
+  }
+  EXPECT_EQ(inventory.Load()->size(), 1U);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "web1.json.a1B2c3"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "web1.json.XYZ789"));
+  for (const std::string& name : others) {
+    EXPECT_TRUE(std::filesystem::exists(folder_ / name)) << name;
+  }
+}
+
 TEST_F(RecordsTest, EveryStepOfAMigrationRoundTrips) {
   using migration::LedgerStep;
   MigrationRecord record;

@@ -50,6 +50,11 @@ VmStatus StatusOf(RunState state) {
 
 }  // namespace
 
+absl::Status NotAdopted(const absl::Status& adoption) {
+  return absl::FailedPreconditionError(fmt::format(
+      "{}; sealift-agentd looks again when it is restarted", base::MessageOf(adoption)));
+}
+
 // Lock order: a turn, then mutex_. Nobody waits for a second turn.
 class VmKeeper::Turn {
  public:
@@ -117,29 +122,36 @@ void VmKeeper::Recover(VmRecord record) {
   absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = hypervisor_.Adopt(record.definition);
   if (vm.ok()) {
     spdlog::info("VM {}: adopted, process {}", name, (*vm)->pid());
+    // A start that failed puts the record back, but its process may not have ended.
+    if (std::exchange(record.boot_id, boot_id_) != boot_id_) {
+      const absl::Status written = inventory_.Put(record);
+      if (!written.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(written));
+    }
     return SetEntry(std::move(record), *std::move(vm));
   }
   const std::lock_guard lock(mutex_);
   Entry& entry = entries_[name];
   entry.record = std::move(record);
   if (!absl::IsNotFound(vm.status())) {
-    entry.reason = base::MessageOf(vm.status());
+    entry.adoption = NotAdopted(vm.status());
+    entry.reason = base::MessageOf(entry.adoption);
     spdlog::error("VM {}: {}", name, entry.reason);
-  } else if (entry.record.boot_id == boot_id_) {
-    entry.crashed = true;
-    entry.reason = "its process ended while the agent was not running";
-    spdlog::warn("VM {}: {}", name, entry.reason);
   } else if (!entry.record.boot_id.empty()) {
-    entry.reason = AutostartIsDue(entry) ? "the host was rebooted; the controller has to confirm "
-                                           "that it is still ours before it starts"
-                                         : "the host was rebooted";
+    entry.crashed = true;
+    entry.reason = entry.record.boot_id == boot_id_
+                       ? "its process ended while the agent was not running"
+                       : "the host went down while it ran";
+    if (AutostartIsDue(entry)) {
+      entry.reason += "; the controller has to confirm that it is still ours before it starts";
+    }
+    spdlog::warn("VM {}: {}", name, entry.reason);
   }
 }
 
 bool VmKeeper::AutostartIsDue(const Entry& entry) const {
   const VmRecord& record = entry.record;
   const bool went_down = !record.boot_id.empty() && record.boot_id != boot_id_;
-  return record.definition.autostart && went_down && !entry.HasProcess();
+  return record.definition.autostart && went_down && !entry.HasProcess() && entry.adoption.ok();
 }
 
 absl::StatusOr<VmKeeper::Entry*> VmKeeper::Find(const std::string& name) {
@@ -150,8 +162,15 @@ absl::StatusOr<VmKeeper::Entry*> VmKeeper::Find(const std::string& name) {
   return &found->second;
 }
 
-absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindFree(const std::string& name) {
+absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindCertain(const std::string& name) {
   SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, Find(name));
+  SEALIFT_RETURN_IF_ERROR(
+      base::Annotate(entry->adoption, fmt::format("whether VM {} runs is not known", name)));
+  return entry;
+}
+
+absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindFree(const std::string& name) {
+  SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, FindCertain(name));
   if (entry->migration.empty()) return entry;
   return absl::FailedPreconditionError(
       fmt::format("VM {} is being migrated (migration {})", name, entry->migration));
@@ -202,14 +221,24 @@ absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
   // A second start of the same VM has to wait and then see it running.
   const Turn turn(*this, name, Turn::Patience::kLimited);
   SEALIFT_RETURN_IF_ERROR(turn.status());
-  SEALIFT_ASSIGN_OR_RETURN(VmRecord record, RecordToStart(name));
-  SEALIFT_RETURN_IF_ERROR(hypervisor_.CheckDefinition(record.definition));
+  SEALIFT_ASSIGN_OR_RETURN(const VmRecord before, RecordToStart(name));
+  SEALIFT_RETURN_IF_ERROR(hypervisor_.CheckDefinition(before.definition));
+  VmRecord record = before;
   record.boot_id = boot_id_;
-  SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
-  SEALIFT_ASSIGN_OR_RETURN(auto vm,
-                           hypervisor_.Start(record.definition, hypervisor::StartMode::kBoot));
-  SetEntry(std::move(record), std::move(vm));
+  absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = Boot(record);
+  if (!vm.ok()) {
+    // It must not be found as one that ran.
+    const absl::Status undone = inventory_.Put(before);
+    if (!undone.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(undone));
+    return vm.status();
+  }
+  SetEntry(std::move(record), *std::move(vm));
   return Get(name);
+}
+
+absl::StatusOr<std::shared_ptr<hypervisor::Vm>> VmKeeper::Boot(const VmRecord& record) {
+  SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
+  return hypervisor_.Start(record.definition, hypervisor::StartMode::kBoot);
 }
 
 absl::StatusOr<VmRecord> VmKeeper::RecordToStart(const std::string& name) {
@@ -255,17 +284,24 @@ void VmKeeper::OnExit(const std::string& name, const hypervisor::Vm* vm, Exit ho
     spdlog::info("VM {}: {}", name, entry->reason);
     exited_.notify_all();
   }
+  const absl::Status written = WriteOff(name, vm);
+  if (!written.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(written));
+}
+
+absl::Status VmKeeper::WriteOff(const std::string& name, const hypervisor::Vm* vm) {
   const Turn turn(*this, name, Turn::Patience::kEndless);
   VmRecord record;
   {
     const std::lock_guard lock(mutex_);
-    Entry* const entry = FindProcess(name, vm);
-    if (entry == nullptr) return;
-    entry->record.boot_id.clear();
+    const Entry* const entry = FindProcess(name, vm);
+    if (entry == nullptr || entry->record.boot_id.empty()) return absl::OkStatus();
     record = entry->record;
   }
-  const absl::Status written = inventory_.Put(record);
-  if (!written.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(written));
+  record.boot_id.clear();
+  SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
+  const std::lock_guard lock(mutex_);
+  if (Entry* const entry = FindProcess(name, vm); entry != nullptr) entry->record.boot_id.clear();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<hypervisor::Vm>> VmKeeper::ProcessOf(const std::string& name) {
@@ -279,6 +315,7 @@ absl::StatusOr<VmView> VmKeeper::PowerDown(const std::string& name, std::chrono:
   SEALIFT_ASSIGN_OR_RETURN(const auto vm, ProcessOf(name));
   SEALIFT_RETURN_IF_ERROR(vm->PowerDown());
   SEALIFT_RETURN_IF_ERROR(WaitForExit(name, timeout));
+  SEALIFT_RETURN_IF_ERROR(WriteOff(name, vm.get()));
   return Get(name);
 }
 
@@ -299,6 +336,7 @@ absl::StatusOr<VmView> VmKeeper::ForceOff(const std::string& name) {
   SEALIFT_ASSIGN_OR_RETURN(const auto vm, ProcessOf(name));
   SEALIFT_RETURN_IF_ERROR(vm->Quit());
   SEALIFT_RETURN_IF_ERROR(WaitForExit(name, std::chrono::seconds(5)));
+  SEALIFT_RETURN_IF_ERROR(WriteOff(name, vm.get()));
   return Get(name);
 }
 
@@ -375,6 +413,12 @@ void VmKeeper::Ask(const Entry& entry) {
   if (entry.HasProcess() && entry.migration.empty()) entry.probe->Ask();
 }
 
+VmStatus VmKeeper::StatusWithoutProcess(const Entry& entry) {
+  if (!entry.adoption.ok()) return VmStatus::kUnknown;
+  const bool crashed = entry.crashed || entry.exit == Exit::kCrashed;
+  return crashed ? VmStatus::kCrashed : VmStatus::kStopped;
+}
+
 // Waits for the process, so the lock is not held.
 VmView VmKeeper::Look(const Entry& entry) const {
   VmView view{.name = entry.record.definition.name,
@@ -382,8 +426,7 @@ VmView VmKeeper::Look(const Entry& entry) const {
               .epoch = entry.record.epoch,
               .mode = entry.record.mode,
               .policy_version = entry.record.policy_version,
-              .status = entry.crashed || entry.exit == Exit::kCrashed ? VmStatus::kCrashed
-                                                                      : VmStatus::kStopped,
+              .status = StatusWithoutProcess(entry),
               .reason = entry.reason,
               .direct = false,
               .direct_reason = {},
@@ -410,7 +453,7 @@ absl::StatusOr<base::UniqueFd> VmKeeper::OpenConsole(const std::string& name) {
   std::shared_ptr<hypervisor::Vm> vm;
   {
     const std::lock_guard lock(mutex_);
-    SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, Find(name));
+    SEALIFT_ASSIGN_OR_RETURN(const Entry* const entry, FindCertain(name));
     if (!entry->HasProcess()) return NotRunning(name);
     vm = entry->vm;
   }
@@ -432,13 +475,14 @@ absl::StatusOr<VmKeeper::Loan> VmKeeper::Lend(const std::string& name,
   return Loan{entry->record, vm};
 }
 
-std::shared_ptr<hypervisor::Vm> VmKeeper::Hold(const std::string& name,
-                                               const std::string& migration) {
+absl::StatusOr<std::shared_ptr<hypervisor::Vm>> VmKeeper::Hold(const std::string& name,
+                                                               const std::string& migration) {
   const std::lock_guard lock(mutex_);
-  const auto found = entries_.find(name);
-  if (found == entries_.end()) return nullptr;
-  found->second.migration = migration;
-  return found->second.HasProcess() ? found->second.vm : nullptr;
+  SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, Find(name));
+  entry->migration = migration;
+  SEALIFT_RETURN_IF_ERROR(entry->adoption);
+  if (entry->HasProcess()) return entry->vm;
+  return absl::NotFoundError(fmt::format("VM {} has no process", name));
 }
 
 void VmKeeper::Return(const std::string& name) {

@@ -22,7 +22,14 @@
 namespace sealift::agent {
 
 // VmStatus as reported to the controller.
-enum class VmStatus { kStopped, kRunning, kPaused, kCrashed, kMigrating };
+enum class VmStatus {
+  kStopped,
+  kRunning,
+  kPaused,
+  kCrashed,
+  kMigrating,
+  kUnknown,  // it may have a process, which cannot be found out about
+};
 
 // VmView is a look at one VM.
 struct VmView {
@@ -51,8 +58,9 @@ class VmKeeper {
   VmKeeper& operator=(const VmKeeper&) = delete;
   ~VmKeeper();
 
-  // Recover loads the inventory and adopts what runs. A VM whose process is gone is crashed, or, if
-  // the host was booted since, off.
+  // Recover loads the inventory and adopts what runs. A VM that ran and whose process is gone is
+  // crashed, also when it went down with the host. One of which that is not certain is unknown, and
+  // left alone until the next agent.
   [[nodiscard]] absl::Status Recover();
 
   // Put stores a VM or replaces its definition and mode. ABORTED for an epoch, or a version of the
@@ -63,7 +71,7 @@ class VmKeeper {
   // Start takes as long as the VM's storage does. Put and Forget are refused meanwhile.
   [[nodiscard]] absl::StatusOr<VmView> Start(const std::string& name);
   // PowerDown presses the power button and waits for the guest. DEADLINE_EXCEEDED when it does not
-  // react.
+  // react. Of what has stopped it is on the disk that it has, as after ForceOff.
   [[nodiscard]] absl::StatusOr<VmView> PowerDown(const std::string& name,
                                                  std::chrono::seconds timeout);
   // ForceOff ends the process.
@@ -89,10 +97,10 @@ class VmKeeper {
   // Lend gives a running VM to one migration. FAILED_PRECONDITION when it does not run, is lent
   // already or is just being changed.
   [[nodiscard]] absl::StatusOr<Loan> Lend(const std::string& name, const std::string& migration);
-  // Hold is Lend after a restart: also of a VM that does not run. Nothing when it has no process,
-  // or is not here any more.
-  [[nodiscard]] std::shared_ptr<hypervisor::Vm> Hold(const std::string& name,
-                                                     const std::string& migration);
+  // Hold is Lend after a restart: also of a VM that does not run. NOT_FOUND when it has no process,
+  // or is not here any more, and another error when that is not certain.
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Hold(const std::string& name,
+                                                                     const std::string& migration);
   // Return takes it back: it stays here.
   void Return(const std::string& name);
   // Release removes a lent VM, which lives elsewhere now. Harmless when it is gone.
@@ -113,6 +121,7 @@ class VmKeeper {
     absl::Status shared_memory;            // of vm: why it has none
     std::string reason;                    // why it does not run
     bool crashed = false;                  // found gone by Recover
+    absl::Status adoption;                 // not OK: whether it has a process is not known
     std::string migration;                 // lent to
     [[nodiscard]] bool HasProcess() const { return vm != nullptr && !exit; }
   };
@@ -129,8 +138,12 @@ class VmKeeper {
 
   [[nodiscard]] absl::Status LetGoOn(const std::string& name);
   [[nodiscard]] absl::StatusOr<Entry*> Find(const std::string& name);
+  // FindCertain is Find where it is known whether the VM has a process, FindFree also not lent.
+  [[nodiscard]] absl::StatusOr<Entry*> FindCertain(const std::string& name);
   [[nodiscard]] absl::StatusOr<Entry*> FindFree(const std::string& name);
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> ProcessOf(const std::string& name);
+  // Boot writes the record first: a process must not be there before it.
+  [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Boot(const VmRecord& record);
   [[nodiscard]] absl::StatusOr<VmRecord> RecordToStart(const std::string& name);
   [[nodiscard]] absl::Status CheckNotOlder(const VmRecord& record) const;
   [[nodiscard]] absl::Status WaitForExit(const std::string& name, std::chrono::seconds timeout);
@@ -140,9 +153,13 @@ class VmKeeper {
   void SetEntry(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
   [[nodiscard]] absl::Status Remove(const std::string& name);
   [[nodiscard]] Entry* FindProcess(const std::string& name, const hypervisor::Vm* vm);
+  // WriteOff writes down that a process was seen to end: a VM that is not known to have stopped
+  // counts as one that runs.
+  [[nodiscard]] absl::Status WriteOff(const std::string& name, const hypervisor::Vm* vm);
   void OnExit(const std::string& name, const hypervisor::Vm* vm, hypervisor::Exit how);
   // Asks a process that nobody else has to be asked about.
   static void Ask(const Entry& entry);
+  [[nodiscard]] static VmStatus StatusWithoutProcess(const Entry& entry);
   // Look describes an entry whose process was asked.
   [[nodiscard]] VmView Look(const Entry& entry) const;
 
@@ -157,5 +174,8 @@ class VmKeeper {
   std::map<std::string, Entry> entries_;
   std::set<std::string> changing_;  // VMs that have their turn
 };
+
+// NotAdopted is FAILED_PRECONDITION for what failed other than by NOT_FOUND.
+[[nodiscard]] absl::Status NotAdopted(const absl::Status& adoption);
 
 }  // namespace sealift::agent

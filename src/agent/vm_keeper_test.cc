@@ -174,6 +174,26 @@ TEST_F(VmKeeperTest, ARestartAdoptsWhatRuns) {
   EXPECT_EQ(Status(), VmStatus::kRunning);
 }
 
+TEST_F(VmKeeperTest, AVmWhoseProcessCannotBeFoundOutAboutIsLeftAlone) {
+  PutAndStart();
+  hypervisor_.FailAdopt(absl::FailedPreconditionError("process.json cannot be used"));
+  Restart("boot-1");
+  EXPECT_EQ(Status(), VmStatus::kUnknown);
+  EXPECT_THAT(keeper_->Get("web1")->reason, ::testing::HasSubstr("process.json cannot be used"));
+  for (const absl::Status& refused :
+       {keeper_->Start("web1").status(), keeper_->ForceOff("web1").status(),
+        keeper_->PowerDown("web1", std::chrono::seconds(0)).status(), keeper_->Forget("web1"),
+        keeper_->Lend("web1", "m1").status(), keeper_->OpenConsole("web1").status()}) {
+    EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(base::MessageOf(refused), ::testing::HasSubstr("process.json cannot be used"));
+  }
+  EXPECT_TRUE(keeper_->Put(Record()).ok());
+  EXPECT_EQ(Status(), VmStatus::kUnknown);
+  hypervisor_.FailAdopt(absl::OkStatus());
+  Restart("boot-1");
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+}
+
 TEST_F(VmKeeperTest, AnAdoptionThatTakesLongHoldsUpNoOther) {
   for (const char* name : {"web1", "web2", "web3"}) {
     ASSERT_TRUE(keeper_->Put(Record(name)).ok());
@@ -208,9 +228,67 @@ TEST_F(VmKeeperTest, AfterARebootOnlyAutostartIsDueAndNothingStartsByItself) {
   EXPECT_FALSE(keeper_->Get("web1")->autostart_due);
   EXPECT_TRUE(keeper_->Get("auto")->autostart_due);
   EXPECT_FALSE(keeper_->Get("off")->autostart_due) << "it was off before the reboot";
-  EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kStopped);
+  EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kCrashed);
+  EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kCrashed);
+  EXPECT_EQ(keeper_->Get("off")->status, VmStatus::kStopped);
   ASSERT_TRUE(keeper_->Start("auto").ok());
   EXPECT_FALSE(keeper_->Get("auto")->autostart_due);
+  EXPECT_EQ(keeper_->Get("auto")->status, VmStatus::kRunning);
+}
+
+TEST_F(VmKeeperTest, AVmThatWasStoppedBeforeARebootIsStoppedAfterIt) {
+  VmRecord automatic = Record();
+  automatic.definition.autostart = true;
+  ASSERT_TRUE(keeper_->Put(automatic).ok());
+  // The host may go down with the answer: by then it is on the disk.
+  for (int times = 0; times < 50; ++times) {
+    ASSERT_TRUE(keeper_->Start("web1").ok());
+    ASSERT_TRUE(keeper_->ForceOff("web1").ok());
+    ASSERT_EQ(inventory_->Load()->at(0).boot_id, "");
+  }
+  Restart("boot-2");
+  EXPECT_EQ(Status(), VmStatus::kStopped);
+  EXPECT_FALSE(keeper_->Get("web1")->autostart_due);
+}
+
+TEST_F(VmKeeperTest, AStopThatCannotBeWrittenDownIsNoSuccess) {
+  PutAndStart();
+  std::filesystem::remove_all(folder_.path());
+  EXPECT_FALSE(keeper_->ForceOff("web1").ok());
+  EXPECT_EQ(Status(), VmStatus::kStopped);
+}
+
+TEST_F(VmKeeperTest, AVmThatDidNotStartIsWhatItWasBefore) {
+  VmRecord automatic = Record();
+  automatic.definition.autostart = true;
+  ASSERT_TRUE(keeper_->Put(automatic).ok());
+  hypervisor_.FailStart(absl::InternalError("QEMU has ended"));
+  EXPECT_EQ(keeper_->Start("web1").status(), absl::InternalError("QEMU has ended"));
+  for (const char* boot : {"boot-1", "boot-2"}) {
+    Restart(boot);
+    EXPECT_EQ(Status(), VmStatus::kStopped) << boot;
+    EXPECT_FALSE(keeper_->Get("web1")->autostart_due) << boot;
+  }
+  // One that had crashed still has.
+  hypervisor_.FailStart(absl::OkStatus());
+  ASSERT_TRUE(keeper_->Start("web1").ok());
+  keeper_.reset();
+  hypervisor_.Find("web1")->Die(Exit::kCrashed);
+  Restart("boot-3");
+  hypervisor_.FailStart(absl::InternalError("QEMU has ended"));
+  EXPECT_FALSE(keeper_->Start("web1").ok());
+  Restart("boot-3");
+  EXPECT_EQ(Status(), VmStatus::kCrashed);
+  EXPECT_TRUE(keeper_->Get("web1")->autostart_due);
+}
+
+// A start that fails may leave its process: one that hangs in its storage does not end.
+TEST_F(VmKeeperTest, AProcessThatIsAdoptedRunsWhateverTheRecordSays) {
+  ASSERT_TRUE(keeper_->Put(Record()).ok());
+  ASSERT_TRUE(hypervisor_.Start(Record().definition, hypervisor::StartMode::kBoot).ok());
+  Restart("boot-1");
+  EXPECT_EQ(Status(), VmStatus::kRunning);
+  EXPECT_EQ(inventory_->Load()->at(0).boot_id, "boot-1");
 }
 
 TEST_F(VmKeeperTest, AGuestThatItsStorageHasStoppedGoesOn) {

@@ -5,15 +5,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
 
+#include "absl/strings/ascii.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
 
 namespace sealift::base {
 namespace {
+
+constexpr std::string_view kTemporarySuffix = ".XXXXXX";  // as mkostemp wants it
 
 std::string FolderOf(const std::string& path) {
   const std::string folder = std::filesystem::path(path).parent_path().string();
@@ -66,7 +70,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, std::size_t limit)
 }
 
 absl::Status WriteFileDurably(const std::string& path, std::string_view content, mode_t mode) {
-  std::string temporary = path + ".XXXXXX";
+  std::string temporary = path + std::string(kTemporarySuffix);
   const UniqueFd fd(mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd.valid()) return ErrnoStatus(fmt::format("create {}", temporary), errno);
   absl::Status status = WriteTemporary(fd.get(), content, mode, temporary);
@@ -79,6 +83,13 @@ absl::Status WriteFileDurably(const std::string& path, std::string_view content,
   }
   const absl::Status synced = SyncFolder(FolderOf(path));
   return synced.ok() ? synced : absl::DataLossError(synced.message());
+}
+
+bool IsTemporary(std::string_view path) {
+  if (path.size() < kTemporarySuffix.size()) return false;
+  const std::string_view suffix = path.substr(path.size() - kTemporarySuffix.size());
+  return suffix.front() == '.' &&
+         std::all_of(suffix.begin() + 1, suffix.end(), absl::ascii_isalnum);
 }
 
 absl::Status PublishFile(const std::string& from, const std::string& to) {

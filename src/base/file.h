@@ -22,6 +22,10 @@ namespace sealift::base {
 [[nodiscard]] absl::Status WriteFileDurably(const std::string& path, std::string_view content,
                                             mode_t mode = 0600);
 
+// IsTemporary says whether a path ends as those of the temporary files do that WriteFileDurably
+// makes. One that was killed meanwhile leaves its file.
+[[nodiscard]] bool IsTemporary(std::string_view path);
+
 // PublishFile gives a finished file its name durably: fsync, rename, fsync of the folder. `to` is
 // in the same folder as `from`; ALREADY_EXISTS when there is such a file.
 [[nodiscard]] absl::Status PublishFile(const std::string& from, const std::string& to);

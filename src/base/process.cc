@@ -262,16 +262,20 @@ absl::StatusOr<Process> Process::Spawn(
 
 absl::StatusOr<Process> Process::Open(const ProcessId& id) {
   UniqueFd pidfd = OpenPidfd(id.pid);
-  if (!pidfd.valid()) return NotFound(id);
+  if (!pidfd.valid()) {
+    // The last two: the number is none of a process, but perhaps of a thread by now.
+    const bool gone = errno == ESRCH || errno == EINVAL || errno == ENOENT;
+    return gone ? NotFound(id) : ErrnoStatus(fmt::format("open process {}", id.pid), errno);
+  }
   Process process(id, std::move(pidfd));
   // Read after the pidfd was opened: if the start time fits, the pidfd is of that process.
   const absl::StatusOr<ProcessStat> stat = ReadStat(id.pid);
-  if (!stat.ok() || stat->start_time != id.start_time) return NotFound(id);
-  if (process.WaitGone(Duration::zero())) {
-    process.Reap();
-    return NotFound(id);
-  }
-  return process;
+  const bool gone = process.WaitGone(Duration::zero());
+  if (!stat.ok()) return gone ? NotFound(id) : stat.status();
+  if (stat->start_time != id.start_time) return NotFound(id);
+  if (!gone) return process;
+  process.Reap();
+  return NotFound(id);
 }
 
 bool Process::WaitGone(Duration timeout) const {

@@ -45,8 +45,8 @@ class Process {
   [[nodiscard]] static absl::StatusOr<Process> Spawn(
       const SpawnRequest& request, const std::function<absl::Status(const ProcessId&)>& record);
 
-  // Open finds a running process again. NOT_FOUND when it has ended, also when its pid is another
-  // process's now.
+  // Open finds a running process again. NOT_FOUND only when it has ended, also when its pid is
+  // another process's now.
   [[nodiscard]] static absl::StatusOr<Process> Open(const ProcessId& id);
 
   [[nodiscard]] const ProcessId& id() const { return id_; }

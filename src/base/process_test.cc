@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <csignal>
@@ -139,6 +140,28 @@ TEST_F(ProcessTest, FindsAProcessAgainByItsStartTime) {
   // Ended but not reaped: it must not be found, and does not stay as a zombie.
   EXPECT_TRUE(absl::IsNotFound(Process::Open(process->id()).status()));
   EXPECT_EQ(process->Reap(), std::nullopt);
+}
+
+TEST_F(ProcessTest, AProcessThatCannotBeOpenedHasNotEndedForThatReason) {
+  const auto process = Process::Spawn(Script("exec sleep 60"), Accept);
+  ASSERT_TRUE(process.ok()) << process.status();
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = dup(log_.get());
+  close(next);
+  // None is left at first, then one: for the pidfd, and not for what is read after it.
+  for (const int descriptors : {next, next + 1}) {
+    const rlimit few{static_cast<rlim_t>(descriptors), before.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+    const absl::Status status = Process::Open(process->id()).status();
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  }
+  EXPECT_TRUE(Process::Open(process->id()).ok());
+  EXPECT_TRUE(process->Send(SIGKILL).ok());
+  EXPECT_TRUE(process->WaitGone(seconds(10)));
+  EXPECT_TRUE(absl::IsNotFound(Process::Open(process->id()).status()));
+  EXPECT_TRUE(absl::IsNotFound(Process::Open({0, 0}).status()));
 }
 
 TEST_F(ProcessTest, CutsALogAtALineStart) {

@@ -324,7 +324,7 @@ class AutostartTest : public HostDeathsTest {
     started_ = a_.Called("StartVm");
     a_.Change([](v1::AgentStatus& status) {
       status.set_boot_id("the next");
-      status.mutable_vms(0)->set_state(v1::VM_STATE_STOPPED);
+      status.mutable_vms(0)->set_state(v1::VM_STATE_CRASHED);
       status.mutable_vms(0)->set_autostart_due(true);
     });
   }

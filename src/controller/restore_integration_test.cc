@@ -96,7 +96,7 @@ class RestoreTest : public ::testing::Test {
   // Host a was booted again, with a VM that wants to be started.
   void Reboot() {
     a_.Change([](v1::AgentStatus& status) {
-      status.mutable_vms(0)->set_state(v1::VM_STATE_STOPPED);
+      status.mutable_vms(0)->set_state(v1::VM_STATE_CRASHED);
       status.mutable_vms(0)->set_autostart_due(true);
     });
   }

@@ -395,6 +395,11 @@ void FakeHypervisor::FailStart(absl::Status status) {
   start_ = std::move(status);
 }
 
+void FakeHypervisor::FailAdopt(absl::Status status) {
+  const std::lock_guard lock(mutex_);
+  adopt_ = std::move(status);
+}
+
 void FakeHypervisor::MeetInAdopt(int count) {
   const std::lock_guard lock(mutex_);
   awaited_adoptions_ = count;
@@ -456,6 +461,7 @@ absl::StatusOr<std::shared_ptr<Vm>> FakeHypervisor::Adopt(const VmDefinition& de
     if (!changed_.wait_for(lock, kSilence, [this] { return awaited_adoptions_ <= 0; })) {
       return absl::DeadlineExceededError("the other VMs were not adopted meanwhile");
     }
+    SEALIFT_RETURN_IF_ERROR(adopt_);
   }
   const std::shared_ptr<FakeVm> vm = Find(definition.name);
   if (vm == nullptr || *vm->State() == RunState::kGone) {

@@ -142,6 +142,7 @@ class FakeHypervisor final : public Hypervisor {
   void SetPace(Pace pace);                              // of VMs started from now on
   void FailCheck(absl::Status status);  // what CheckDefinition() returns from now on
   void FailStart(absl::Status status);  // what Start() returns from now on
+  void FailAdopt(absl::Status status);  // what Adopt() returns from now on
   // HangStart makes Start() of that VM wait, as one whose storage hangs, until it is told of
   // another name.
   void HangStart(const std::string& name);
@@ -176,6 +177,7 @@ class FakeHypervisor final : public Hypervisor {
   Pace pace_ = Pace::kByItself;
   absl::Status check_;
   absl::Status start_;
+  absl::Status adopt_;
   int awaited_adoptions_ = 0;
   std::string hanging_name_;
   bool hangs_ = false;

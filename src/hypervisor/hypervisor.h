@@ -224,19 +224,22 @@ class Hypervisor {
   [[nodiscard]] virtual absl::Status CheckDefinition(const VmDefinition& definition) const = 0;
 
   // Start runs a new process that outlives us. Its runtime files are in a folder named by the VM.
-  // It is refused as by CheckMemory, also where another start has just been promised the memory.
+  // It is refused as by CheckMemory, also where another start has just been promised the memory,
+  // and unless it is certain that the VM has no process yet.
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Start(const VmDefinition& definition,
                                                                   StartMode mode) = 0;
-  // Adopt finds the process of a VM that an earlier agent started; NOT_FOUND when there is none.
-  // What that agent left undone is finished: a suspended process is resumed, and tracking is ended.
+  // Adopt finds the process of a VM that an earlier agent started; NOT_FOUND when there is none,
+  // and every other error leaves open whether there is. What that agent left undone is finished: a
+  // suspended process is resumed, and tracking is ended.
   [[nodiscard]] virtual absl::StatusOr<std::shared_ptr<Vm>> Adopt(
       const VmDefinition& definition) = 0;
 
   // Discard removes what a process of the VM that ended by itself has left: its runtime folder.
-  // FAILED_PRECONDITION while it runs. Harmless when there is nothing.
+  // FAILED_PRECONDITION while it runs, or may. Harmless when there is nothing.
   [[nodiscard]] virtual absl::Status Discard(const VmDefinition& definition) = 0;
 
-  // Processes lists what every VM process of this host was started with, whoever started it.
+  // Processes lists what every VM process of this host was started with, whoever started it. One
+  // that cannot be found out about is in the log.
   [[nodiscard]] virtual std::vector<VmDefinition> Processes() const = 0;
 
   // MigrationSocketPath is a path in the VM's runtime folder where both this program and the VM's

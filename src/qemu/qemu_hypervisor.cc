@@ -132,11 +132,11 @@ std::uint64_t QemuHypervisor::AvailableTo(const std::string& vm) const {
     const std::lock_guard lock(mutex_);
     promised = launching_;
   }
-  for (const ProcessRecord& record : Records()) {
-    const absl::StatusOr<base::Process> process = base::Process::Open(record.process);
-    if (!process.ok()) continue;
-    const std::uint64_t all = PageableBytes(record.definition);
-    promised.emplace(record.definition.name, all - std::min(all, ResidentGuestMemory(*process)));
+  for (const absl::StatusOr<RunningProcess>& running : Running()) {
+    if (!running.ok()) continue;  // nobody knows what it was promised
+    const std::uint64_t all = PageableBytes(running->definition);
+    promised.emplace(running->definition.name,
+                     all - std::min(all, ResidentGuestMemory(running->process)));
   }
   promised.erase(vm);
   std::uint64_t available = ReadMemoryFacts().available_bytes;
@@ -144,15 +144,13 @@ std::uint64_t QemuHypervisor::AvailableTo(const std::string& vm) const {
   return available;
 }
 
-std::vector<ProcessRecord> QemuHypervisor::Records() const {
-  std::vector<ProcessRecord> found;
+std::vector<absl::StatusOr<RunningProcess>> QemuHypervisor::Running() const {
+  std::vector<absl::StatusOr<RunningProcess>> found;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(options_.run_dir, error)) {
-    absl::StatusOr<ProcessRecord> record =
-        RunFolder(options_.run_dir, entry.path().filename().string()).ReadRecord();
-    if (record.ok() && base::Process::Open(record->process).ok()) {
-      found.push_back(*std::move(record));
-    }
+    absl::StatusOr<RunningProcess> running =
+        RunFolder(options_.run_dir, entry.path().filename().string()).FindProcess();
+    if (!absl::IsNotFound(running.status())) found.push_back(std::move(running));
   }
   if (error) spdlog::error("list {}: {}", options_.run_dir, error.message());
   return found;
@@ -264,11 +262,12 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
   const RunFolder folder = FolderOf(definition);
   const Launching launching(*this, definition);
   SEALIFT_RETURN_IF_ERROR(launching.status());
-  if (const absl::StatusOr<ProcessRecord> old = folder.ReadRecord();
-      old.ok() && base::Process::Open(old->process).ok()) {
+  const absl::StatusOr<RunningProcess> old = folder.FindProcess();
+  if (old.ok()) {
     return absl::AlreadyExistsError(fmt::format("VM {} already runs on this host as process {}",
-                                                definition.name, old->process.pid));
+                                                definition.name, old->process.id().pid));
   }
+  if (!absl::IsNotFound(old.status())) return old.status();
   SEALIFT_RETURN_IF_ERROR(hypervisor::CheckMemory(definition, AvailableTo(definition.name)));
   absl::StatusOr<base::Process> process = Launch(definition, mode, folder);
   if (!process.ok()) {
@@ -288,35 +287,43 @@ absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Start(const VmDefinition& de
 
 std::vector<VmDefinition> QemuHypervisor::Processes() const {
   std::vector<VmDefinition> found;
-  for (ProcessRecord& record : Records()) found.push_back(std::move(record.definition));
+  for (absl::StatusOr<RunningProcess>& running : Running()) {
+    if (running.ok()) {
+      found.push_back(std::move(running->definition));
+    } else {
+      spdlog::error("{}", base::MessageOf(running.status()));
+    }
+  }
   return found;
 }
 
 absl::StatusOr<std::shared_ptr<Vm>> QemuHypervisor::Adopt(const VmDefinition& definition) {
   const RunFolder folder = FolderOf(definition);
-  SEALIFT_ASSIGN_OR_RETURN(ProcessRecord record, folder.ReadRecord());
-  SEALIFT_ASSIGN_OR_RETURN(base::Process process, base::Process::Open(record.process));
-  if (record.definition.uuid != definition.uuid) {
-    return absl::FailedPreconditionError(
-        fmt::format("process {} on this host runs another VM named {}, with uuid {} instead of {}",
-                    record.process.pid, definition.name, record.definition.uuid, definition.uuid));
+  SEALIFT_ASSIGN_OR_RETURN(RunningProcess running, folder.FindProcess());
+  if (running.definition.uuid != definition.uuid) {
+    return absl::FailedPreconditionError(fmt::format(
+        "process {} on this host runs another VM named {}, with uuid {} instead of {}: "
+        "end it first",
+        running.process.id().pid, definition.name, running.definition.uuid, definition.uuid));
   }
-  SEALIFT_RETURN_IF_ERROR(process.Send(SIGCONT));  // it may be suspended, and would not answer
+  // It may be suspended, and would not answer.
+  SEALIFT_RETURN_IF_ERROR(running.process.Send(SIGCONT));
   // Whoever listened there went with the earlier agent.
   unlink(MigrationSocketPath(definition, "out").c_str());
   std::shared_ptr<QemuVm> vm =
-      QemuVm::Connect(folder, std::move(record.definition), user_, std::move(process));
+      QemuVm::Connect(folder, std::move(running.definition), user_, std::move(running.process));
   vm->Repair();
   return vm;
 }
 
 absl::Status QemuHypervisor::Discard(const VmDefinition& definition) {
   const RunFolder folder = FolderOf(definition);
-  const absl::StatusOr<ProcessRecord> record = folder.ReadRecord();
-  if (record.ok() && base::Process::Open(record->process).ok()) {
+  const absl::StatusOr<RunningProcess> running = folder.FindProcess();
+  if (running.ok()) {
     return absl::FailedPreconditionError(
-        fmt::format("VM {} still runs as process {}", definition.name, record->process.pid));
+        fmt::format("VM {} still runs as process {}", definition.name, running->process.id().pid));
   }
+  if (!absl::IsNotFound(running.status())) return running.status();
   return folder.Remove();
 }
 

@@ -36,8 +36,9 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
   [[nodiscard]] std::uint64_t AvailableMemoryBytes() const override;
   [[nodiscard]] absl::Status CheckDefinition(
       const hypervisor::VmDefinition& definition) const override;
-  // Start is ALREADY_EXISTS when the VM has a process here, or is just getting one. It takes as
-  // long as the VM's storage does, and holds up the start of no other VM.
+  // Start is ALREADY_EXISTS when the VM has a process here, or is just getting one, and
+  // FAILED_PRECONDITION where its run folder cannot say whether it has. It takes as long as the
+  // VM's storage does, and holds up the start of no other VM.
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Start(
       const hypervisor::VmDefinition& definition, hypervisor::StartMode mode) override;
   // Adopt returns a VM whose definition is the one that it was started with. FAILED_PRECONDITION
@@ -63,8 +64,8 @@ class QemuHypervisor final : public hypervisor::Hypervisor {
   // What is left for a VM: the same as AvailableMemoryBytes(), but that its own start takes
   // nothing.
   [[nodiscard]] std::uint64_t AvailableTo(const std::string& vm) const;
-  // The processes of this host that live.
-  [[nodiscard]] std::vector<ProcessRecord> Records() const;
+  // Running looks into every run folder: the processes that live, and why one cannot be found.
+  [[nodiscard]] std::vector<absl::StatusOr<RunningProcess>> Running() const;
   [[nodiscard]] RunFolder FolderOf(const hypervisor::VmDefinition& definition) const;
   [[nodiscard]] hypervisor::Accelerator AcceleratorOf(
       const hypervisor::VmDefinition& definition) const;

@@ -353,6 +353,25 @@ TEST_F(QemuHypervisorTest, DiscardsWhatAKilledProcessHasLeftAndNoOtherOne) {
   EXPECT_TRUE(host_a_->Discard(definition).ok());
 }
 
+TEST_F(QemuHypervisorTest, NothingIsDoneToAVmWhoseRecordCannotBeRead) {
+  const VmDefinition definition = Definition();
+  const auto vm = Boot(definition);
+  const std::string record = *folder_ / "a/" + definition.name + "/process.json";
+  const std::string content = base::ReadFile(record).value();
+  ASSERT_TRUE(base::WriteFileDurably(record, "damaged").ok());
+  for (const absl::Status& status :
+       {host_a_->Start(definition, StartMode::kBoot).status(), host_a_->Discard(definition),
+        host_a_->Adopt(definition).status()}) {
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    EXPECT_THAT(base::MessageOf(status), HasSubstr(record));
+  }
+  EXPECT_TRUE(host_a_->Processes().empty());
+  EXPECT_NE(Boot(Definition()), nullptr) << "others start";
+  EXPECT_EQ(vm->State().value(), RunState::kRunning);
+  ASSERT_TRUE(base::WriteFileDurably(record, content).ok());
+  EXPECT_TRUE(host_a_->Adopt(definition).ok());
+}
+
 TEST_F(QemuHypervisorTest, ReapsAProcessThatADebuggerHeldAtItsEnd) {
   auto vm = Boot(Definition());
   const std::string process = fmt::format("/proc/{}", vm->pid());

@@ -10,8 +10,10 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <utility>
 
 #include "base/file.h"
+#include "base/record_form.h"
 #include "base/status.h"
 
 namespace sealift::qemu {
@@ -37,16 +39,21 @@ absl::StatusOr<base::UniqueFd> MakeFile(const std::string& path, mode_t mode) {
   return fd;
 }
 
-absl::StatusOr<ProcessRecord> ParseRecord(const std::string& text, const std::string& path) {
-  const json value = json::parse(text, nullptr, /*allow_exceptions=*/false);
+absl::StatusOr<RunningProcess> FindRecorded(const std::string& text) {
   try {
+    const json value = json::parse(text);
+    SEALIFT_RETURN_IF_ERROR(
+        base::CheckRecordForm(value.value(base::kRecordFormKey, base::kFirstRecordForm)));
+    const base::ProcessId id{value.at("pid").get<int>(),
+                             value.at("start_time").get<std::uint64_t>()};
+    // First: where it has ended nobody needs the rest.
+    SEALIFT_ASSIGN_OR_RETURN(base::Process process, base::Process::Open(id));
     SEALIFT_ASSIGN_OR_RETURN(
         hypervisor::VmDefinition definition,
         hypervisor::ParseVmDefinition(value.at("definition").get<std::string>()));
-    return ProcessRecord{{value.at("pid").get<int>(), value.at("start_time").get<std::uint64_t>()},
-                         std::move(definition)};
+    return RunningProcess{std::move(process), std::move(definition)};
   } catch (const json::exception& error) {
-    return absl::InternalError(fmt::format("{} is damaged: {}", path, error.what()));
+    return absl::DataLossError(error.what());
   }
 }
 
@@ -84,15 +91,23 @@ absl::Status RunFolder::Remove() const {
 }
 
 absl::Status RunFolder::WriteRecord(const ProcessRecord& record) const {
-  const json value = {{"pid", record.process.pid},
+  const json value = {{base::kRecordFormKey, base::kRecordForm},
+                      {"pid", record.process.pid},
                       {"start_time", record.process.start_time},
                       {"definition", hypervisor::FormatVmDefinition(record.definition)}};
   return base::WriteFileDurably(Record(), value.dump(2) + "\n");
 }
 
-absl::StatusOr<ProcessRecord> RunFolder::ReadRecord() const {
-  SEALIFT_ASSIGN_OR_RETURN(const std::string text, base::ReadFile(Record()));
-  return ParseRecord(text, Record());
+absl::StatusOr<RunningProcess> RunFolder::FindProcess() const {
+  const absl::StatusOr<std::string> text = base::ReadFile(Record());
+  if (absl::IsNotFound(text.status())) return text.status();
+  absl::StatusOr<RunningProcess> found =
+      text.ok() ? FindRecorded(*text) : absl::StatusOr<RunningProcess>(text.status());
+  if (found.ok() || absl::IsNotFound(found.status())) return found;
+  return absl::FailedPreconditionError(
+      fmt::format("{} cannot be used: {}. It says whether the VM runs: make it readable or, once "
+                  "no QEMU of that VM runs, remove it",
+                  Record(), base::MessageOf(found.status())));
 }
 
 absl::StatusOr<base::UniqueFd> RunFolder::OpenLog() const { return MakeFile(Log(), kLogFile); }

@@ -28,6 +28,12 @@ struct ProcessRecord {
   hypervisor::VmDefinition definition;
 };
 
+// RunningProcess is the process of a record.
+struct RunningProcess {
+  base::Process process;
+  hypervisor::VmDefinition definition;
+};
+
 class RunFolder {
  public:
   // `run_dir` is the folder of all VMs.
@@ -42,8 +48,10 @@ class RunFolder {
   [[nodiscard]] absl::Status Remove() const;
 
   [[nodiscard]] absl::Status WriteRecord(const ProcessRecord& record) const;
-  // ReadRecord: NOT_FOUND when there is none.
-  [[nodiscard]] absl::StatusOr<ProcessRecord> ReadRecord() const;
+  // FindProcess gives the process that runs the VM; NOT_FOUND when there is none: no record, or one
+  // of a process that has ended. Every other error leaves open whether it runs; it names the record
+  // and the remedy.
+  [[nodiscard]] absl::StatusOr<RunningProcess> FindProcess() const;
 
   // OpenLog makes qemu.log for writing and reading back.
   [[nodiscard]] absl::StatusOr<base::UniqueFd> OpenLog() const;

@@ -1,9 +1,15 @@
 #include "qemu/run_folder.h"
 
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <utility>
 
 #include "base/file.h"
 #include "base/status.h"
@@ -21,28 +27,95 @@ class RunFolderTest : public ::testing::Test {
     return *hypervisor::ParseVmDefinition(
         "{name: vm, memory: 1GiB, uuid: 6fa3b2c4-0d1e-4f5a-8b9c-0123456789ab}");
   }
+  static void WriteRecord(const RunFolder& run, const std::string& text) {
+    ASSERT_TRUE(base::WriteFileDurably(run.path() + "/process.json", text).ok());
+  }
+  // A process that runs until it is ended.
+  base::Process Sleep() {
+    log_ = base::UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC));
+    absl::StatusOr<base::Process> process =
+        base::Process::Spawn({"/bin/sleep", {"60"}, user_, {}, log_.get()},
+                             [](const base::ProcessId& /*id*/) { return absl::OkStatus(); });
+    EXPECT_TRUE(process.ok()) << process.status();
+    return *std::move(process);
+  }
+  static void End(const base::Process& process) {
+    EXPECT_TRUE(process.Send(SIGKILL).ok());
+    EXPECT_TRUE(process.WaitGone(std::chrono::seconds(10)));
+  }
+
+  const base::SystemUser user_ = *base::LookUpUser(base::TestUser());
   base::TestFolder folder_;
+  base::UniqueFd log_;
 };
 
-TEST_F(RunFolderTest, ReadsBackItsRecord) {
+TEST_F(RunFolderTest, FindsTheProcessOfItsRecord) {
   const RunFolder run(folder_.path(), "vm");
-  EXPECT_TRUE(absl::IsNotFound(run.ReadRecord().status()));
-  ASSERT_TRUE(run.Create(*base::LookUpUser(base::TestUser())).ok());
-  ASSERT_TRUE(run.WriteRecord({{42, 1234567890123}, Definition()}).ok());
-  const auto record = run.ReadRecord();
-  ASSERT_TRUE(record.ok()) << record.status();
-  EXPECT_EQ(record->process, (base::ProcessId{42, 1234567890123}));
-  EXPECT_EQ(record->definition, Definition());
+  EXPECT_TRUE(absl::IsNotFound(run.FindProcess().status()));
+  ASSERT_TRUE(run.Create(user_).ok());
+  EXPECT_TRUE(absl::IsNotFound(run.FindProcess().status()));
+  const base::Process process = Sleep();
+  ASSERT_TRUE(run.WriteRecord({process.id(), Definition()}).ok());
+  const auto found = run.FindProcess();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->process.id(), process.id());
+  EXPECT_EQ(found->definition, Definition());
+  End(process);
+  EXPECT_TRUE(absl::IsNotFound(run.FindProcess().status()));
 }
 
-TEST_F(RunFolderTest, RefusesADamagedRecord) {
+TEST_F(RunFolderTest, ADamagedRecordLeavesOpenWhetherTheVmRuns) {
   const RunFolder run(folder_.path(), "vm");
-  ASSERT_TRUE(run.Create(*base::LookUpUser(base::TestUser())).ok());
+  ASSERT_TRUE(run.Create(user_).ok());
   for (const char* text : {"", "{", "[]", "{\"pid\": 1}",
                            "{\"pid\": \"1\", \"start_time\": 1, \"definition\": \"\"}"}) {
-    ASSERT_TRUE(base::WriteFileDurably(run.path() + "/process.json", text).ok());
-    EXPECT_FALSE(run.ReadRecord().ok()) << text;
+    WriteRecord(run, text);
+    const absl::Status status = run.FindProcess().status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << text << ": " << status;
+    EXPECT_THAT(base::MessageOf(status), HasSubstr(run.path() + "/process.json"));
+    EXPECT_THAT(base::MessageOf(status), HasSubstr("once no QEMU of that VM runs, remove it"));
   }
+}
+
+TEST_F(RunFolderTest, ARecordThatCannotBeReadLeavesOpenWhetherTheVmRuns) {
+  const RunFolder run(folder_.path(), "vm");
+  ASSERT_TRUE(run.Create(user_).ok());
+  std::filesystem::create_directory(run.path() + "/process.json");
+  const absl::Status status = run.FindProcess().status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+}
+
+TEST_F(RunFolderTest, OfARecordOfAProcessThatHasEndedNoMoreIsNeeded) {
+  const RunFolder run(folder_.path(), "vm");
+  ASSERT_TRUE(run.Create(user_).ok());
+  const base::Process process = Sleep();
+  WriteRecord(run, fmt::format(R"({{"pid": {}, "start_time": {}, "definition": "damaged"}})",
+                               process.id().pid, process.id().start_time));
+  EXPECT_TRUE(absl::IsFailedPrecondition(run.FindProcess().status()));
+  End(process);
+  EXPECT_TRUE(absl::IsNotFound(run.FindProcess().status()));
+}
+
+TEST_F(RunFolderTest, ItsRecordHasAFormAndALaterOneIsRefused) {
+  const RunFolder run(folder_.path(), "vm");
+  ASSERT_TRUE(run.Create(user_).ok());
+  const base::Process process = Sleep();
+  ASSERT_TRUE(run.WriteRecord({process.id(), Definition()}).ok());
+  EXPECT_THAT(base::ReadFile(run.path() + "/process.json").value(), HasSubstr("\"form\": 1"));
+  // The version before named none.
+  const std::string rest = fmt::format(
+      R"("pid": {}, "start_time": {}, "new": [1], "definition": "name: vm\nmemory: 1GiB")",
+      process.id().pid, process.id().start_time);
+  for (const char* form : {"", "\"form\": 1, "}) {
+    WriteRecord(run, fmt::format("{{{}{}}}", form, rest));
+    EXPECT_TRUE(run.FindProcess().ok()) << run.FindProcess().status();
+  }
+  WriteRecord(run, fmt::format("{{\"form\": 2, {}}}", rest));
+  const absl::Status status = run.FindProcess().status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(base::MessageOf(status), HasSubstr(run.path() + "/process.json"));
+  EXPECT_THAT(base::MessageOf(status), HasSubstr("newer sealift"));
+  End(process);
 }
 
 TEST_F(RunFolderTest, GivesQemuNoMoreThanItNeeds) {
