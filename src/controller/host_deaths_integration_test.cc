@@ -311,6 +311,50 @@ TEST_F(DeadDuringAMigrationTest, ADestinationThatOwnsTheGuestTakesItAlong) {
   EXPECT_EQ(controller_.GetVm("web1").epoch(), 3U);
 }
 
+// Both are dead, the one that had committed and the one that has the guest.
+class DeadOnBothSidesTest : public DeadDuringAMigrationTest {
+ protected:
+  void SetUp() override {
+    DeadDuringAMigrationTest::SetUp();
+    controller_.Join("c", c_);
+    controller_.Lose("a", a_);
+    controller_.Lose("b", b_);
+    a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+    b_.Copy(a_, "web1", 2, v1::VM_STATE_RUNNING);
+    b_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
+    a_.Change(
+        [](v1::AgentStatus& status) { status.mutable_vms(0)->set_state(v1::VM_STATE_MIGRATING); });
+    ASSERT_TRUE(ConfirmDead("a").ok());
+    ASSERT_TRUE(ConfirmDead("b").ok());
+    ASSERT_EQ(End(), v1::MIGRATION_PHASE_FAILED);
+  }
+  void ExpectThatBGivesItUp() {
+    controller_.Reconnect("b", b_);
+    ASSERT_NE(controller_.AwaitEvent("host.alive", "host/b"), 0);
+    EXPECT_EQ(b_.Called("StopVm"), 1);
+    EXPECT_EQ(b_.Epoch("web1"), 0U);
+    EXPECT_FALSE(controller_.HasEvent("vm.disputed", "vm/web1"));
+  }
+};
+
+TEST_F(DeadOnBothSidesTest, WhatTheDestinationHasIsOlderThanWhatIsStartedElsewhere) {
+  const grpc::Status started = StartVm("c");
+  ASSERT_TRUE(started.ok()) << started.error_message();
+  EXPECT_GT(c_.Epoch("web1"), 2U);
+  ExpectThatBGivesItUp();
+  EXPECT_EQ(c_.Report().vms(0).state(), v1::VM_STATE_RUNNING);
+}
+
+TEST_F(DeadOnBothSidesTest, WhatTheDestinationHasIsOlderThanWhatIsStartedAtTheSource) {
+  controller_.Reconnect("a", a_);
+  while (a_.Report().migrations_size() > 0) std::this_thread::yield();
+  const grpc::Status started = StartVm("");
+  ASSERT_TRUE(started.ok()) << started.error_message();
+  EXPECT_GT(a_.Epoch("web1"), 2U);
+  ExpectThatBGivesItUp();
+  EXPECT_EQ(a_.Report().vms(0).state(), v1::VM_STATE_RUNNING);
+}
+
 // ---- Autostart: who owns a VM after a reboot of its host is for the controller to say
 
 class AutostartTest : public HostDeathsTest {

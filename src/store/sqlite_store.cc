@@ -313,6 +313,17 @@ class SqliteStore final : public Store {
     return transaction.Commit();
   }
 
+  absl::Status VoidMove(const MigrationRow& migration, std::uint64_t promised_epoch) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    SEALIFT_ASSIGN_OR_RETURN(const std::uint64_t above, EpochAfter(promised_epoch));
+    Statement raise(db_, "UPDATE vms SET epoch = max(epoch, ?) WHERE name = ?");
+    SEALIFT_RETURN_IF_ERROR(raise.Bind(above, migration.vm).Run().status());
+    SEALIFT_RETURN_IF_ERROR(WriteProgress(migration));
+    return transaction.Commit();
+  }
+
   absl::StatusOr<MigrationRow> GetMigration(const std::string& id) override {
     const std::lock_guard lock(mutex_);
     return FindMigration(id);

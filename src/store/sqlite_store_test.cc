@@ -327,6 +327,27 @@ TEST_F(SqliteStoreTest, AMoveMarkedEndedWithoutItsOwnerIsStillFinished) {
   EXPECT_EQ(store_->GetVm("v")->host, "b");
 }
 
+TEST_F(SqliteStoreTest, AMoveThatIsVoidLeavesTheOwnerAnEpochThatNobodyWasPromised) {
+  Populate();
+  ASSERT_TRUE(store_->CreateMigration(Migration("m", "v")).ok());
+  MigrationRow failed = Migration("m", "v");
+  failed.phase = "failed";
+  failed.ended = 40;
+  for (int repeated = 0; repeated < 2; ++repeated) {
+    ASSERT_TRUE(store_->VoidMove(failed, 4).ok());
+    EXPECT_EQ(store_->GetVm("v")->host, "a");
+    EXPECT_EQ(store_->GetVm("v")->epoch, 5U) << "4 was the destination's";
+    EXPECT_EQ(store_->GetMigration("m")->phase, "failed");
+  }
+  ASSERT_TRUE(store_->MoveVm("v", 5, "b").ok());
+  ASSERT_TRUE(store_->VoidMove(failed, 4).ok());
+  EXPECT_EQ(store_->GetVm("v")->host, "b");
+  EXPECT_EQ(store_->GetVm("v")->epoch, 6U) << "it was above already";
+  failed.id = "unknown";
+  EXPECT_EQ(store_->VoidMove(failed, 9).code(), StatusCode::kNotFound);
+  EXPECT_EQ(store_->GetVm("v")->epoch, 6U) << "all or nothing";
+}
+
 TEST_F(SqliteStoreTest, FiltersAndCountsMigrations) {
   Populate();
   for (int i = 1; i <= 4; ++i) {
