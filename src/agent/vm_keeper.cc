@@ -34,6 +34,11 @@ absl::Status NotRunning(const std::string& name) {
   return absl::FailedPreconditionError(fmt::format("VM {} is not running: start it first", name));
 }
 
+absl::Status BeingMigrated(const std::string& name, const std::string& migration) {
+  return absl::FailedPreconditionError(
+      fmt::format("VM {} is being migrated (migration {})", name, migration));
+}
+
 VmStatus StatusOf(RunState state) {
   switch (state) {
     case RunState::kRunning:
@@ -153,8 +158,7 @@ absl::StatusOr<VmKeeper::Entry*> VmKeeper::Find(const std::string& name) {
 absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindFree(const std::string& name) {
   SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, Find(name));
   if (entry->migration.empty()) return entry;
-  return absl::FailedPreconditionError(
-      fmt::format("VM {} is being migrated (migration {})", name, entry->migration));
+  return BeingMigrated(name, entry->migration);
 }
 
 absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
@@ -163,7 +167,7 @@ absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
   SEALIFT_RETURN_IF_ERROR(turn.status());
   {
     const std::lock_guard lock(mutex_);
-    SEALIFT_RETURN_IF_ERROR(CheckNotOlder(record));
+    SEALIFT_RETURN_IF_ERROR(CheckReplaces(record));
     if (const auto held = entries_.find(name); held != entries_.end()) {
       record.boot_id = held->second.record.boot_id;
     }
@@ -176,7 +180,7 @@ absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
   return Get(name);
 }
 
-absl::Status VmKeeper::CheckNotOlder(const VmRecord& record) const {
+absl::Status VmKeeper::CheckReplaces(const VmRecord& record) const {
   const std::string& name = record.definition.name;
   const auto found = entries_.find(name);
   if (found == entries_.end()) return absl::OkStatus();
@@ -184,6 +188,9 @@ absl::Status VmKeeper::CheckNotOlder(const VmRecord& record) const {
   if (record.epoch < held.epoch) {
     return absl::AbortedError(
         fmt::format("VM {} is held under epoch {}, not {}", name, held.epoch, record.epoch));
+  }
+  if (record.epoch > held.epoch && !found->second.migration.empty()) {
+    return BeingMigrated(name, found->second.migration);
   }
   if (record.policy_version < held.policy_version) {
     return absl::AbortedError(fmt::format("VM {} has version {} of its mode, not {}", name,

@@ -56,7 +56,8 @@ class VmKeeper {
   [[nodiscard]] absl::Status Recover();
 
   // Put stores a VM or replaces its definition and mode. ABORTED for an epoch, or a version of the
-  // mode, below the one held.
+  // mode, below the one held. A VM that is being migrated keeps its epoch, by which a restarted
+  // agent knows that it is still the one of the migration.
   [[nodiscard]] absl::StatusOr<VmView> Put(VmRecord record);
   // Record gives what is stored of a VM.
   [[nodiscard]] absl::StatusOr<VmRecord> Record(const std::string& name);
@@ -127,7 +128,7 @@ class VmKeeper {
   [[nodiscard]] absl::StatusOr<Entry*> FindFree(const std::string& name);
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> ProcessOf(const std::string& name);
   [[nodiscard]] absl::StatusOr<VmRecord> RecordToStart(const std::string& name);
-  [[nodiscard]] absl::Status CheckNotOlder(const VmRecord& record) const;
+  [[nodiscard]] absl::Status CheckReplaces(const VmRecord& record) const;
   [[nodiscard]] absl::Status WaitForExit(const std::string& name, std::chrono::seconds timeout);
   void Recover(VmRecord record);
   [[nodiscard]] bool AutostartIsDue(const Entry& entry) const;

@@ -345,6 +345,18 @@ TEST_F(DeadOnBothSidesTest, WhatTheDestinationHasIsOlderThanWhatIsStartedElsewhe
   EXPECT_EQ(c_.Report().vms(0).state(), v1::VM_STATE_RUNNING);
 }
 
+// An agent takes no new epoch of a VM that is on its way.
+TEST_F(DeadOnBothSidesTest, TheSourceHearsOfItsNewEpochOnceItIsDoneWithTheMigration) {
+  const int put = a_.Called("PutVm");
+  a_.Fail("ForgetMigration", {grpc::StatusCode::FAILED_PRECONDITION, "its QEMU has not ended"});
+  controller_.Reconnect("a", a_);
+  ASSERT_TRUE(a_.WaitFor("GetStatus", a_.Called("GetStatus") + 5));
+  EXPECT_EQ(a_.Called("PutVm"), put);
+  a_.Fail("ForgetMigration", grpc::Status::OK);
+  ASSERT_TRUE(a_.WaitFor("PutVm", put + 1));
+  EXPECT_GT(a_.last_put().epoch(), 2U);
+}
+
 TEST_F(DeadOnBothSidesTest, WhatTheDestinationHasIsOlderThanWhatIsStartedAtTheSource) {
   controller_.Reconnect("a", a_);
   while (a_.Report().migrations_size() > 0) std::this_thread::yield();

@@ -18,13 +18,11 @@ namespace {
 // An agent decides itself what becomes of a VM that it has begun to move.
 absl::Status CheckNotMoving(const std::string& host, const v1::AgentStatus& status,
                             const std::string& vm) {
-  for (const v1::AgentMigration& held : status.migrations()) {
-    if (held.vm() != vm || HasEnded(held.progress().phase())) continue;
-    return absl::FailedPreconditionError(
-        fmt::format("host {} is in the middle of migration {} of VM {}", host,
-                    base::ToHex(base::AsBytes(held.id())), vm));
-  }
-  return absl::OkStatus();
+  const v1::AgentMigration* held = FindUnended(status, vm);
+  if (held == nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("host {} is in the middle of migration {} of VM {}", host,
+                  base::ToHex(base::AsBytes(held->id())), vm));
 }
 
 // IsPartOf says that what a host has is for whoever follows a migration to judge.

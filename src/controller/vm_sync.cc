@@ -65,7 +65,8 @@ absl::Status VmSync::Reconcile(AgentConnection& agent, const v1::AgentStatus& st
         reported != nullptr && reported->autostart_due() && reported->epoch() == vm.epoch;
     if (!autostart && !Differs(vm, mode.mode, reported)) continue;
     SEALIFT_ASSIGN_OR_RETURN(const auto migration, store_.FindRunningMigration(vm.name));
-    if (migration) {
+    // One that has ended in the store goes on at a host that was taken for dead meanwhile.
+    if (migration || FindUnended(status, vm.name) != nullptr) {
       CompareAgain(agent.host());
       continue;
     }
