@@ -433,6 +433,23 @@ absl::Status VmKeeper::Release(const std::string& name) {
   return Remove(name);
 }
 
+absl::Status VmKeeper::MakeRoom(const std::string& name, std::uint64_t epoch) {
+  const Turn turn(*this, name, Turn::Patience::kLimited);
+  SEALIFT_RETURN_IF_ERROR(turn.status());
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(name);
+    if (found == entries_.end()) return absl::OkStatus();
+    const Entry& held = found->second;
+    if (held.HasProcess() || !held.migration.empty() || held.record.epoch >= epoch) {
+      return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", name));
+    }
+    spdlog::info("VM {}: comes under epoch {}, what was left of epoch {} goes", name, epoch,
+                 held.record.epoch);
+  }
+  return Remove(name);
+}
+
 absl::Status VmKeeper::Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) {
   const std::string name = record.definition.name;
   record.boot_id = boot_id_;

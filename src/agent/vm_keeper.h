@@ -94,6 +94,9 @@ class VmKeeper {
   void Return(const std::string& name);
   // Release removes a lent VM, which lives elsewhere now. Harmless when it is gone.
   [[nodiscard]] absl::Status Release(const std::string& name);
+  // MakeRoom is for a VM that is to arrive under an epoch: a copy from an earlier one, which nobody
+  // runs or moves, goes. ALREADY_EXISTS when there is another one.
+  [[nodiscard]] absl::Status MakeRoom(const std::string& name, std::uint64_t epoch);
   // Own takes in a VM that has arrived, under its new epoch; without a process it counts as
   // crashed.
   [[nodiscard]] absl::Status Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
