@@ -70,8 +70,11 @@ absl::Status VmSync::Reconcile(AgentConnection& agent, const v1::AgentStatus& st
       CompareAgain(agent.host());
       continue;
     }
+    // What was pushed before this took its time: it may have moved since, or be gone.
+    const absl::StatusOr<store::VmRow> now = store_.GetVm(vm.name);
+    if (!now.ok() || now->host != agent.host()) continue;
     outcome.Update(
-        base::Annotate(autostart ? Autostart(agent, vm, modes) : PushVm(agent, vm, modes),
+        base::Annotate(autostart ? Autostart(agent, vm, modes) : PushVm(agent, *now, modes),
                        fmt::format("VM {}", vm.name)));
   }
   return outcome;
