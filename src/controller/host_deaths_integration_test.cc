@@ -47,9 +47,9 @@ class HostDeathsTest : public ::testing::Test {
     controller_.settings().fencing = {{path, "--off"}, std::chrono::seconds(10)};
     controller_.Start();
   }
-  grpc::Status StartVm(const std::string& host) {
+  grpc::Status StartVm(const std::string& host, const std::string& name = "web1") {
     v1::StartVmRequest request;
-    request.set_name("web1");
+    request.set_name(name);
     request.set_host(host);
     v1::Vm response;
     ShortCall call;
@@ -180,6 +180,43 @@ TEST_F(HostDeathsTest, AHostThatComesBackKeepsWhatNobodyTook) {
   EXPECT_EQ(a_.Called("StopVm"), 0);
   EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_RUNNING);
   EXPECT_EQ(controller_.GetVm("web1").epoch(), 1U);
+}
+
+// It is back, and cannot end the copy of a VM that was taken from it.
+class BackWithAStaleCopyTest : public HostDeathsTest {
+ protected:
+  void SetUp() override {
+    HostDeathsTest::SetUp();
+    ASSERT_TRUE(controller_.CreateVm("name: web2\nmemory: 512MiB\n", "a").ok());
+    controller_.Lose("a", a_);
+    ASSERT_TRUE(ConfirmDead("a").ok());
+    ASSERT_TRUE(StartVm("b").ok());
+    a_.Fail("StopVm", {grpc::StatusCode::INTERNAL, "its storage is stuck"});
+    controller_.Reconnect("a", a_);
+    ASSERT_TRUE(a_.WaitFor("StopVm"));
+  }
+};
+
+TEST_F(BackWithAStaleCopyTest, AHostThatWasSeenAliveIsNotDeadAnyMore) {
+  EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+  controller_.Lose("a", a_);
+  EXPECT_EQ(controller_.GetHost("a").state(), v1::HOST_STATE_UNREACHABLE);
+  EXPECT_EQ(controller_.GetVm("web2").state(), v1::VM_STATE_UNKNOWN) << "it may run there";
+  ExpectRefused(StartVm("b", "web2"), "sealift host confirm-dead a");
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  EXPECT_TRUE(StartVm("b", "web2").ok());
+}
+
+TEST_F(BackWithAStaleCopyTest, TheCopyIsEndedHoweverLongThatTakes) {
+  controller_.Lose("a", a_);
+  EXPECT_FALSE(controller_.HasEvent("host.alive", "host/a"));
+  controller_.Stop();
+  controller_.Start();
+  a_.Fail("StopVm", grpc::Status::OK);
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("host.alive", "host/a"), 0);
+  EXPECT_EQ(a_.Epoch("web1"), 0U);
+  EXPECT_EQ(controller_.GetVm("web2").state(), v1::VM_STATE_RUNNING);
 }
 
 TEST_F(HostDeathsTest, WithoutAFenceCommandAPersonHasToLook) {

@@ -89,7 +89,7 @@ absl::Status VmOwners::OnReport(AgentConnection& agent, const v1::AgentStatus& s
   // and ends something only where the host was confirmed dead.
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow host, store_.GetHost(agent.host()));
   SEALIFT_ASSIGN_OR_RETURN(const auto restore, store_.LastRestore());
-  if (!restore && host.dead_since == 0) return absl::OkStatus();
+  if (!restore && !host.written_off) return absl::OkStatus();
   absl::Status outcome;
   for (const v1::AgentVm& vm : status.vms()) outcome.Update(Compare(agent, status, vm));
   if (outcome.ok()) outcome = CheckMigrations(agent.host(), status);

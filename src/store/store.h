@@ -26,6 +26,7 @@ struct HostRow {
   bool draining = false;        // takes no more VMs
   std::int64_t dead_since = 0;  // confirmed: its VMs may start elsewhere
   bool unheard = false;         // since the store was restored from a backup
+  bool written_off = false;     // was confirmed dead, and may hold what is another's since
 };
 
 // PolicyRow is the floor and the default mode of one group of hosts.
