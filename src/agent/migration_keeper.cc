@@ -112,9 +112,7 @@ absl::StatusOr<DestinationOffer> MigrationKeeper::PrepareDestination(
   const Claim claim(*this, base::ToHex(order.spec.id));
   SEALIFT_RETURN_IF_ERROR(claim.status());
   SEALIFT_RETURN_IF_ERROR(WaitForEarlier(definition.name));
-  if (parts_.vms.Has(definition.name)) {
-    return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", definition.name));
-  }
+  SEALIFT_RETURN_IF_ERROR(parts_.vms.MakeRoom(definition.name, order.epoch));
   // The start of its process counts; this saves the work before it.
   SEALIFT_RETURN_IF_ERROR(
       hypervisor::CheckMemory(definition, parts_.hypervisor.AvailableMemoryBytes()));

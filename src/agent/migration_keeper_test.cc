@@ -183,6 +183,31 @@ TEST_F(OrderTest, AVmThatDoesNotFitDoesNotCome) {
   ExpectAccepted(Come(Coming()));  // what failed keeps no memory
 }
 
+// It may have been left by an order that was on its way when the VM moved.
+TEST_F(OrderTest, AnOlderCopyThatNobodyRunsMakesRoomForTheVm) {
+  ASSERT_TRUE(vms_.Put(Record("web2")).ok());
+  MigrationOrder order = Coming();
+  order.epoch = 3;
+  ExpectRefused(Come(order), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(vms_.Holds("web2", 3)) << "it is not older";
+  order.epoch = 4;
+  ExpectAccepted(Come(order));
+  EXPECT_FALSE(vms_.Has("web2"));
+  EXPECT_EQ(inventory_.Load()->size(), 1U);
+}
+
+TEST_F(OrderTest, ACopyThatRunsOrIsOnItsWayStays) {
+  MigrationOrder order = Coming();
+  order.spec.vm = "web1";
+  order.epoch = 4;
+  ExpectRefused(Come(order), absl::StatusCode::kAlreadyExists);
+  ASSERT_TRUE(vms_.ForceOff("web1").ok());
+  EXPECT_EQ(vms_.Hold("web1", "0011"), nullptr);
+  EXPECT_EQ(Come(order).code(), absl::StatusCode::kAlreadyExists);
+  vms_.Return("web1");
+  ExpectAccepted(Come(order));
+}
+
 TEST_F(OrderTest, TheNextMigrationToHereWaitsForTheEndOfTheLast) {
   const MigrationOrder order = Coming();
   const auto definition = Record(order.spec.vm).definition;

@@ -34,6 +34,11 @@ absl::Status NotRunning(const std::string& name) {
   return absl::FailedPreconditionError(fmt::format("VM {} is not running: start it first", name));
 }
 
+absl::Status BeingMigrated(const std::string& name, const std::string& migration) {
+  return absl::FailedPreconditionError(
+      fmt::format("VM {} is being migrated (migration {})", name, migration));
+}
+
 VmStatus StatusOf(RunState state) {
   switch (state) {
     case RunState::kRunning:
@@ -172,8 +177,7 @@ absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindCertain(const std::string& name) 
 absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindFree(const std::string& name) {
   SEALIFT_ASSIGN_OR_RETURN(Entry* const entry, FindCertain(name));
   if (entry->migration.empty()) return entry;
-  return absl::FailedPreconditionError(
-      fmt::format("VM {} is being migrated (migration {})", name, entry->migration));
+  return BeingMigrated(name, entry->migration);
 }
 
 absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
@@ -182,7 +186,7 @@ absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
   SEALIFT_RETURN_IF_ERROR(turn.status());
   {
     const std::lock_guard lock(mutex_);
-    SEALIFT_RETURN_IF_ERROR(CheckNotOlder(record));
+    SEALIFT_RETURN_IF_ERROR(CheckReplaces(record));
     if (const auto held = entries_.find(name); held != entries_.end()) {
       record.boot_id = held->second.record.boot_id;
     }
@@ -195,7 +199,7 @@ absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
   return Get(name);
 }
 
-absl::Status VmKeeper::CheckNotOlder(const VmRecord& record) const {
+absl::Status VmKeeper::CheckReplaces(const VmRecord& record) const {
   const std::string& name = record.definition.name;
   const auto found = entries_.find(name);
   if (found == entries_.end()) return absl::OkStatus();
@@ -203,6 +207,9 @@ absl::Status VmKeeper::CheckNotOlder(const VmRecord& record) const {
   if (record.epoch < held.epoch) {
     return absl::AbortedError(
         fmt::format("VM {} is held under epoch {}, not {}", name, held.epoch, record.epoch));
+  }
+  if (record.epoch > held.epoch && !found->second.migration.empty()) {
+    return BeingMigrated(name, found->second.migration);
   }
   if (record.policy_version < held.policy_version) {
     return absl::AbortedError(fmt::format("VM {} has version {} of its mode, not {}", name,
@@ -494,6 +501,23 @@ void VmKeeper::Return(const std::string& name) {
 
 absl::Status VmKeeper::Release(const std::string& name) {
   const Turn turn(*this, name, Turn::Patience::kEndless);
+  return Remove(name);
+}
+
+absl::Status VmKeeper::MakeRoom(const std::string& name, std::uint64_t epoch) {
+  const Turn turn(*this, name, Turn::Patience::kLimited);
+  SEALIFT_RETURN_IF_ERROR(turn.status());
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = entries_.find(name);
+    if (found == entries_.end()) return absl::OkStatus();
+    const Entry& held = found->second;
+    if (held.HasProcess() || !held.migration.empty() || held.record.epoch >= epoch) {
+      return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", name));
+    }
+    spdlog::info("VM {}: comes under epoch {}, what was left of epoch {} goes", name, epoch,
+                 held.record.epoch);
+  }
   return Remove(name);
 }
 

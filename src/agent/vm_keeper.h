@@ -64,7 +64,8 @@ class VmKeeper {
   [[nodiscard]] absl::Status Recover();
 
   // Put stores a VM or replaces its definition and mode. ABORTED for an epoch, or a version of the
-  // mode, below the one held.
+  // mode, below the one held. A VM that is being migrated keeps its epoch, by which a restarted
+  // agent knows that it is still the one of the migration.
   [[nodiscard]] absl::StatusOr<VmView> Put(VmRecord record);
   // Record gives what is stored of a VM.
   [[nodiscard]] absl::StatusOr<VmRecord> Record(const std::string& name);
@@ -105,6 +106,9 @@ class VmKeeper {
   void Return(const std::string& name);
   // Release removes a lent VM, which lives elsewhere now. Harmless when it is gone.
   [[nodiscard]] absl::Status Release(const std::string& name);
+  // MakeRoom is for a VM that is to arrive under an epoch: a copy from an earlier one, which nobody
+  // runs or moves, goes. ALREADY_EXISTS when there is another one.
+  [[nodiscard]] absl::Status MakeRoom(const std::string& name, std::uint64_t epoch);
   // Own takes in a VM that has arrived, under its new epoch; without a process it counts as
   // crashed.
   [[nodiscard]] absl::Status Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
@@ -145,7 +149,7 @@ class VmKeeper {
   // Boot writes the record first: a process must not be there before it.
   [[nodiscard]] absl::StatusOr<std::shared_ptr<hypervisor::Vm>> Boot(const VmRecord& record);
   [[nodiscard]] absl::StatusOr<VmRecord> RecordToStart(const std::string& name);
-  [[nodiscard]] absl::Status CheckNotOlder(const VmRecord& record) const;
+  [[nodiscard]] absl::Status CheckReplaces(const VmRecord& record) const;
   [[nodiscard]] absl::Status WaitForExit(const std::string& name, std::chrono::seconds timeout);
   void Recover(VmRecord record);
   [[nodiscard]] bool AutostartIsDue(const Entry& entry) const;

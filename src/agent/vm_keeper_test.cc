@@ -330,6 +330,20 @@ TEST_F(VmKeeperTest, ALentVmIsLeftAlone) {
   EXPECT_EQ(Status(), VmStatus::kRunning);
 }
 
+// By its epoch a restarted agent knows that the VM of a migration is still the one that left.
+TEST_F(VmKeeperTest, ALentVmGetsANewModeAndNoNewEpoch) {
+  PutAndStart();
+  ASSERT_TRUE(keeper_->Lend("web1", "m1").ok());
+  VmRecord record = Record();
+  ++record.policy_version;
+  EXPECT_TRUE(keeper_->Put(record).ok());
+  ++record.epoch;
+  EXPECT_EQ(keeper_->Put(record).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(keeper_->Holds("web1", Record().epoch));
+  keeper_->Return("web1");
+  EXPECT_TRUE(keeper_->Put(record).ok());
+}
+
 TEST_F(VmKeeperTest, AStoppedVmIsNotLent) {
   ASSERT_TRUE(keeper_->Put(Record()).ok());
   EXPECT_EQ(keeper_->Lend("web1", "m1").status().code(), absl::StatusCode::kFailedPrecondition);

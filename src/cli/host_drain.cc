@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/forecast_view.h"
 #include "cli/host.h"
+#include "cli/migration_start.h"
 #include "cli/migration_view.h"
 
 namespace sealift::cli {
@@ -41,7 +42,7 @@ class Drainer {
   absl::StatusOr<ExitCode> Run(const v1::DrainHostResponse& plan) {
     for (const v1::DrainStep& step : plan.steps()) {
       if (step.to().empty()) {
-        Fail(step.vm(), step.reason());
+        Stays(step.vm(), step.reason());
       } else {
         waiting_.push_back(step);
       }
@@ -54,22 +55,36 @@ class Drainer {
       SEALIFT_RETURN_IF_ERROR(LookAtRunning());
     }
     session_.output().Note(
-        fmt::format("host {}: {} VMs moved, {} stay", plan.host().name(), moved_, failed_));
-    return failed_ == 0 ? ExitCode::kDone : ExitCode::kPartly;
+        fmt::format("host {}: {} VMs moved, {} stay{}", plan.host().name(), moved_, stay_,
+                    unknown_ == 0 ? "" : fmt::format(", of {} it is not known", unknown_)));
+    return stay_ + unknown_ == 0 ? ExitCode::kDone : ExitCode::kPartly;
   }
 
  private:
   void StartNext() {
     const v1::DrainStep step = waiting_.front();
     waiting_.pop_front();
-    v1::StartMigrationRequest request;
-    request.set_vm(step.vm());
-    request.set_to(step.to());
-    const auto migration = controller_.Call(&MigrationStub::Start, request);
-    if (!migration.ok()) return Fail(step.vm(), base::MessageOf(migration.status()));
+    const absl::StatusOr<v1::Migration> migration = Start(step);
+    if (AnswerIsLost(migration.status())) {
+      ++unknown_;
+      return session_.output().Error(fmt::format("{}: it is not known whether it moves: {}",
+                                                 step.vm(), base::MessageOf(migration.status())));
+    }
+    if (!migration.ok()) return Stays(step.vm(), base::MessageOf(migration.status()));
     session_.output().Note(
         fmt::format("{}: moves to {}, migration {}", step.vm(), step.to(), migration->id()));
     running_[migration->id()] = step.vm();
+  }
+
+  absl::StatusOr<v1::Migration> Start(const v1::DrainStep& step) {
+    v1::StartMigrationRequest request;
+    request.set_vm(step.vm());
+    request.set_to(step.to());
+    request.set_request_id(MakeRequestId());
+    auto migration = controller_.Call(&MigrationStub::Start, request);
+    if (!AnswerIsLost(migration.status())) return migration;
+    controller_.AwaitConnection(controller_.timeout());
+    return controller_.Call(&MigrationStub::Start, request);
   }
 
   absl::Status LookAtRunning() {
@@ -85,15 +100,15 @@ class Drainer {
         ++moved_;
         session_.output().Note(Summary(migration));
       } else {
-        Fail(migration.vm(), base::MessageOf(outcome));
+        Stays(migration.vm(), base::MessageOf(outcome));
       }
       running_.erase(at);
     }
     return absl::OkStatus();
   }
 
-  void Fail(const std::string& vm, const std::string& why) {
-    ++failed_;
+  void Stays(const std::string& vm, const std::string& why) {
+    ++stay_;
     session_.output().Error(fmt::format("{} stays: {}", vm, why));
   }
 
@@ -110,7 +125,8 @@ class Drainer {
   std::deque<v1::DrainStep> waiting_;
   std::map<std::string, std::string> running_;  // VM by migration
   int moved_ = 0;
-  int failed_ = 0;
+  int stay_ = 0;
+  int unknown_ = 0;
 };
 
 absl::StatusOr<ExitCode> DrainHost(Session& session, const DrainArguments& arguments) {

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <atomic>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "cli/testing_cli.h"
@@ -104,6 +105,57 @@ TEST_F(CliTest, AnUnknownOutcomeOfTheStartNamesTheRequestId) {
   const Result result = Run({"vm", "migrate", "web1", "--to", "b", "--request-id", "mine"});
   EXPECT_EQ(result.exit_code, 3);
   EXPECT_THAT(result.err, HasSubstr("--request-id mine"));
+}
+
+// A drain of web1 and web2, whose migrations end at once.
+void Drains(Script& script) {
+  script.drain_host = [](const auto&, v1::DrainHostResponse& plan) {
+    plan.mutable_host()->set_name("a");
+    for (const char* vm : {"web1", "web2"}) {
+      v1::DrainStep& step = *plan.add_steps();
+      step.set_vm(vm);
+      step.set_to("b");
+    }
+    return grpc::Status::OK;
+  };
+  script.get_migration = [](const auto&, v1::Migration& migration) {
+    migration = MigrationIn(v1::MIGRATION_PHASE_COMPLETED, "b");
+    return grpc::Status::OK;
+  };
+}
+
+TEST_F(CliTest, ADrainThatLosesAnAnswerAsksAgainForTheSameMigration) {
+  Drains(script());
+  std::map<std::string, std::vector<std::string>> ids;
+  script().start_migration = [&](const v1::StartMigrationRequest& request, v1::Migration& started) {
+    ids[request.vm()].push_back(request.request_id());
+    if (ids["web1"].size() == 1) return Error(grpc::StatusCode::UNAVAILABLE, "it is restarted");
+    started = MigrationIn(v1::MIGRATION_PHASE_PREPARING);
+    started.set_id(request.vm());
+    return grpc::Status::OK;
+  };
+  const Result result = Run({"host", "drain", "a"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.err, HasSubstr("2 VMs moved, 0 stay"));
+  ASSERT_EQ(ids["web1"].size(), 2U);
+  EXPECT_EQ(ids["web1"][0], ids["web1"][1]);
+  EXPECT_EQ(ids["web1"][0].size(), 32U);
+  ASSERT_EQ(ids["web2"].size(), 1U);
+  EXPECT_NE(ids["web1"][0], ids["web2"][0]);
+}
+
+TEST_F(CliTest, ADrainThatDoesNotKnowWhatBecomesOfAVmSaysSo) {
+  Drains(script());
+  script().start_migration = [&](const v1::StartMigrationRequest& request, v1::Migration& started) {
+    if (request.vm() == "web1") return Error(grpc::StatusCode::UNAVAILABLE, "it is restarted");
+    started = MigrationIn(v1::MIGRATION_PHASE_PREPARING);
+    return grpc::Status::OK;
+  };
+  const Result result = Run({"host", "drain", "a"});
+  EXPECT_NE(result.exit_code, 0);
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr("web1: it is not known whether it moves: it is restarted"),
+                    HasSubstr("1 VMs moved, 0 stay, of 1 it is not known")));
 }
 
 TEST_F(CliTest, CtrlCDetachesAndLeavesTheMigrationAlone) {

@@ -56,6 +56,10 @@ class Hosts final : public v1::HostService::Service {
                    v1::Host* response) override {
     return Reply(script_.get_host, *request, *response);
   }
+  grpc::Status Drain(grpc::ServerContext*, const v1::DrainHostRequest* request,
+                     v1::DrainHostResponse* response) override {
+    return Reply(script_.drain_host, *request, *response);
+  }
 
  private:
   const Script& script_;

@@ -29,6 +29,7 @@ struct Script {
   Answer<v1::AddHostRequest, v1::AddHostResponse> add_host;
   Answer<v1::ListHostsRequest, v1::ListHostsResponse> list_hosts;
   Answer<v1::GetHostRequest, v1::Host> get_host;
+  Answer<v1::DrainHostRequest, v1::DrainHostResponse> drain_host;
   Answer<v1::CreateVmRequest, v1::Vm> create_vm;
   Answer<v1::ListVmsRequest, v1::ListVmsResponse> list_vms;
   Answer<v1::GetVmRequest, v1::Vm> get_vm;

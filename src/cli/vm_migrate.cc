@@ -1,8 +1,7 @@
 // sealift vm migrate NAME --to HOST
 #include <fmt/format.h>
 
-#include <random>
-
+#include "cli/migration_start.h"
 #include "cli/migration_view.h"
 #include "cli/vm.h"
 
@@ -28,18 +27,11 @@ v1::NoConvergence NoConvergenceOf(const std::string& word) {
   return word == "fail" ? v1::NO_CONVERGENCE_FAIL : v1::NO_CONVERGENCE_UNSPECIFIED;
 }
 
-std::string RandomId() {
-  std::random_device random;
-  return fmt::format("{:08x}{:08x}{:08x}{:08x}", random(), random(), random(), random());
-}
-
 // Start names the way out of the one case where the answer is not known.
 absl::StatusOr<v1::Migration> Start(Session& session, const v1::StartMigrationRequest& request) {
   SEALIFT_ASSIGN_OR_RETURN(Controller * controller, session.Connect());
   auto migration = controller->Call(&v1::MigrationService::Stub::Start, request);
-  if (!absl::IsUnavailable(migration.status()) && !absl::IsDeadlineExceeded(migration.status())) {
-    return migration;
-  }
+  if (!AnswerIsLost(migration.status())) return migration;
   return absl::Status(
       migration.status().code(),
       fmt::format("{}. If it is not clear whether the migration was started, repeat "
@@ -58,7 +50,7 @@ void Announce(Output& output, const v1::Migration& migration) {
 
 absl::StatusOr<ExitCode> MigrateVm(Session& session, const Arguments& arguments) {
   v1::StartMigrationRequest request = arguments.request;
-  if (request.request_id().empty()) request.set_request_id(RandomId());
+  if (request.request_id().empty()) request.set_request_id(MakeRequestId());
   request.set_engine(EngineOf(arguments.engine));
   request.set_on_no_convergence(NoConvergenceOf(arguments.on_no_convergence));
   SEALIFT_ASSIGN_OR_RETURN(v1::Migration migration, Start(session, request));

@@ -84,7 +84,8 @@ Controller::Controller(Installation installation, std::unique_ptr<store::Store> 
       policy_service_(*store_, agents_, sync_, events_),
       user_service_(users_, *store_) {
   agents_.OnReport([this](AgentConnection& agent, const v1::AgentStatus& status, Contact contact) {
-    deaths_.OnReport(agent.host(), owners_.OnReport(agent, status));
+    deaths_.OnAnswer(agent.host());
+    deaths_.OnCompared(agent.host(), owners_.OnReport(agent, status));
     sync_.OnReport(agent, status, contact);
     migrations_.OnReport(agent, status);
     ownership_.OnReport(agent.host(), status);

@@ -246,4 +246,11 @@ const v1::AgentVm* FindAgentVm(const v1::AgentStatus& status, const std::string&
   return nullptr;
 }
 
+const v1::AgentMigration* FindUnended(const v1::AgentStatus& status, const std::string& vm) {
+  for (const v1::AgentMigration& held : status.migrations()) {
+    if (held.vm() == vm && !HasEnded(held.progress().phase())) return &held;
+  }
+  return nullptr;
+}
+
 }  // namespace sealift::controller

@@ -54,5 +54,8 @@ namespace sealift::controller {
 
 // FindAgentVm gives what an agent reports of a VM, or null. Points into `status`.
 [[nodiscard]] const v1::AgentVm* FindAgentVm(const v1::AgentStatus& status, const std::string& vm);
+// FindUnended gives the migration of a VM that an agent is in the middle of, or null.
+[[nodiscard]] const v1::AgentMigration* FindUnended(const v1::AgentStatus& status,
+                                                    const std::string& vm);
 
 }  // namespace sealift::controller

@@ -70,7 +70,7 @@ void FakeAgent::Stop() {
   {
     const std::lock_guard lock(mutex_);
     serving_ = Serving::kNo;
-    gate_ = Gate::kOpen;
+    held_.clear();
   }
   changed_.notify_all();
   server_.reset();
@@ -144,14 +144,14 @@ void FakeAgent::Fail(const std::string& method, const grpc::Status& status) {
   failures_[method] = status;
 }
 
-void FakeAgent::Hold() {
+void FakeAgent::Hold(const std::string& method) {
   const std::lock_guard lock(mutex_);
-  gate_ = Gate::kHeld;
+  held_ = method;
 }
 
 void FakeAgent::Release() {
   const std::lock_guard lock(mutex_);
-  gate_ = Gate::kOpen;
+  held_.clear();
   changed_.notify_all();
 }
 
@@ -207,6 +207,10 @@ grpc::Status FakeAgent::Enter(const std::string& method) {
   return failures_[method];
 }
 
+void FakeAgent::WaitUntilReleased(std::unique_lock<std::mutex>& lock, const std::string& method) {
+  changed_.wait(lock, [&] { return held_ != method; });
+}
+
 v1::AgentMigration* FakeAgent::Find(const std::string& id) {
   for (v1::AgentMigration& migration : *status_.mutable_migrations()) {
     if (migration.id() == id) return &migration;
@@ -252,8 +256,9 @@ grpc::Status FakeAgent::CheckVm(grpc::ServerContext*, const v1::CheckVmRequest*,
 
 grpc::Status FakeAgent::PutVm(grpc::ServerContext*, const v1::PutVmRequest* request,
                               v1::AgentVm* response) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (const grpc::Status failure = Enter("PutVm"); !failure.ok()) return failure;
+  WaitUntilReleased(lock, "PutVm");
   put_ = *request;
   const auto definition = hypervisor::ParseVmDefinition(request->definition_yaml());
   SEALIFT_CHECK(definition.ok());
@@ -343,7 +348,7 @@ grpc::Status FakeAgent::PrepareDestination(grpc::ServerContext* context,
                                            v1::PrepareDestinationResponse* response) {
   std::unique_lock lock(mutex_);
   if (const grpc::Status failure = Enter("PrepareDestination"); !failure.ok()) return failure;
-  changed_.wait(lock, [&] { return gate_ == Gate::kOpen; });
+  WaitUntilReleased(lock, "PrepareDestination");
   if (context->IsCancelled()) return grpc::Status::CANCELLED;
   epoch_ = request->epoch();
   response->add_data_addresses(request->listen_address() + ":49152");

@@ -49,8 +49,8 @@ class FakeAgent final : public v1::AgentService::Service {
   void ShowReceipt(const std::string& receipt);
   // Fail makes a method answer with an error, until it is OK again.
   void Fail(const std::string& method, const grpc::Status& status);
-  // Hold makes PrepareDestination wait for Release.
-  void Hold();
+  // Hold makes a method, PrepareDestination or PutVm, wait for Release.
+  void Hold(const std::string& method);
   void Release();
 
   // Called says how often a method was called; WaitFor blocks until it was called so often, or 10 s
@@ -114,6 +114,7 @@ class FakeAgent final : public v1::AgentService::Service {
  private:
   // All below need mutex_.
   [[nodiscard]] grpc::Status Enter(const std::string& method);
+  void WaitUntilReleased(std::unique_lock<std::mutex>& lock, const std::string& method);
   [[nodiscard]] v1::AgentMigration* Find(const std::string& id);
   [[nodiscard]] grpc::Status Prepare(const v1::MigrationSpec& spec, v1::AgentMigrationRole role,
                                      std::string& public_key);
@@ -129,7 +130,7 @@ class FakeAgent final : public v1::AgentService::Service {
   v1::AgentStatus status_;
   std::map<std::string, int> calls_;
   std::map<std::string, grpc::Status> failures_;
-  enum class Gate { kOpen, kHeld } gate_ = Gate::kOpen;
+  std::string held_;  // the method, if any
   std::uint64_t version_ = 0;
   enum class Serving { kYes, kNo } serving_ = Serving::kNo;
   v1::PutVmRequest put_;

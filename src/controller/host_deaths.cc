@@ -102,19 +102,32 @@ absl::Status HostDeaths::Fence(const std::string& host, const std::string& actor
 absl::Status HostDeaths::Take(const std::string& host, const std::string& actor,
                               const std::string& why) {
   const std::int64_t now = base::UnixMillis(clock_.Now());
-  SEALIFT_RETURN_IF_ERROR(rows_.Update(host, [&](store::HostRow& row) { row.dead_since = now; }));
+  SEALIFT_RETURN_IF_ERROR(rows_.Update(host, [&](store::HostRow& row) {
+    row.dead_since = now;
+    row.written_off = true;
+  }));
   events_.AddWarning(
       "host.confirmed_dead", "host/" + host, actor,
       fmt::format("{}: its VMs are lost there and may be started on other hosts", why));
   return absl::OkStatus();
 }
 
-void HostDeaths::OnReport(const std::string& host, const absl::Status& compared) {
+void HostDeaths::OnAnswer(const std::string& host) {
   const absl::StatusOr<store::HostRow> row = store_.GetHost(host);
   if (!row.ok() || row->dead_since == 0) return;
+  const absl::Status stored =
+      rows_.Update(host, [](store::HostRow& alive) { alive.dead_since = 0; });
+  if (!stored.ok()) spdlog::error("note that host {} is alive: {}", host, base::MessageOf(stored));
+}
+
+void HostDeaths::OnCompared(const std::string& host, const absl::Status& compared) {
+  const absl::StatusOr<store::HostRow> row = store_.GetHost(host);
+  // One that was taken for dead since it answered has not been compared as such.
+  if (!row.ok() || !row->written_off || row->dead_since != 0) return;
   absl::Status outcome = compared;
   if (outcome.ok()) {
-    outcome = rows_.Update(host, [](store::HostRow& alive) { alive.dead_since = 0; });
+    outcome = rows_.Update(
+        host, [](store::HostRow& settled) { settled.written_off = settled.dead_since != 0; });
   }
   if (!outcome.ok()) {
     // Asked again with its next report.
@@ -122,7 +135,7 @@ void HostDeaths::OnReport(const std::string& host, const absl::Status& compared)
     return;
   }
   events_.Add("host.alive", "host/" + host, kControllerActor,
-              "it was confirmed dead and answers again");
+              "it was confirmed dead, answers again, and has nothing left that is another's");
 }
 
 }  // namespace sealift::controller

@@ -29,9 +29,12 @@ class HostDeaths {
   // without a command; ABORTED with the end of its output when it fails.
   [[nodiscard]] absl::Status Fence(const std::string& host, const std::string& actor);
 
-  // OnReport is told of every report what has come of comparing it (VmOwners::OnReport): a host
-  // that was taken for dead is alive again once it has given up what is another's by now.
-  void OnReport(const std::string& host, const absl::Status& compared);
+  // OnAnswer is told of every report before it is compared: a host that was taken for dead is alive
+  // again, and what is still its own starts nowhere else.
+  void OnAnswer(const std::string& host);
+  // OnCompared is told what has come of comparing a report (VmOwners::OnReport). A host that was
+  // taken for dead is written off until it has given up what is another's by now.
+  void OnCompared(const std::string& host, const absl::Status& compared);
 
  private:
   [[nodiscard]] absl::Status Take(const std::string& host, const std::string& actor,

@@ -47,9 +47,9 @@ class HostDeathsTest : public ::testing::Test {
     controller_.settings().fencing = {{path, "--off"}, std::chrono::seconds(10)};
     controller_.Start();
   }
-  grpc::Status StartVm(const std::string& host) {
+  grpc::Status StartVm(const std::string& host, const std::string& name = "web1") {
     v1::StartVmRequest request;
-    request.set_name("web1");
+    request.set_name(name);
     request.set_host(host);
     v1::Vm response;
     ShortCall call;
@@ -182,6 +182,43 @@ TEST_F(HostDeathsTest, AHostThatComesBackKeepsWhatNobodyTook) {
   EXPECT_EQ(controller_.GetVm("web1").epoch(), 1U);
 }
 
+// It is back, and cannot end the copy of a VM that was taken from it.
+class BackWithAStaleCopyTest : public HostDeathsTest {
+ protected:
+  void SetUp() override {
+    HostDeathsTest::SetUp();
+    ASSERT_TRUE(controller_.CreateVm("name: web2\nmemory: 512MiB\n", "a").ok());
+    controller_.Lose("a", a_);
+    ASSERT_TRUE(ConfirmDead("a").ok());
+    ASSERT_TRUE(StartVm("b").ok());
+    a_.Fail("StopVm", {grpc::StatusCode::INTERNAL, "its storage is stuck"});
+    controller_.Reconnect("a", a_);
+    ASSERT_TRUE(a_.WaitFor("StopVm"));
+  }
+};
+
+TEST_F(BackWithAStaleCopyTest, AHostThatWasSeenAliveIsNotDeadAnyMore) {
+  EXPECT_EQ(controller_.GetHost("a").dead_since_ms(), 0);
+  controller_.Lose("a", a_);
+  EXPECT_EQ(controller_.GetHost("a").state(), v1::HOST_STATE_UNREACHABLE);
+  EXPECT_EQ(controller_.GetVm("web2").state(), v1::VM_STATE_UNKNOWN) << "it may run there";
+  ExpectRefused(StartVm("b", "web2"), "sealift host confirm-dead a");
+  ASSERT_TRUE(ConfirmDead("a").ok());
+  EXPECT_TRUE(StartVm("b", "web2").ok());
+}
+
+TEST_F(BackWithAStaleCopyTest, TheCopyIsEndedHoweverLongThatTakes) {
+  controller_.Lose("a", a_);
+  EXPECT_FALSE(controller_.HasEvent("host.alive", "host/a"));
+  controller_.Stop();
+  controller_.Start();
+  a_.Fail("StopVm", grpc::Status::OK);
+  controller_.Reconnect("a", a_);
+  ASSERT_NE(controller_.AwaitEvent("host.alive", "host/a"), 0);
+  EXPECT_EQ(a_.Epoch("web1"), 0U);
+  EXPECT_EQ(controller_.GetVm("web2").state(), v1::VM_STATE_RUNNING);
+}
+
 TEST_F(HostDeathsTest, WithoutAFenceCommandAPersonHasToLook) {
   controller_.Lose("a", a_);
   ExpectRefused(Fence("a"), "host confirm-dead a");
@@ -309,6 +346,62 @@ TEST_F(DeadDuringAMigrationTest, ADestinationThatOwnsTheGuestTakesItAlong) {
   EXPECT_EQ(controller_.GetVm("web1").state(), v1::VM_STATE_CRASHED);
   ASSERT_TRUE(StartVm("a").ok());
   EXPECT_EQ(controller_.GetVm("web1").epoch(), 3U);
+}
+
+// Both are dead, the one that had committed and the one that has the guest.
+class DeadOnBothSidesTest : public DeadDuringAMigrationTest {
+ protected:
+  void SetUp() override {
+    DeadDuringAMigrationTest::SetUp();
+    controller_.Join("c", c_);
+    controller_.Lose("a", a_);
+    controller_.Lose("b", b_);
+    a_.SetPhase(v1::MIGRATION_PHASE_COMMITTED);
+    b_.Copy(a_, "web1", 2, v1::VM_STATE_RUNNING);
+    b_.SetPhase(v1::MIGRATION_PHASE_COMPLETED);
+    a_.Change(
+        [](v1::AgentStatus& status) { status.mutable_vms(0)->set_state(v1::VM_STATE_MIGRATING); });
+    ASSERT_TRUE(ConfirmDead("a").ok());
+    ASSERT_TRUE(ConfirmDead("b").ok());
+    ASSERT_EQ(End(), v1::MIGRATION_PHASE_FAILED);
+  }
+  void ExpectThatBGivesItUp() {
+    controller_.Reconnect("b", b_);
+    ASSERT_NE(controller_.AwaitEvent("host.alive", "host/b"), 0);
+    EXPECT_EQ(b_.Called("StopVm"), 1);
+    EXPECT_EQ(b_.Epoch("web1"), 0U);
+    EXPECT_FALSE(controller_.HasEvent("vm.disputed", "vm/web1"));
+  }
+};
+
+TEST_F(DeadOnBothSidesTest, WhatTheDestinationHasIsOlderThanWhatIsStartedElsewhere) {
+  const grpc::Status started = StartVm("c");
+  ASSERT_TRUE(started.ok()) << started.error_message();
+  EXPECT_GT(c_.Epoch("web1"), 2U);
+  ExpectThatBGivesItUp();
+  EXPECT_EQ(c_.Report().vms(0).state(), v1::VM_STATE_RUNNING);
+}
+
+// An agent takes no new epoch of a VM that is on its way.
+TEST_F(DeadOnBothSidesTest, TheSourceHearsOfItsNewEpochOnceItIsDoneWithTheMigration) {
+  const int put = a_.Called("PutVm");
+  a_.Fail("ForgetMigration", {grpc::StatusCode::FAILED_PRECONDITION, "its QEMU has not ended"});
+  controller_.Reconnect("a", a_);
+  ASSERT_TRUE(a_.WaitFor("GetStatus", a_.Called("GetStatus") + 5));
+  EXPECT_EQ(a_.Called("PutVm"), put);
+  a_.Fail("ForgetMigration", grpc::Status::OK);
+  ASSERT_TRUE(a_.WaitFor("PutVm", put + 1));
+  EXPECT_GT(a_.last_put().epoch(), 2U);
+}
+
+TEST_F(DeadOnBothSidesTest, WhatTheDestinationHasIsOlderThanWhatIsStartedAtTheSource) {
+  controller_.Reconnect("a", a_);
+  while (a_.Report().migrations_size() > 0) std::this_thread::yield();
+  const grpc::Status started = StartVm("");
+  ASSERT_TRUE(started.ok()) << started.error_message();
+  EXPECT_GT(a_.Epoch("web1"), 2U);
+  ExpectThatBGivesItUp();
+  EXPECT_EQ(a_.Report().vms(0).state(), v1::VM_STATE_RUNNING);
 }
 
 // ---- Autostart: who owns a VM after a reboot of its host is for the controller to say

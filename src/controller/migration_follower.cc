@@ -200,22 +200,21 @@ bool MigrationFollower::IsDead(const std::string& host) {
 
 // The source says nothing more of the migration. The destination cannot have been told of a commit
 // that is not known here unless it says so: then it has the guest. Else it never will, once it has
-// been told of the abort.
+// been told of the abort. If it is dead, too, it may have had it, and come back.
 void MigrationFollower::EndWithoutSource(v1::MigrationPhase phase, const std::string& why) {
-  if (!IsDead(route_.destination)) {
-    const HostView view = parts_.agents.Refresh(route_.destination);
-    if (view.reach != HostReach::kReady) {
-      return record_.Say(fmt::format("{}; waiting for host {} to say whether it has the guest: {}",
-                                     why, route_.destination, view.reason));
-    }
-    const v1::AgentMigration* there = FindMigration(*view.status, route_.wire_id);
-    if (there != nullptr) Obey(*there);
-    if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return;
-    if (there != nullptr && !HasEnded(there->progress().phase())) {
-      const auto agent = parts_.agents.Connection(route_.destination);
-      if (agent.ok()) static_cast<void>(EndAt(**agent, route_.wire_id));
-      return;  // what came first, a commit or this, is asked next
-    }
+  if (IsDead(route_.destination)) return EndAtSource(phase, why, Promise::kVoid);
+  const HostView view = parts_.agents.Refresh(route_.destination);
+  if (view.reach != HostReach::kReady) {
+    return record_.Say(fmt::format("{}; waiting for host {} to say whether it has the guest: {}",
+                                   why, route_.destination, view.reason));
+  }
+  const v1::AgentMigration* there = FindMigration(*view.status, route_.wire_id);
+  if (there != nullptr) Obey(*there);
+  if (record_.phase() >= v1::MIGRATION_PHASE_COMMITTED) return;
+  if (there != nullptr && !HasEnded(there->progress().phase())) {
+    const auto agent = parts_.agents.Connection(route_.destination);
+    if (agent.ok()) static_cast<void>(EndAt(**agent, route_.wire_id));
+    return;  // what came first, a commit or this, is asked next
   }
   EndAtSource(phase, why);
 }
@@ -387,12 +386,15 @@ void MigrationFollower::Complete() {
   CleanUp(v1::MIGRATION_PHASE_COMPLETED);
 }
 
-void MigrationFollower::EndAtSource(v1::MigrationPhase phase, const std::string& detail) {
+void MigrationFollower::EndAtSource(v1::MigrationPhase phase, const std::string& detail,
+                                    Promise promise) {
   // So that the VM is seen running there as soon as the migration has ended.
   parts_.agents.Refresh(route_.source);
   const bool ours = !failure_.empty();
   const v1::MigrationPhase end = ours ? v1::MIGRATION_PHASE_FAILED : phase;
-  const absl::Status ended = record_.End(end, ours ? failure_ : detail);
+  const std::string& why = ours ? failure_ : detail;
+  const absl::Status ended =
+      promise == Promise::kVoid ? record_.Void(end, why, vm_.epoch + 1) : record_.End(end, why);
   if (!ended.ok()) {
     spdlog::error("record the end of migration {}: {}", record_.View().row.id,
                   base::MessageOf(ended));
@@ -401,6 +403,7 @@ void MigrationFollower::EndAtSource(v1::MigrationPhase phase, const std::string&
   const store::MigrationRow row = record_.View().row;
   parts_.events.Add("migration." + row.phase, "migration/" + row.id, kControllerActor,
                     fmt::format("VM {} stays on host {}: {}", row.vm, row.source, row.detail));
+  if (promise == Promise::kVoid) parts_.sync.CompareAgain(route_.source);  // the epoch is another
   CleanUp(end);
 }
 

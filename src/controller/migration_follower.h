@@ -100,7 +100,11 @@ class MigrationFollower {
   void Dispute(const std::string& how);
 
   void Complete();
-  void EndAtSource(v1::MigrationPhase phase, const std::string& detail);
+  // What becomes of the epoch that the destination was promised: it may have taken the guest
+  // under it unheard.
+  enum class Promise { kUnused, kVoid };
+  void EndAtSource(v1::MigrationPhase phase, const std::string& detail,
+                   Promise promise = Promise::kUnused);
   void CleanUp(v1::MigrationPhase end);
 
   const MigrationParts& parts_;

@@ -154,14 +154,33 @@ absl::Status MigrationRecord::Finish(std::uint64_t epoch_before) {
 
 absl::Status MigrationRecord::End(v1::MigrationPhase phase, const std::string& detail) {
   const std::lock_guard lock(mutex_);
+  store::MigrationRow row = EndedRow(phase, detail);
+  SEALIFT_RETURN_IF_ERROR(store_.UpdateMigration(row));
+  ShowEnd(std::move(row));
+  return absl::OkStatus();
+}
+
+absl::Status MigrationRecord::Void(v1::MigrationPhase phase, const std::string& detail,
+                                   std::uint64_t promised_epoch) {
+  const std::lock_guard lock(mutex_);
+  store::MigrationRow row = EndedRow(phase, detail);
+  SEALIFT_RETURN_IF_ERROR(store_.VoidMove(row, promised_epoch));
+  ShowEnd(std::move(row));
+  return absl::OkStatus();
+}
+
+store::MigrationRow MigrationRecord::EndedRow(v1::MigrationPhase phase,
+                                              const std::string& detail) const {
   store::MigrationRow row = view_.row;
   EnterPhase(row, phase);
   row.detail = detail;
   row.queued = false;
-  SEALIFT_RETURN_IF_ERROR(store_.UpdateMigration(row));
+  return row;
+}
+
+void MigrationRecord::ShowEnd(store::MigrationRow row) {
   view_.behind = 0;
   Show(std::move(row));
-  return absl::OkStatus();
 }
 
 void MigrationRecord::EnterPhase(store::MigrationRow& row, v1::MigrationPhase phase) const {

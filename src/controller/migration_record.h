@@ -70,12 +70,19 @@ class MigrationRecord {
   void Say(const std::string& detail);
 
   // Finish ends the migration as completed and moves the VM to the destination, in one transaction.
-  // End ends it as failed or cancelled. On an error nothing has changed: try again.
+  // End ends it as failed or cancelled, Void does so when the destination may have the guest
+  // nevertheless: the epoch that it was promised is void. On an error nothing has changed: try
+  // again.
   [[nodiscard]] absl::Status Finish(std::uint64_t epoch_before);
   [[nodiscard]] absl::Status End(v1::MigrationPhase phase, const std::string& detail);
+  [[nodiscard]] absl::Status Void(v1::MigrationPhase phase, const std::string& detail,
+                                  std::uint64_t promised_epoch);
 
  private:
-  // Both need mutex_.
+  // All need mutex_.
+  [[nodiscard]] store::MigrationRow EndedRow(v1::MigrationPhase phase,
+                                             const std::string& detail) const;
+  void ShowEnd(store::MigrationRow row);
   void EnterPhase(store::MigrationRow& row, v1::MigrationPhase phase) const;
   void Show(store::MigrationRow row);
   void TryToStore();

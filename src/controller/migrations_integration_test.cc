@@ -292,7 +292,7 @@ TEST_F(MigrationsTest, AFailedPreparationLeavesNothingBehind) {
 }
 
 TEST_F(MigrationsTest, BothHostsPrepareAtTheSameTime) {
-  b_.Hold();
+  b_.Hold("PrepareDestination");
   const v1::Migration migration = Started();
   ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
   EXPECT_TRUE(a_.WaitFor("PrepareSource"));
@@ -302,7 +302,7 @@ TEST_F(MigrationsTest, BothHostsPrepareAtTheSameTime) {
 
 TEST_F(MigrationsTest, ASourceOfAnEarlierVersionIsPreparedSecondAndToldWhereTheDestinationListens) {
   a_.Change([](v1::AgentStatus& status) { status.mutable_capabilities()->clear_prepares_early(); });
-  b_.Hold();
+  b_.Hold("PrepareDestination");
   const v1::Migration migration = Started();
   ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
   EXPECT_EQ(a_.Called("PrepareSource"), 0);
@@ -470,7 +470,7 @@ TEST_F(MigrationsTest, CancelsWhileItCopies) {
 }
 
 TEST_F(MigrationsTest, CancelsWhileItPrepares) {
-  b_.Hold();
+  b_.Hold("PrepareDestination");
   const v1::Migration migration = Started();
   ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
   ASSERT_TRUE(Cancel(migration).ok());
@@ -519,7 +519,7 @@ TEST_F(MigrationsTest, ARestartedControllerFollowsWhatItDelegated) {
 }
 
 TEST_F(MigrationsTest, ARestartedControllerAbortsWhatItHadNotDelegated) {
-  b_.Hold();
+  b_.Hold("PrepareDestination");
   const v1::Migration migration = Started();
   ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
   controller_.Stop();
@@ -675,7 +675,7 @@ TEST_F(QueueTest, OneThatMayNoLongerGoIsRefusedWhenItsTurnComes) {
 
 TEST_F(MigrationsTest, AModeThatIsRaisedBeforeAnythingWasSentStopsIt) {
   SetModes(v1::ENCRYPTION_MODE_DISABLED);
-  b_.Hold();
+  b_.Hold("PrepareDestination");
   const v1::Migration migration = Started();
   ASSERT_TRUE(b_.WaitFor("PrepareDestination"));
   SetModes(v1::ENCRYPTION_MODE_REQUIRED);
@@ -695,6 +695,16 @@ TEST_F(MigrationsTest, TheNewOwnerIsToldWhatWasChangedOnTheWay) {
   ExpectMoved(migration);
   ASSERT_TRUE(b_.WaitFor("PutVm"));
   EXPECT_EQ(b_.last_put().encryption(), v1::ENCRYPTION_MODE_REQUIRED);
+}
+
+TEST_F(MigrationsTest, ASourceThatMayHaveLetGoOfTheVmIsNotToldOfIt) {
+  const v1::Migration migration = Copying();
+  const int told = a_.Called("PutVm");
+  SetModes(v1::ENCRYPTION_MODE_REQUIRED);
+  EXPECT_TRUE(controller_.GetVm("web1").encryption_pending());
+  Finish();
+  Await(migration, v1::MIGRATION_PHASE_COMPLETED);
+  EXPECT_EQ(a_.Called("PutVm"), told);
 }
 
 TEST_F(MigrationsTest, AVmOnItsWayIsLeftAlone) {

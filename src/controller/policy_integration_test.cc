@@ -121,6 +121,30 @@ TEST_F(PolicyTest, AHostThatIsAwayShowsAsPendingUntilItIsBack) {
   EXPECT_TRUE(AwaitModeAt(a_, "web1", kRequired));
 }
 
+TEST_F(PolicyTest, AVmThatIsDeletedWhileItsHostIsToldOfOthersStaysDeleted) {
+  CreateVm("web1");
+  CreateVm("web2");
+  controller_.Lose("a", a_);
+  SetMode("web1", kRequired);
+  SetMode("web2", kRequired);
+  a_.Change([](v1::AgentStatus& status) {
+    for (v1::AgentVm& vm : *status.mutable_vms()) vm.set_state(v1::VM_STATE_STOPPED);
+  });
+  a_.Hold("PutVm");
+  const int told = a_.Called("PutVm");
+  controller_.Reconnect("a", a_);
+  ASSERT_TRUE(a_.WaitFor("PutVm", told + 1));
+  v1::DeleteVmRequest request;
+  request.set_name("web2");
+  v1::DeleteVmResponse response;
+  ShortCall call;
+  ASSERT_TRUE(controller_.admin().vms->Delete(&call, request, &response).ok());
+  a_.Release();
+  EXPECT_TRUE(AwaitModeAt(a_, "web1", kRequired));
+  ASSERT_TRUE(a_.WaitFor("GetStatus", a_.Called("GetStatus") + 3));
+  EXPECT_EQ(a_.Epoch("web2"), 0U);
+}
+
 TEST_F(PolicyTest, AMigrationWaitsUntilTheSourceKnowsTheMode) {
   CreateVm("web1");
   a_.Fail("PutVm", {grpc::StatusCode::INTERNAL, "disk full"});

@@ -472,7 +472,7 @@ TEST_F(RestoredMigrationTest, OfAVmThatWasDeletedItEnds) {
 TEST_F(RestoredMigrationTest, OneThatHadNotBegunIsNotUndone) {
   a_.SetPhase(v1::MIGRATION_PHASE_FAILED);
   ASSERT_EQ(End(), v1::MIGRATION_PHASE_FAILED);
-  b_.Hold();
+  b_.Hold("PrepareDestination");
   std::string second;
   ASSERT_TRUE(Migrate("b", &second).ok());
   BackUp();

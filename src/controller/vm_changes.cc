@@ -132,6 +132,8 @@ absl::Status VmChanges::Write(const Batch& batch, const std::string& actor) {
 }
 
 bool VmChanges::TellAgent(const std::string& vm, const ModePolicy& modes) {
+  const auto migration = store_.FindRunningMigration(vm);
+  if (!migration.ok() || (*migration && !(*migration)->queued)) return false;
   const auto row = store_.GetVm(vm);
   if (!row.ok()) return false;
   const auto agent = agents_.Connection(row->host);

@@ -34,7 +34,8 @@ class VmChanges {
   [[nodiscard]] absl::StatusOr<Batch> Judge(const v1::SetVmsRequest& request,
                                             const ModePolicy& modes, v1::SetVmsResponse& response);
   [[nodiscard]] absl::Status Write(const Batch& batch, const std::string& actor);
-  // TellAgent does not wait for the next report, and says whether the agent has heard.
+  // TellAgent does not wait for the next report, and says whether the agent has heard. Of a VM that
+  // is moving nobody is told before it is there: the source would take a VM that has left for new.
   [[nodiscard]] bool TellAgent(const std::string& vm, const ModePolicy& modes);
 
   store::Store& store_;

@@ -18,13 +18,11 @@ namespace {
 // An agent decides itself what becomes of a VM that it has begun to move.
 absl::Status CheckNotMoving(const std::string& host, const v1::AgentStatus& status,
                             const std::string& vm) {
-  for (const v1::AgentMigration& held : status.migrations()) {
-    if (held.vm() != vm || HasEnded(held.progress().phase())) continue;
-    return absl::FailedPreconditionError(
-        fmt::format("host {} is in the middle of migration {} of VM {}", host,
-                    base::ToHex(base::AsBytes(held.id())), vm));
-  }
-  return absl::OkStatus();
+  const v1::AgentMigration* held = FindUnended(status, vm);
+  if (held == nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("host {} is in the middle of migration {} of VM {}", host,
+                  base::ToHex(base::AsBytes(held->id())), vm));
 }
 
 // IsPartOf says that what a host has is for whoever follows a migration to judge.
@@ -91,7 +89,7 @@ absl::Status VmOwners::OnReport(AgentConnection& agent, const v1::AgentStatus& s
   // and ends something only where the host was confirmed dead.
   SEALIFT_ASSIGN_OR_RETURN(const store::HostRow host, store_.GetHost(agent.host()));
   SEALIFT_ASSIGN_OR_RETURN(const auto restore, store_.LastRestore());
-  if (!restore && host.dead_since == 0) return absl::OkStatus();
+  if (!restore && !host.written_off) return absl::OkStatus();
   absl::Status outcome;
   for (const v1::AgentVm& vm : status.vms()) outcome.Update(Compare(agent, status, vm));
   if (outcome.ok()) outcome = CheckMigrations(agent.host(), status);

@@ -65,12 +65,16 @@ absl::Status VmSync::Reconcile(AgentConnection& agent, const v1::AgentStatus& st
         reported != nullptr && reported->autostart_due() && reported->epoch() == vm.epoch;
     if (!autostart && !Differs(vm, mode.mode, reported)) continue;
     SEALIFT_ASSIGN_OR_RETURN(const auto migration, store_.FindRunningMigration(vm.name));
-    if (migration) {
+    // One that has ended in the store goes on at a host that was taken for dead meanwhile.
+    if (migration || FindUnended(status, vm.name) != nullptr) {
       CompareAgain(agent.host());
       continue;
     }
+    // What was pushed before this took its time: it may have moved since, or be gone.
+    const absl::StatusOr<store::VmRow> now = store_.GetVm(vm.name);
+    if (!now.ok() || now->host != agent.host()) continue;
     outcome.Update(
-        base::Annotate(autostart ? Autostart(agent, vm, modes) : PushVm(agent, vm, modes),
+        base::Annotate(autostart ? Autostart(agent, vm, modes) : PushVm(agent, *now, modes),
                        fmt::format("VM {}", vm.name)));
   }
   return outcome;

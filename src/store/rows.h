@@ -19,7 +19,7 @@
 
 namespace sealift::store {
 
-inline constexpr char kInsertHost[] = "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+inline constexpr char kInsertHost[] = "INSERT INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kInsertVm[] = "INSERT INTO vms VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 inline constexpr char kInsertMigration[] =
     "INSERT INTO migrations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, "
@@ -46,7 +46,8 @@ void ReadColumns(Statement& from, Members&... members) {
 
 inline void ReadRow(Statement& from, HostRow& row) {
   ReadColumns(from, row.name, row.address, row.certificate_serial, row.certificate_not_after,
-              row.created, row.last_seen, row.group, row.draining, row.dead_since, row.unheard);
+              row.created, row.last_seen, row.group, row.draining, row.dead_since, row.unheard,
+              row.written_off);
 }
 
 inline void ReadRow(Statement& from, PolicyRow& row) {

@@ -137,6 +137,11 @@ CREATE TABLE past_epochs (
   epoch INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 )sql",
+    // A host that was confirmed dead and is seen again is alive before it is compared.
+    R"sql(
+ALTER TABLE hosts ADD COLUMN written_off INTEGER NOT NULL DEFAULT 0;
+UPDATE hosts SET written_off = 1 WHERE dead_since <> 0;
+)sql",
 };
 
 }  // namespace sealift::store

@@ -41,7 +41,7 @@ class SqliteStore final : public Store {
     Statement insert(db_, kInsertHost);
     insert.Bind(host.name, host.address, host.certificate_serial, host.certificate_not_after,
                 host.created, host.last_seen, host.group, host.draining, host.dead_since,
-                host.unheard);
+                host.unheard, host.written_off);
     return NameTaken(insert.Run().status(), fmt::format("host \"{}\" exists already", host.name));
   }
 
@@ -50,9 +50,9 @@ class SqliteStore final : public Store {
     Statement update(db_,
                      "UPDATE hosts SET address = ?, certificate_serial = ?, "
                      "certificate_not_after = ?, last_seen = ?, draining = ?, dead_since = ?, "
-                     "unheard = ? WHERE name = ?");
+                     "unheard = ?, written_off = ? WHERE name = ?");
     update.Bind(host.address, host.certificate_serial, host.certificate_not_after, host.last_seen,
-                host.draining, host.dead_since, host.unheard, host.name);
+                host.draining, host.dead_since, host.unheard, host.written_off, host.name);
     return ExpectOne(update.Run(), "host", host.name);
   }
 
@@ -313,6 +313,17 @@ class SqliteStore final : public Store {
     return transaction.Commit();
   }
 
+  absl::Status VoidMove(const MigrationRow& migration, std::uint64_t promised_epoch) override {
+    const std::lock_guard lock(mutex_);
+    Transaction transaction(db_);
+    SEALIFT_RETURN_IF_ERROR(transaction.Begin());
+    SEALIFT_ASSIGN_OR_RETURN(const std::uint64_t above, EpochAfter(promised_epoch));
+    Statement raise(db_, "UPDATE vms SET epoch = max(epoch, ?) WHERE name = ?");
+    SEALIFT_RETURN_IF_ERROR(raise.Bind(above, migration.vm).Run().status());
+    SEALIFT_RETURN_IF_ERROR(WriteProgress(migration));
+    return transaction.Commit();
+  }
+
   absl::StatusOr<MigrationRow> GetMigration(const std::string& id) override {
     const std::lock_guard lock(mutex_);
     return FindMigration(id);
@@ -365,7 +376,8 @@ class SqliteStore final : public Store {
     SEALIFT_RETURN_IF_ERROR(transaction.Begin());
     Statement insert(db_, "INSERT INTO restores VALUES (?, ?)");
     SEALIFT_RETURN_IF_ERROR(insert.Bind(restore.time, restore.backup_made).Run().status());
-    SEALIFT_RETURN_IF_ERROR(Execute(db_, "UPDATE hosts SET unheard = 1, dead_since = 0"));
+    SEALIFT_RETURN_IF_ERROR(
+        Execute(db_, "UPDATE hosts SET unheard = 1, dead_since = 0, written_off = 0"));
     SEALIFT_RETURN_IF_ERROR(Execute(db_, "UPDATE vms SET unconfirmed = 1"));
     SEALIFT_RETURN_IF_ERROR(Execute(db_, "DELETE FROM join_tokens"));
     return transaction.Commit();

@@ -73,6 +73,7 @@ TEST_F(SqliteStoreTest, KeepsHosts) {
   changed.last_seen = 101;
   changed.dead_since = 102;
   changed.unheard = true;
+  changed.written_off = true;
   ASSERT_TRUE(store_->UpdateHost(changed).ok());
   Reopen();
   const HostRow read = *store_->GetHost("a");
@@ -83,6 +84,7 @@ TEST_F(SqliteStoreTest, KeepsHosts) {
   EXPECT_EQ(read.last_seen, 101);
   EXPECT_EQ(read.dead_since, 102);
   EXPECT_TRUE(read.unheard);
+  EXPECT_TRUE(read.written_off);
   const std::vector<HostRow> hosts = *store_->ListHosts();
   ASSERT_EQ(hosts.size(), 2U);
   EXPECT_EQ(hosts[0].name, "a");
@@ -327,6 +329,27 @@ TEST_F(SqliteStoreTest, AMoveMarkedEndedWithoutItsOwnerIsStillFinished) {
   EXPECT_EQ(store_->GetVm("v")->host, "b");
 }
 
+TEST_F(SqliteStoreTest, AMoveThatIsVoidLeavesTheOwnerAnEpochThatNobodyWasPromised) {
+  Populate();
+  ASSERT_TRUE(store_->CreateMigration(Migration("m", "v")).ok());
+  MigrationRow failed = Migration("m", "v");
+  failed.phase = "failed";
+  failed.ended = 40;
+  for (int repeated = 0; repeated < 2; ++repeated) {
+    ASSERT_TRUE(store_->VoidMove(failed, 4).ok());
+    EXPECT_EQ(store_->GetVm("v")->host, "a");
+    EXPECT_EQ(store_->GetVm("v")->epoch, 5U) << "4 was the destination's";
+    EXPECT_EQ(store_->GetMigration("m")->phase, "failed");
+  }
+  ASSERT_TRUE(store_->MoveVm("v", 5, "b").ok());
+  ASSERT_TRUE(store_->VoidMove(failed, 4).ok());
+  EXPECT_EQ(store_->GetVm("v")->host, "b");
+  EXPECT_EQ(store_->GetVm("v")->epoch, 6U) << "it was above already";
+  failed.id = "unknown";
+  EXPECT_EQ(store_->VoidMove(failed, 9).code(), StatusCode::kNotFound);
+  EXPECT_EQ(store_->GetVm("v")->epoch, 6U) << "all or nothing";
+}
+
 TEST_F(SqliteStoreTest, FiltersAndCountsMigrations) {
   Populate();
   for (int i = 1; i <= 4; ++i) {
@@ -487,6 +510,7 @@ TEST_F(SqliteStoreTest, AfterARestoreNothingIsTakenForGranted) {
   Populate();
   HostRow dead = Host("b");
   dead.dead_since = 5;
+  dead.written_off = true;
   ASSERT_TRUE(store_->UpdateHost(dead).ok());
   ASSERT_TRUE(store_->PutJoinToken({"a", "hash", 100}).ok());
   EXPECT_FALSE(store_->LastRestore()->has_value());
@@ -499,6 +523,7 @@ TEST_F(SqliteStoreTest, AfterARestoreNothingIsTakenForGranted) {
   for (const HostRow& host : hosts) {
     EXPECT_TRUE(host.unheard) << host.name;
     EXPECT_EQ(host.dead_since, 0) << host.name;
+    EXPECT_FALSE(host.written_off) << host.name;
   }
   EXPECT_TRUE(store_->GetVm("v")->unconfirmed);
   EXPECT_EQ(store_->TakeJoinToken("a", "hash", 50).code(), StatusCode::kNotFound);

@@ -26,6 +26,7 @@ struct HostRow {
   bool draining = false;        // takes no more VMs
   std::int64_t dead_since = 0;  // confirmed: its VMs may start elsewhere
   bool unheard = false;         // since the store was restored from a backup
+  bool written_off = false;     // was confirmed dead, and may hold what is another's since
 };
 
 // PolicyRow is the floor and the default mode of one group of hosts.
@@ -55,7 +56,7 @@ struct VmRow {
   std::string name;
   std::string uuid;
   std::string host;         // the owner
-  std::uint64_t epoch = 1;  // grows by one with every change of owner
+  std::uint64_t epoch = 1;  // grows with every change of owner
   std::string definition;   // canonical YAML
   std::string encryption;   // the mode that was set: "disabled", "opportunistic", "required"
   std::uint64_t policy_version = 1;  // grows whenever the mode in force may have changed
@@ -218,6 +219,11 @@ class Store {
   // also after the VM has moved on. ABORTED when the epoch is another.
   [[nodiscard]] virtual absl::Status FinishMove(const MigrationRow& migration,
                                                 std::uint64_t expected_epoch) = 0;
+  // VoidMove ends a migration whose destination may have taken the VM unheard, under the epoch that
+  // it was promised: the owner stays, under one that is above it (MoveVm's rule), in one
+  // transaction. Doing it again is OK.
+  [[nodiscard]] virtual absl::Status VoidMove(const MigrationRow& migration,
+                                              std::uint64_t promised_epoch) = 0;
   [[nodiscard]] virtual absl::StatusOr<MigrationRow> GetMigration(const std::string& id) = 0;
   [[nodiscard]] virtual absl::StatusOr<std::optional<MigrationRow>> FindMigrationByRequest(
       const std::string& request_id) = 0;

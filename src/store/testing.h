@@ -25,7 +25,8 @@ inline HostRow Host(const std::string& name) {
           .group = "",
           .draining = false,
           .dead_since = 0,
-          .unheard = false};
+          .unheard = false,
+          .written_off = false};
 }
 
 inline VmRow Vm(const std::string& name, const std::string& host) {
