@@ -202,7 +202,9 @@ TEST_F(OrderTest, ACopyThatRunsOrIsOnItsWayStays) {
   order.epoch = 4;
   ExpectRefused(Come(order), absl::StatusCode::kAlreadyExists);
   ASSERT_TRUE(vms_.ForceOff("web1").ok());
-  EXPECT_EQ(vms_.Hold("web1", "0011"), nullptr);
+  const auto held = vms_.Hold("web1", "0011");
+  ASSERT_TRUE(held.ok());
+  EXPECT_EQ(*held, nullptr);
   EXPECT_EQ(Come(order).code(), absl::StatusCode::kAlreadyExists);
   vms_.Return("web1");
   ExpectAccepted(Come(order));

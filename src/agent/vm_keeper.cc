@@ -512,6 +512,7 @@ absl::Status VmKeeper::MakeRoom(const std::string& name, std::uint64_t epoch) {
     const auto found = entries_.find(name);
     if (found == entries_.end()) return absl::OkStatus();
     const Entry& held = found->second;
+    SEALIFT_RETURN_IF_ERROR(held.adoption);
     if (held.HasProcess() || !held.migration.empty() || held.record.epoch >= epoch) {
       return absl::AlreadyExistsError(fmt::format("VM {} is on this host already", name));
     }

@@ -107,7 +107,8 @@ class VmKeeper {
   // Release removes a lent VM, which lives elsewhere now. Harmless when it is gone.
   [[nodiscard]] absl::Status Release(const std::string& name);
   // MakeRoom is for a VM that is to arrive under an epoch: a copy from an earlier one, which nobody
-  // runs or moves, goes. ALREADY_EXISTS when there is another one.
+  // runs or moves, goes. ALREADY_EXISTS when there is another one, FAILED_PRECONDITION when it is
+  // not known whether it runs.
   [[nodiscard]] absl::Status MakeRoom(const std::string& name, std::uint64_t epoch);
   // Own takes in a VM that has arrived, under its new epoch; without a process it counts as
   // crashed.

@@ -211,13 +211,17 @@ std::string StreamsAgainstDirect(const MigrationQuestion& q) {
                      kMinDirectStreams, q.streams);
 }
 
+bool KnowsDirect(const HostFacts& host) {
+  return host.capabilities.direct_engine() || !host.capabilities.direct_reason().empty();
+}
+
 // Why the two hosts cannot use the direct engine; empty when they can.
 std::string HostsAgainstDirect(const MigrationQuestion& q) {
   for (const HostFacts* host : {&q.source, &q.destination}) {
     if (host->capabilities.direct_engine()) continue;
-    const std::string& reason = host->capabilities.direct_reason();
     return fmt::format("host {}: {}", host->name,
-                       reason.empty() ? "its agent does not know the direct engine" : reason);
+                       KnowsDirect(*host) ? host->capabilities.direct_reason()
+                                          : "its agent does not know the direct engine");
   }
   return "";
 }
@@ -276,6 +280,7 @@ absl::Status ChooseEngine(const MigrationQuestion& q, MigrationPlan& plan) {
         wish.engine == v1::ENGINE_DIRECT ? wish.by : "both hosts and the VM's memory allow it";
     plan.streams = kDefaultDirectStreams;
   }
+  if (!KnowsDirect(q.source) || !KnowsDirect(q.destination)) plan.streams = kStreamsOfEarlierAgents;
   if (q.streams != 0) plan.streams = q.streams;
   return absl::OkStatus();
 }

@@ -17,6 +17,8 @@ namespace sealift::controller {
 
 // QEMU's main channel, which carries all of the guest unless there are more (decision 0005).
 inline constexpr std::uint32_t kDefaultStreams = 1;
+// An agent from before the direct engine takes no fewer: one of them is a channel of multifd.
+inline constexpr std::uint32_t kStreamsOfEarlierAgents = 2;
 // The direct engine: QEMU's channel, and at least one that carries pages.
 inline constexpr std::uint32_t kMinDirectStreams = 2;
 inline constexpr std::uint32_t kDefaultDirectStreams = 3;

@@ -43,7 +43,6 @@ TEST(PlannerTest, EncryptsWhenBothHostsCan) {
   EXPECT_EQ(plan->encryption.outcome, policy::Outcome::kEncrypted);
   EXPECT_EQ(plan->engine, v1::ENGINE_STREAM);
   EXPECT_FALSE(plan->engine_reason.empty());
-  EXPECT_EQ(plan->streams, kDefaultStreams);
 }
 
 TEST(PlannerTest, FallsBackToPlainOnlyWhenOpportunistic) {
@@ -82,7 +81,6 @@ TEST(PlannerTest, SaysWhyItDoesNotTakeTheDirectEngine) {
     const auto plan = PlanMigration(q);
     EXPECT_TRUE(plan.ok()) << plan.status();
     EXPECT_EQ(plan->engine, v1::ENGINE_STREAM);
-    EXPECT_EQ(plan->streams, kDefaultStreams);
     return plan->engine_reason;
   };
   EXPECT_EQ(reason([](auto& q) {
@@ -106,6 +104,19 @@ TEST(PlannerTest, SaysWhyItDoesNotTakeTheDirectEngine) {
   EXPECT_EQ(reason([](auto& q) { q.engine = v1::ENGINE_STREAM; }), "asked for");
   EXPECT_EQ(reason([](auto& q) { q.vm.engine = hypervisor::Engine::kStream; }),
             "wanted by the VM's definition");
+}
+
+TEST(PlannerTest, AnEarlierAgentGetsAsManyStreamsAsItTakes) {
+  auto q = DirectQuestion();
+  q.engine = v1::ENGINE_STREAM;
+  EXPECT_EQ(PlanMigration(q)->streams, kDefaultStreams);
+  q.destination.capabilities.set_direct_engine(false);
+  EXPECT_EQ(PlanMigration(q)->streams, kStreamsOfEarlierAgents);
+  q.streams = 4;
+  EXPECT_EQ(PlanMigration(q)->streams, 4U);
+  q.streams = 0;
+  q.destination.capabilities.set_direct_reason("Linux 6.1 has no PAGEMAP_SCAN");
+  EXPECT_EQ(PlanMigration(q)->streams, kDefaultStreams);
 }
 
 TEST(PlannerTest, SaysThatEmulationMayForgetWritesOfTheStreamEngine) {

@@ -325,12 +325,10 @@ TEST_F(TrackingTest, NoReadOfABackingFileIsLost) {
 TEST_F(TrackingTest, PastThePageCacheReadsOfADiskCanBeLost) {
   Boot("guest.readback=1");
   (void)AwaitLine("tick");
-  const auto record = RunFolder(*folder_ / "a", vm_->definition().name).ReadRecord();
-  ASSERT_TRUE(record.ok());
-  const auto process = base::Process::Open(record->process);
+  const auto running = RunFolder(*folder_ / "a", vm_->definition().name).FindProcess();
   const auto blocks = vm_->SharedMemory();
-  ASSERT_TRUE(process.ok() && blocks.ok());
-  const auto tracking = TrackWrites(*process, *blocks);
+  ASSERT_TRUE(running.ok() && blocks.ok());
+  const auto tracking = TrackWrites(running->process, *blocks);
   ASSERT_TRUE(tracking.ok()) << tracking.status();
   EXPECT_TRUE(DiskBypassesTheCache());
   const std::size_t lost = CopyWhileTheGuestReads(*tracking);

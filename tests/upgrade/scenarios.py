@@ -113,7 +113,7 @@ def upgrade_in_place(stage, old, new):
 def _facts(site):
     """What a store must not lose: oldest last."""
     listed = [(each["id"], each["progress"]["phase"]) for each in site.cluster.json("migration", "list")]
-    return [*listed, site.vm()["uuid"], site.cluster.json("policy", "list"),
+    return [*listed, site.vm()["uuid"], site.cluster.json("policy", "show"),
             [(user["name"], user["role"]) for user in site.cluster.json("user", "list")]]
 
 
