@@ -7,10 +7,13 @@ from faults import KINDS
 
 ENGINES = ("direct", "stream")
 COPYING = "copying"
-# In the order in which they come. The points are gates; at COPYING the link is slow instead.
+# In the order in which they come. The points are gates; at COPYING the link is slow instead. Those of ROLLING_BACK
+# come after a cancellation while it copies.
 MOMENTS = {"before-receiving": "destination", "before-delegated": "source", COPYING: None, "before-ready": "destination",
            "after-ready": "destination", "before-committed": "source", "after-committed": "source",
-           "before-owned": "destination", "after-owned": "destination", "before-released": "source"}
+           "before-owned": "destination", "after-owned": "destination", "before-released": "source",
+           "before-resumed": "source", "after-resumed": "source", "before-dropped": "destination"}
+ROLLING_BACK = ("before-resumed", "after-resumed", "before-dropped")
 _DECISIVE = ("before-ready", "before-committed", "after-committed", "before-owned")
 _RANDOM_DELAY_SECONDS = 2.5  # a migration without a fault takes less
 
@@ -29,6 +32,11 @@ class Case:
         """The point of gated_agent.cc where it is held, and on which side; None: nowhere."""
         side = MOMENTS.get(self.moment)
         return side and (self.moment.replace("-", " "), side)
+
+    @property
+    def is_slow(self):
+        """Whether it has to be caught while it copies."""
+        return self.moment == COPYING or self.moment in ROLLING_BACK
 
 
 def _case(engine, moment, kind, target):

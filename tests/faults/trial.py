@@ -5,7 +5,7 @@ import time
 import beacon
 import harness
 import traces
-from cases import COPYING
+from cases import COPYING, ROLLING_BACK
 from cluster import Cluster
 from faults import KINDS, Scene
 from gates import Gates
@@ -104,7 +104,7 @@ class Field:
         finally:
             fault.heal()
             self._release()
-            if case.moment == COPYING:
+            if case.is_slow:
                 self.cluster.network.speed_up(scene.place("source"))
         self._judge(case, scene, victims, migration, time.time())
 
@@ -135,15 +135,17 @@ class Field:
             point, side = case.gate
             gates = self._gates[scene.host(side)]
             gates.hold(point)
-        if case.moment == COPYING:
+        if case.is_slow:
             self.cluster.network.slow_down(scene.place("source"), _SLOW_MEGABITS)
         migration = self.cluster.sealift("vm", "migrate", _VM, "--to", scene.destination, "--engine", case.engine,
                                          "--detach").strip()
+        if case.is_slow:
+            harness.wait_for(lambda: self._row(migration)["progress"]["wire_bytes"] > 0, _REACH_SECONDS, COPYING)
+        if case.moment in ROLLING_BACK:
+            self.cluster.sealift("migration", "cancel", migration)
         if case.gate:
             require(gates.wait_reached(_REACH_SECONDS), f"the migration does not get to '{point}': {self._row(migration)}")
-        elif case.moment == COPYING:
-            harness.wait_for(lambda: self._row(migration)["progress"]["wire_bytes"] > 0, _REACH_SECONDS, COPYING)
-        else:
+        elif not case.is_slow:
             time.sleep(case.moment)
         return migration
 
