@@ -85,30 +85,33 @@ absl::Status CheckThatNoneBypasses(const QmpCall& qmp) {
 }  // namespace
 
 absl::Status UsePageCache(const VmDefinition& definition, const QmpCall& qmp,
-                          const std::function<absl::Status(const Disk&)>& forget) {
+                          const BeforeReopening& forget) {
   SEALIFT_ASSIGN_OR_RETURN(const auto files, FilesThatAre(HostCache::kBypassed, definition, qmp));
-  for (const auto& [position, file] : files) {
-    const Disk& disk = definition.disks[position];
-    absl::Status status = forget(disk);
-    if (status.ok()) status = Reopen(disk, position, file, HostCache::kUsed, qmp);
-    if (status.ok()) continue;
-    status.Update(BypassPageCache(definition, qmp));
-    return base::Annotate(
+  absl::Status status;
+  for (auto at = files.begin(); status.ok() && at != files.end(); ++at) {
+    const Disk& disk = definition.disks[at->first];
+    status = forget(disk);
+    if (status.ok()) status = Reopen(disk, at->first, at->second, HostCache::kUsed, qmp);
+    status = base::Annotate(
         status, fmt::format("disk {} cannot go through the host's page cache", disk.path));
   }
-  if (definition.disks.empty()) return absl::OkStatus();
-  absl::Status status = CheckThatNoneBypasses(qmp);
-  if (!status.ok()) status.Update(BypassPageCache(definition, qmp));
+  if (status.ok() && !definition.disks.empty()) status = CheckThatNoneBypasses(qmp);
+  if (status.ok()) return status;
+  const auto nothing_to_write = [](const Disk&) { return absl::OkStatus(); };
+  status.Update(BypassPageCache(definition, qmp, nothing_to_write));
   return status;
 }
 
-absl::Status BypassPageCache(const VmDefinition& definition, const QmpCall& qmp) {
+absl::Status BypassPageCache(const VmDefinition& definition, const QmpCall& qmp,
+                             const BeforeReopening& write_back) {
   SEALIFT_ASSIGN_OR_RETURN(const auto files, FilesThatAre(HostCache::kUsed, definition, qmp));
   absl::Status first;
   for (const auto& [position, file] : files) {
     const Disk& disk = definition.disks[position];
-    first.Update(base::Annotate(Reopen(disk, position, file, HostCache::kBypassed, qmp),
-                                fmt::format("disk {} stays in the host's page cache", disk.path)));
+    absl::Status status = write_back(disk);
+    if (status.ok()) status = Reopen(disk, position, file, HostCache::kBypassed, qmp);
+    first.Update(
+        base::Annotate(status, fmt::format("disk {} stays in the host's page cache", disk.path)));
   }
   return first;
 }

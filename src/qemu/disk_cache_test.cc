@@ -76,6 +76,8 @@ FakeQemu Qemu() {
   return qemu;
 }
 
+absl::Status Nothing(const Disk& /*disk*/) { return absl::OkStatus(); }
+
 TEST(DiskCache, ReopensWhatBypassesThePageCacheAndGivesItBack) {
   FakeQemu qemu = Qemu();
   std::vector<std::string> forgotten;
@@ -90,20 +92,19 @@ TEST(DiskCache, ReopensWhatBypassesThePageCacheAndGivesItBack) {
   EXPECT_EQ(qemu.reopened[1], json::parse(R"({"driver": "host_device", "node-name": "disk2-direct",
       "filename": "/dev/b", "read-only": true, "aio": "threads", "discard": "unmap",
       "cache": {"direct": false}})"));
-  ASSERT_TRUE(BypassPageCache(WithDisks(), qemu.Call()).ok());
+  ASSERT_TRUE(BypassPageCache(WithDisks(), qemu.Call(), Nothing).ok());
   EXPECT_EQ(qemu.reopened.size(), 4U);
   EXPECT_TRUE(qemu.nodes["disk0-direct"].direct);
   EXPECT_FALSE(qemu.nodes["disk1-cached"].direct);
   EXPECT_TRUE(qemu.nodes["disk2-direct"].direct);
-  ASSERT_TRUE(BypassPageCache(WithDisks(), qemu.Call()).ok());
+  ASSERT_TRUE(BypassPageCache(WithDisks(), qemu.Call(), Nothing).ok());
   EXPECT_EQ(qemu.reopened.size(), 4U);
 }
 
 TEST(DiskCache, UndoesAllWhenOneDiskCannotBeReopened) {
   FakeQemu qemu = Qemu();
   qemu.refuses = "disk2-direct";
-  const absl::Status status =
-      UsePageCache(WithDisks(), qemu.Call(), [](const Disk&) { return absl::OkStatus(); });
+  const absl::Status status = UsePageCache(WithDisks(), qemu.Call(), Nothing);
   EXPECT_THAT(base::MessageOf(status),
               HasSubstr("disk /dev/b cannot go through the host's page cache: no way"));
   EXPECT_TRUE(qemu.nodes["disk0-direct"].direct);
@@ -122,7 +123,7 @@ TEST(DiskCache, GivesBackWhatItCanAndReportsTheRest) {
   qemu.nodes["disk0-direct"].direct = false;
   qemu.nodes["disk2-direct"].direct = false;
   qemu.refuses = "disk0-direct";
-  EXPECT_THAT(base::MessageOf(BypassPageCache(WithDisks(), qemu.Call())),
+  EXPECT_THAT(base::MessageOf(BypassPageCache(WithDisks(), qemu.Call(), Nothing)),
               HasSubstr("disk /a stays in the host's page cache"));
   EXPECT_TRUE(qemu.nodes["disk2-direct"].direct);
 }
@@ -130,25 +131,37 @@ TEST(DiskCache, GivesBackWhatItCanAndReportsTheRest) {
 TEST(DiskCache, RefusesAnImageThatItCannotReopen) {
   FakeQemu qemu = Qemu();
   qemu.nodes["#block9"].direct = true;
-  const absl::Status status =
-      UsePageCache(WithDisks(), qemu.Call(), [](const Disk&) { return absl::OkStatus(); });
+  const absl::Status status = UsePageCache(WithDisks(), qemu.Call(), Nothing);
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(base::MessageOf(status), HasSubstr("image /image-of-#block9 is open past"));
   EXPECT_TRUE(qemu.nodes["disk0-direct"].direct);
+}
+
+TEST(DiskCache, WritesBackOnlyWhatItReopens) {
+  FakeQemu qemu = Qemu();
+  qemu.nodes["disk2-direct"].direct = false;
+  std::vector<std::string> written;
+  const auto write_back = [&](const Disk& disk) {
+    written.push_back(disk.path);
+    return disk.path == "/a" ? absl::OkStatus() : absl::DataLossError("bad sector");
+  };
+  EXPECT_THAT(base::MessageOf(BypassPageCache(WithDisks(), qemu.Call(), write_back)),
+              HasSubstr("disk /dev/b stays in the host's page cache: bad sector"));
+  EXPECT_THAT(written, ElementsAre("/dev/b"));
+  EXPECT_FALSE(qemu.nodes["disk2-direct"].direct);
 }
 
 // A QEMU that an earlier version started gives its file nodes other names, or none.
 TEST(DiskCache, LeavesAloneWhatItDoesNotKnow) {
   FakeQemu qemu;
   qemu.nodes = {{"disk0", {"qcow2", true}}, {"#block123", {"file", true}}};
-  EXPECT_TRUE(BypassPageCache(WithDisks(), qemu.Call()).ok());
+  EXPECT_TRUE(BypassPageCache(WithDisks(), qemu.Call(), Nothing).ok());
   EXPECT_THAT(qemu.reopened, IsEmpty());
-  EXPECT_FALSE(
-      UsePageCache(WithDisks(), qemu.Call(), [](const Disk&) { return absl::OkStatus(); }).ok());
+  EXPECT_FALSE(UsePageCache(WithDisks(), qemu.Call(), Nothing).ok());
   const QmpCall strange = [](std::string_view, const json&) -> absl::StatusOr<json> {
     return json::parse(R"([{"node-name": 7}])");
   };
-  EXPECT_FALSE(BypassPageCache(WithDisks(), strange).ok());
+  EXPECT_FALSE(BypassPageCache(WithDisks(), strange, Nothing).ok());
 }
 
 }  // namespace

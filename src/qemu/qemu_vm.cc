@@ -37,7 +37,7 @@ constexpr auto kKillTimeout = seconds(5);
 constexpr auto kEndTimeout = seconds(1);
 constexpr auto kCancelTimeout = seconds(10);
 // How long a disk may take to be written back before it is reopened all the same.
-constexpr auto kWriteBackTimeout = seconds(30);
+constexpr auto kWriteBackTimeout = seconds(5);
 // A process that receives a guest may be too busy with that to answer: how long it is asked at a
 // time, and how long it may be silent altogether.
 constexpr auto kReceivingAnswerTimeout = seconds(1);
@@ -237,12 +237,12 @@ absl::StatusOr<hypervisor::WriteTracking> QemuVm::BeginTracking() {
   return status;
 }
 
-// The guest stands still while QEMU writes back what is left of a disk that it reopens.
+// Storage that hangs is left to QEMU.
 absl::Status QemuVm::EndTracking() {
-  const base::DetachedCall written(DiskWriteBack());
-  const std::optional<absl::Status> status = written.Wait(kWriteBackTimeout);
-  if (status && !status->ok()) spdlog::warn("{}", base::MessageOf(*status));
-  return BypassPageCache(definition_, Caller());
+  return BypassPageCache(definition_, Caller(), [this](const hypervisor::Disk& disk) {
+    const base::DetachedCall call([user = user_, disk] { return WriteBack(user, disk); });
+    return call.Wait(kWriteBackTimeout).value_or(absl::OkStatus());
+  });
 }
 
 std::function<absl::Status()> QemuVm::DiskWriteBack() {
