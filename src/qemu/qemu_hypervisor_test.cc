@@ -798,9 +798,12 @@ TEST_F(QemuHypervisorTest, ATargetThatIsWedgedHasFailed) {
   const auto source = Boot(Definition());
   const auto target = MigrateUpToSwitchover(source);
   ASSERT_TRUE(target->Suspend().ok());
-  const absl::Status received = target->WaitIncoming(std::chrono::milliseconds(50));
+  absl::Status received;
+  do {
+    received = target->WaitIncoming(std::chrono::milliseconds(50));
+  } while (absl::IsDeadlineExceeded(received));
   EXPECT_TRUE(absl::IsAborted(received)) << received;
-  EXPECT_THAT(base::MessageOf(received), HasSubstr("did not answer query-status within 15000 ms"));
+  EXPECT_THAT(base::MessageOf(received), HasSubstr("has not answered for 15 s"));
   EXPECT_TRUE(target->Resume().ok());
 }
 
