@@ -84,6 +84,8 @@ class QemuVm final : public hypervisor::Vm {
   absl::Status RecallMigration(QmpClient& client, base::Duration timeout);
   absl::Status SetUpMigration(const hypervisor::MigrationParameters& parameters);
   absl::Status AwaitRunning();
+  // ResetMigration leaves no capability of a migration that is over.
+  void ResetMigration();
   // JudgeSilence is `silence` until it has lasted too long, and final then.
   absl::Status JudgeSilence(const absl::Status& silence);
   bool AskToQuit();
