@@ -68,16 +68,17 @@ def _markdown(heads, rows):
 
 def _machine(machine, entries):
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    foreign = max(entry["foreign_cores"] for entry in entries)
-    warning = ""
-    if foreign > NOISE_CORES:
-        warning = "**The machine was busy with something else: these figures only show that the harness works.** "
+    noisy = [f"{_label(entry)}, {entry['dirty_mb_s']} MB/s ({entry['foreign_cores']:.1f})" for entry in entries
+             if entry["foreign_cores"] > NOISE_CORES]
+    quiet = "Nothing else ran." if not noisy else (
+        f"**The figures of {len(noisy)} of {len(entries)} cases are worth little**, as cores were busy with something else "
+        f"just before (medians): {'; '.join(noisy)}.")
     warm = " (kept warm: its host takes free memory back)" if machine["memory_kept_warm"] else ""
-    return (f"{warning}{machine['cpu']}, {machine['cpus']} cores, {machine['memory_mib']} MiB; Linux "
+    return (f"{machine['cpu']}, {machine['cpus']} cores, {machine['memory_mib']} MiB; Linux "
             f"{machine['kernel']}; QEMU {machine['qemu']}, {machine['accelerator']}; AEAD {machine['aead_backend']}; "
             f"`shmem_enabled` {machine['shmem_enabled']}; first touch of memory "
             f"{machine['touch_s_per_gib']} s per GiB{warm}, a page fault {machine['page_fault_us']} µs; sealift "
-            f"{machine['sealift']}. {versions}. Cores busy with something else, medians: at most {foreign:.1f}.")
+            f"{machine['sealift']}. {versions}. {quiet}")
 
 
 def _label(entry):
