@@ -1,5 +1,5 @@
-// What nearly every source of sealift includes, precompiled once. Each file still includes what it uses:
-// scripts/lint compiles without this.
+// What nearly every source of sealift includes, precompiled once. Each file still includes what it
+// uses: scripts/lint compiles without this.
 #pragma once
 
 #include <absl/status/statusor.h>
