@@ -63,15 +63,17 @@ PageSource::PageSource(std::uint16_t stream, std::size_t index, std::size_t coun
                        const std::vector<SourceBlock>& blocks, const TrackedProcess& process,
                        CopyOrders& orders, CopyEvents& events)
     : stream_(stream), blocks_(blocks), orders_(orders), events_(events) {
-  std::size_t number = 0;
-  for (std::uint16_t block = 0; block < blocks.size(); ++block) {
-    const std::uint64_t pages = blocks[block].memory.pages();
-    for (std::uint64_t first = 0; first < pages; first += kStripePages, ++number) {
-      if (number % count == index) {
-        stripes_.push_back({block, first, std::min(first + kStripePages, pages)});
+  std::uint16_t number = 0;
+  std::size_t stripe = 0;
+  for (const SourceBlock& block : blocks) {
+    const std::uint64_t pages = block.memory.pages();
+    for (std::uint64_t first = 0; first < pages; first += kStripePages, ++stripe) {
+      if (stripe % count == index) {
+        stripes_.push_back({number, first, std::min(first + kStripePages, pages)});
       }
     }
-    scanners_.emplace_back(process, blocks[block].address, block);
+    scanners_.emplace_back(process, block.address, number);
+    ++number;
   }
 }
 
