@@ -70,7 +70,8 @@ def _machine(machine, entries):
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     noisy = [f"{_label(entry)}, {entry['dirty_mb_s']} MB/s ({entry['foreign_cores']:.1f})" for entry in entries
              if entry["foreign_cores"] > NOISE_CORES]
-    quiet = "Nothing else ran." if not noisy else (
+    most = max(entry["foreign_cores"] for entry in entries)
+    quiet = f"Cores busy with something else, medians: at most {most:.1f}." if not noisy else (
         f"**The figures of {len(noisy)} of {len(entries)} cases are worth little**, as cores were busy with something else "
         f"just before (medians): {'; '.join(noisy)}.")
     warm = " (kept warm: its host takes free memory back)" if machine["memory_kept_warm"] else ""

@@ -214,7 +214,7 @@ TEST_F(RecoveryTest, AnOwnedGuestThatWasNotContinuedYetIsContinued) {
   vm->FailCall("Continue", absl::OkStatus());
   EXPECT_EQ(WaitForEnd(), PhaseName::kCompleted);
   EXPECT_EQ(*vm->State(), RunState::kRunning);
-  EXPECT_TRUE(vm->WaitForCall("Announce", std::chrono::seconds(0)));
+  EXPECT_TRUE(vm->WaitForCall("Settle", std::chrono::seconds(0)));
   EXPECT_EQ(keeper_->Get("web1")->status, VmStatus::kRunning) << "it is free again";
   EXPECT_EQ(migration_->View().snapshot.receipt, "r1") << "it can still show what it was given";
 }

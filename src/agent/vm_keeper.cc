@@ -14,10 +14,6 @@ namespace {
 using hypervisor::Exit;
 using hypervisor::RunState;
 
-// How long a call waits for another one that changes the same VM. Storage may hold that up for
-// ever.
-constexpr std::chrono::seconds kTurnLimit{5};
-
 std::string_view ReasonOf(Exit how) {
   switch (how) {
     case Exit::kGuestShutdown:
@@ -59,43 +55,6 @@ absl::Status NotAdopted(const absl::Status& adoption) {
   return absl::FailedPreconditionError(fmt::format(
       "{}; sealift-agentd looks again when it is restarted", base::MessageOf(adoption)));
 }
-
-// Lock order: a turn, then mutex_. Nobody waits for a second turn.
-class VmKeeper::Turn {
- public:
-  // What must not fail waits for as long as it takes.
-  enum class Patience { kLimited, kEndless };
-
-  Turn(VmKeeper& keeper, std::string name, Patience patience)
-      : keeper_(keeper), name_(std::move(name)) {
-    std::unique_lock lock(keeper_.mutex_);
-    const auto free = [this] { return !keeper_.changing_.contains(name_); };
-    if (patience == Patience::kEndless) keeper_.turn_over_.wait(lock, free);
-    if (!keeper_.turn_over_.wait_for(lock, kTurnLimit, free)) return;
-    ours_ = keeper_.changing_.insert(name_).second;
-  }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-  ~Turn() {
-    if (!ours_) return;
-    const std::lock_guard lock(keeper_.mutex_);
-    keeper_.changing_.erase(name_);
-    keeper_.turn_over_.notify_all();
-  }
-
-  [[nodiscard]] absl::Status status() const {
-    if (ours_) return absl::OkStatus();
-    return absl::FailedPreconditionError(
-        fmt::format("VM {} is just being started or changed, and that takes long: is its storage "
-                    "stuck?",
-                    name_));
-  }
-
- private:
-  VmKeeper& keeper_;
-  const std::string name_;
-  bool ours_ = false;
-};
 
 VmKeeper::VmKeeper(hypervisor::Hypervisor& hypervisor, const Inventory& inventory,
                    std::string boot_id)
@@ -182,7 +141,7 @@ absl::StatusOr<VmKeeper::Entry*> VmKeeper::FindFree(const std::string& name) {
 
 absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
   const std::string name = record.definition.name;
-  const Turn turn(*this, name, Turn::Patience::kLimited);
+  const Turns::Turn turn(turns_, name, Turns::Patience::kLimited);
   SEALIFT_RETURN_IF_ERROR(turn.status());
   {
     const std::lock_guard lock(mutex_);
@@ -226,7 +185,7 @@ absl::StatusOr<VmRecord> VmKeeper::Record(const std::string& name) {
 
 absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
   // A second start of the same VM has to wait and then see it running.
-  const Turn turn(*this, name, Turn::Patience::kLimited);
+  const Turns::Turn turn(turns_, name, Turns::Patience::kLimited);
   SEALIFT_RETURN_IF_ERROR(turn.status());
   SEALIFT_ASSIGN_OR_RETURN(const VmRecord before, RecordToStart(name));
   SEALIFT_RETURN_IF_ERROR(hypervisor_.CheckDefinition(before.definition));
@@ -296,7 +255,7 @@ void VmKeeper::OnExit(const std::string& name, const hypervisor::Vm* vm, Exit ho
 }
 
 absl::Status VmKeeper::WriteOff(const std::string& name, const hypervisor::Vm* vm) {
-  const Turn turn(*this, name, Turn::Patience::kEndless);
+  const Turns::Turn turn(turns_, name, Turns::Patience::kEndless);
   VmRecord record;
   {
     const std::lock_guard lock(mutex_);
@@ -348,7 +307,7 @@ absl::StatusOr<VmView> VmKeeper::ForceOff(const std::string& name) {
 }
 
 absl::Status VmKeeper::Forget(const std::string& name) {
-  const Turn turn(*this, name, Turn::Patience::kLimited);
+  const Turns::Turn turn(turns_, name, Turns::Patience::kLimited);
   SEALIFT_RETURN_IF_ERROR(turn.status());
   {
     const std::lock_guard lock(mutex_);
@@ -403,7 +362,7 @@ void VmKeeper::LetGoOn() {
 }
 
 absl::Status VmKeeper::LetGoOn(const std::string& name) {
-  const Turn turn(*this, name, Turn::Patience::kLimited);
+  const Turns::Turn turn(turns_, name, Turns::Patience::kLimited);
   SEALIFT_RETURN_IF_ERROR(turn.status());
   const auto vm = ProcessOf(name);
   if (!vm.ok()) return absl::OkStatus();  // has ended or was lent since
@@ -470,7 +429,7 @@ absl::StatusOr<base::UniqueFd> VmKeeper::OpenConsole(const std::string& name) {
 absl::StatusOr<VmKeeper::Loan> VmKeeper::Lend(const std::string& name,
                                               const std::string& migration) {
   // From here on nobody but the migration lets the guest go on.
-  const Turn turn(*this, name, Turn::Patience::kLimited);
+  const Turns::Turn turn(turns_, name, Turns::Patience::kLimited);
   SEALIFT_RETURN_IF_ERROR(turn.status());
   SEALIFT_ASSIGN_OR_RETURN(const auto vm, ProcessOf(name));
   SEALIFT_ASSIGN_OR_RETURN(const RunState state, vm->State());
@@ -500,12 +459,12 @@ void VmKeeper::Return(const std::string& name) {
 }
 
 absl::Status VmKeeper::Release(const std::string& name) {
-  const Turn turn(*this, name, Turn::Patience::kEndless);
+  const Turns::Turn turn(turns_, name, Turns::Patience::kEndless);
   return Remove(name);
 }
 
 absl::Status VmKeeper::MakeRoom(const std::string& name, std::uint64_t epoch) {
-  const Turn turn(*this, name, Turn::Patience::kLimited);
+  const Turns::Turn turn(turns_, name, Turns::Patience::kLimited);
   SEALIFT_RETURN_IF_ERROR(turn.status());
   {
     const std::lock_guard lock(mutex_);
@@ -525,7 +484,7 @@ absl::Status VmKeeper::MakeRoom(const std::string& name, std::uint64_t epoch) {
 absl::Status VmKeeper::Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) {
   const std::string name = record.definition.name;
   record.boot_id = boot_id_;
-  const Turn turn(*this, name, Turn::Patience::kEndless);
+  const Turns::Turn turn(turns_, name, Turns::Patience::kEndless);
   SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
   {
     const std::lock_guard lock(mutex_);

@@ -8,7 +8,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <shared_mutex>
 #include <string>
 #include <vector>
@@ -16,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "agent/inventory.h"
 #include "agent/state_probe.h"
+#include "agent/turns.h"
 #include "base/unique_fd.h"
 #include "hypervisor/hypervisor.h"
 
@@ -138,9 +138,6 @@ class VmKeeper {
     VmKeeper* keeper;         // null once it is gone; guarded by mutex
   };
 
-  // Turn makes the changes of one VM follow one another.
-  class Turn;
-
   [[nodiscard]] absl::Status LetGoOn(const std::string& name);
   [[nodiscard]] absl::StatusOr<Entry*> Find(const std::string& name);
   // FindCertain is Find where it is known whether the VM has a process, FindFree also not lent.
@@ -172,12 +169,11 @@ class VmKeeper {
   const Inventory& inventory_;
   const std::string boot_id_;
   const std::shared_ptr<Listener> listener_;
-  mutable std::mutex mutex_;
+  Turns turns_;
+  mutable std::mutex mutex_;  // locked after a turn was taken
   std::condition_variable exited_;
-  std::condition_variable turn_over_;
   // Guarded by mutex_:
   std::map<std::string, Entry> entries_;
-  std::set<std::string> changing_;  // VMs that have their turn
 };
 
 // NotAdopted is FAILED_PRECONDITION for what failed other than by NOT_FOUND.

@@ -169,9 +169,9 @@ absl::Status FakeVm::Quit() {
   return absl::OkStatus();
 }
 
-absl::Status FakeVm::Announce() {
+absl::Status FakeVm::Settle() {
   const std::lock_guard lock(mutex_);
-  return Record("Announce");
+  return Record("Settle");
 }
 
 absl::StatusOr<base::UniqueFd> FakeVm::OpenConsole() {

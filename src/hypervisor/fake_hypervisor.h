@@ -77,7 +77,7 @@ class FakeVm final : public Vm {
   [[nodiscard]] absl::Status Continue() override;
   [[nodiscard]] absl::Status PowerDown() override;
   [[nodiscard]] absl::Status Quit() override;
-  [[nodiscard]] absl::Status Announce() override;
+  [[nodiscard]] absl::Status Settle() override;
   // OpenConsole gives one end of a socket pair that carries nothing.
   [[nodiscard]] absl::StatusOr<base::UniqueFd> OpenConsole() override;
   void OnExit(std::function<void(Exit)> callback) override;

@@ -132,8 +132,10 @@ class Vm {
   [[nodiscard]] virtual absl::Status PowerDown() = 0;
   // Quit ends the process: QMP quit, then SIGTERM, then SIGKILL, and waits until it is gone.
   [[nodiscard]] virtual absl::Status Quit() = 0;
-  // Announce sends gratuitous ARP/RARP from every NIC of the guest (`announce-self`).
-  [[nodiscard]] virtual absl::Status Announce() = 0;
+  // Settle is for a guest that has arrived and runs: it sends gratuitous ARP/RARP from each of its
+  // NICs (`announce-self`) and takes back what the migration has set in the hypervisor, for whoever
+  // moves the guest next may not know of it.
+  [[nodiscard]] virtual absl::Status Settle() = 0;
   // OpenConsole connects to the serial console: a connected stream socket.
   [[nodiscard]] virtual absl::StatusOr<base::UniqueFd> OpenConsole() = 0;
 

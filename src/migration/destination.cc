@@ -90,8 +90,8 @@ Completed DestinationMigration::Own() {
   Completed completed;
   const absl::Status running = MakeRun(vm_, board_, clock_, [this] { return vm_.Continue(); });
   if (running.ok()) {
-    const absl::Status announced = vm_.Announce();
-    if (!announced.ok()) completed.note = base::MessageOf(announced);
+    const absl::Status settled = vm_.Settle();
+    if (!settled.ok()) completed.note = base::MessageOf(settled);
   } else {
     completed.note = "the guest is here but does not run: " + base::MessageOf(running);
     spdlog::error("{}", completed.note);

@@ -97,7 +97,7 @@ TEST_F(DestinationTest, WritesEachStepDownBeforeItIsTaken) {
   EXPECT_EQ(RunToCompleted().note, "");
   EXPECT_THAT(journal_.events(),
               ElementsAre("ledger receiving", "ledger ready", "peer ready", "vm Continue",
-                          "vm Announce", "ledger owned", "peer resumed"));
+                          "vm Settle", "ledger owned", "peer resumed"));
   ExpectGuestRunsHere();
 }
 
@@ -385,7 +385,7 @@ TEST_F(OwningTest, AGuestThatDoesNotRunIsSaidToBothSides) {
 }
 
 TEST_F(OwningTest, AGuestThatCouldNotBeAnnouncedRuns) {
-  qemu_.FailCall("Announce", absl::InternalError("no network"));
+  qemu_.FailCall("Settle", absl::InternalError("no network"));
   EXPECT_THAT(RunToCompleted().note, HasSubstr("no network"));
   ExpectGuestRunsHere();
 }
@@ -419,7 +419,7 @@ TEST_F(DestinationRecoveryTest, AReadyGuestWaitsAndRunsWhenToldOfTheCommit) {
   GuestArrives();
   EXPECT_EQ(NameOf(RunUntilTold(Decision::kCommit, Ready{})), PhaseName::kCompleted);
   EXPECT_THAT(journal_.events(),
-              ElementsAre("vm Continue", "vm Announce", "ledger owned", "peer resumed"));
+              ElementsAre("vm Continue", "vm Settle", "ledger owned", "peer resumed"));
   ExpectGuestRunsHere();
 }
 

@@ -101,8 +101,8 @@ class StagedVm final : public hypervisor::Vm {
   absl::Status Quit() override {
     return stage_.Do("vm Quit", [&] { return vm_.Quit(); });
   }
-  absl::Status Announce() override {
-    return stage_.Do("vm Announce", [&] { return vm_.Announce(); });
+  absl::Status Settle() override {
+    return stage_.Do("vm Settle", [&] { return vm_.Settle(); });
   }
   absl::StatusOr<base::UniqueFd> OpenConsole() override { return vm_.OpenConsole(); }
   void OnExit(std::function<void(hypervisor::Exit)> callback) override {

@@ -19,7 +19,7 @@ namespace sealift::migration {
 inline constexpr std::chrono::milliseconds kQuickWriteBack{50};
 // A guest that writes as fast as its disk takes it leaves more, each time.
 inline constexpr int kWriteBacks = 5;
-// Storage that takes longer hangs.
+// Storage that takes longer for one of them hangs.
 inline constexpr std::chrono::minutes kWriteBackLimit{5};
 
 // WriteBack has the disks of a running guest written back, again and again until little is left:

@@ -487,7 +487,7 @@ TEST_F(QemuHypervisorTest, MovesAGuest) {
   EXPECT_EQ(source->State().value(), RunState::kMigrated);
 
   ASSERT_TRUE(target->Continue().ok());
-  EXPECT_TRUE(target->Announce().ok());
+  EXPECT_TRUE(target->Settle().ok());
   EXPECT_TRUE(source->Quit().ok());
   EXPECT_EQ(target->State().value(), RunState::kRunning);
   EXPECT_TRUE(Echoes(*target));

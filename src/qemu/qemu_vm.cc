@@ -189,10 +189,13 @@ absl::Status QemuVm::Quit() {
   return folder_.Remove();
 }
 
-absl::Status QemuVm::Announce() {
+absl::Status QemuVm::Settle() {
   // Five rounds within two seconds, as QEMU does by itself after a migration
   // (migration/migration.c).
-  return Run("announce-self", {{"initial", 50}, {"max", 550}, {"rounds", 5}, {"step", 100}});
+  absl::Status status =
+      Run("announce-self", {{"initial", 50}, {"max", 550}, {"rounds", 5}, {"step", 100}});
+  status.Update(SetUpMigration({}));
+  return status;
 }
 
 absl::StatusOr<base::UniqueFd> QemuVm::OpenConsole() {
@@ -372,10 +375,7 @@ absl::Status QemuVm::WaitIncoming(base::Duration timeout) {
   if (absl::IsDeadlineExceeded(word.status())) return JudgeSilence(word.status());
   silent_since_.reset();
   SEALIFT_RETURN_IF_ERROR(word.status());
-  if (view.state == MigrationState::kCompleted) {
-    ResetMigration();
-    return absl::OkStatus();
-  }
+  if (view.state == MigrationState::kCompleted) return absl::OkStatus();
   if (view.state == MigrationState::kFailed) {
     return absl::AbortedError(fmt::format("VM {}: the incoming migration has failed: {}",
                                           definition_.name, base::LastLines(folder_.Log())));
@@ -383,17 +383,6 @@ absl::Status QemuVm::WaitIncoming(base::Duration timeout) {
   return absl::DeadlineExceededError(
       fmt::format("VM {}: the migration has not arrived in time (QEMU is in state {})",
                   definition_.name, *word));
-}
-
-// What moves the guest next may be an agent from before the direct engine, or no agent.
-void QemuVm::ResetMigration() {
-  const absl::StatusOr<json> known = Execute("query-migrate-capabilities");
-  absl::Status status = known.status();
-  if (status.ok()) {
-    status = Run("migrate-set-capabilities", MigrationCapabilities({}, HasIgnoreShared(*known)));
-  }
-  if (!status.ok())
-    spdlog::warn("take back what the migration has set: {}", base::MessageOf(status));
 }
 
 absl::Status QemuVm::JudgeSilence(const absl::Status& silence) {

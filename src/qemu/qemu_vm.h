@@ -43,7 +43,7 @@ class QemuVm final : public hypervisor::Vm {
   [[nodiscard]] absl::Status Continue() override;
   [[nodiscard]] absl::Status PowerDown() override;
   [[nodiscard]] absl::Status Quit() override;
-  [[nodiscard]] absl::Status Announce() override;
+  [[nodiscard]] absl::Status Settle() override;
   // OpenConsole: QEMU serves one connection at a time, a second one stays silent until the first is
   // closed.
   [[nodiscard]] absl::StatusOr<base::UniqueFd> OpenConsole() override;
@@ -84,8 +84,6 @@ class QemuVm final : public hypervisor::Vm {
   absl::Status RecallMigration(QmpClient& client, base::Duration timeout);
   absl::Status SetUpMigration(const hypervisor::MigrationParameters& parameters);
   absl::Status AwaitRunning();
-  // ResetMigration leaves no capability of a migration that is over.
-  void ResetMigration();
   // JudgeSilence is `silence` until it has lasted too long, and final then.
   absl::Status JudgeSilence(const absl::Status& silence);
   bool AskToQuit();

@@ -63,6 +63,14 @@ class SqliteStoreTest : public testing::Test {
   std::unique_ptr<Store> store_;
 };
 
+// A migration of VM v that is over.
+MigrationRow Ended(const std::string& phase) {
+  MigrationRow row = Migration("m", "v");
+  row.phase = phase;
+  row.ended = 40;
+  return row;
+}
+
 TEST_F(SqliteStoreTest, KeepsHosts) {
   ASSERT_TRUE(store_->CreateHost(Host("b")).ok());
   ASSERT_TRUE(store_->CreateHost(Host("a")).ok());
@@ -306,9 +314,7 @@ TEST_F(SqliteStoreTest, FinishingAMoveChangesMigrationAndOwnerTogether) {
 TEST_F(SqliteStoreTest, FinishingAMoveAgainChangesNothing) {
   Populate();
   ASSERT_TRUE(store_->CreateMigration(Migration("m", "v")).ok());
-  MigrationRow done = Migration("m", "v");
-  done.phase = "completed";
-  done.ended = 40;
+  MigrationRow done = Ended("completed");
   ASSERT_TRUE(store_->FinishMove(done, 3).ok());
   ASSERT_TRUE(store_->FinishMove(done, 3).ok());
   ASSERT_TRUE(store_->MoveVm("v", 4, "a").ok());
@@ -321,9 +327,7 @@ TEST_F(SqliteStoreTest, FinishingAMoveAgainChangesNothing) {
 
 TEST_F(SqliteStoreTest, AMoveMarkedEndedWithoutItsOwnerIsStillFinished) {
   Populate();
-  MigrationRow done = Migration("m", "v");
-  done.phase = "completed";
-  done.ended = 40;
+  const MigrationRow done = Ended("completed");
   ASSERT_TRUE(store_->CreateMigration(done).ok());
   ASSERT_TRUE(store_->FinishMove(done, 3).ok());
   EXPECT_EQ(store_->GetVm("v")->host, "b");
@@ -332,9 +336,7 @@ TEST_F(SqliteStoreTest, AMoveMarkedEndedWithoutItsOwnerIsStillFinished) {
 TEST_F(SqliteStoreTest, AMoveThatIsVoidLeavesTheOwnerAnEpochThatNobodyWasPromised) {
   Populate();
   ASSERT_TRUE(store_->CreateMigration(Migration("m", "v")).ok());
-  MigrationRow failed = Migration("m", "v");
-  failed.phase = "failed";
-  failed.ended = 40;
+  MigrationRow failed = Ended("failed");
   for (int repeated = 0; repeated < 2; ++repeated) {
     ASSERT_TRUE(store_->VoidMove(failed, 4).ok());
     EXPECT_EQ(store_->GetVm("v")->host, "a");
@@ -546,9 +548,7 @@ TEST_F(SqliteStoreTest, AMigrationKeepsItsEpochOverARestore) {
   Populate();
   ASSERT_TRUE(store_->CreateMigration(Migration("m", "v")).ok());
   ASSERT_TRUE(store_->MarkRestored({.time = 2000, .backup_made = 1000}).ok());
-  MigrationRow done = Migration("m", "v");
-  done.phase = "completed";
-  done.ended = 40;
+  const MigrationRow done = Ended("completed");
   ASSERT_TRUE(store_->FinishMove(done, 3).ok());
   EXPECT_EQ(store_->GetVm("v")->epoch, 4U);
 }
