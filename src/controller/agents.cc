@@ -75,6 +75,11 @@ HostView AgentDirectory::Refresh(const std::string& host) {
   return link == nullptr ? HostView() : link->Refresh();
 }
 
+void AgentDirectory::DeclareSilent(const std::string& host, const std::string& reason) {
+  const std::shared_ptr<HostLink> link = Find(host);
+  if (link != nullptr) link->DeclareSilent(reason);
+}
+
 std::shared_ptr<HostLink> AgentDirectory::Find(const std::string& host) {
   const std::lock_guard lock(mutex_);
   const auto found = links_.find(host);

@@ -52,6 +52,8 @@ class AgentDirectory {
   // not linked.
   [[nodiscard]] HostView View(const std::string& host);
   HostView Refresh(const std::string& host);
+  // DeclareSilent: see HostLink.
+  void DeclareSilent(const std::string& host, const std::string& reason);
 
  private:
   std::shared_ptr<HostLink> Find(const std::string& host);

@@ -243,9 +243,11 @@ void FakeAgent::Remove(const std::string& vm) {
 
 grpc::Status FakeAgent::GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*,
                                   v1::AgentStatus* response) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   *response = status_;
-  return Enter("GetStatus");
+  grpc::Status status = Enter("GetStatus");
+  WaitUntilReleased(lock, "GetStatus");
+  return status;
 }
 
 grpc::Status FakeAgent::CheckVm(grpc::ServerContext*, const v1::CheckVmRequest*,

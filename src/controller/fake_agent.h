@@ -49,7 +49,7 @@ class FakeAgent final : public v1::AgentService::Service {
   void ShowReceipt(const std::string& receipt);
   // Fail makes a method answer with an error, until it is OK again.
   void Fail(const std::string& method, const grpc::Status& status);
-  // Hold makes a method, PrepareDestination or PutVm, wait for Release.
+  // Hold makes a method (GetStatus, PrepareDestination or PutVm) wait for Release.
   void Hold(const std::string& method);
   void Release();
 

@@ -101,6 +101,8 @@ absl::Status HostDeaths::Fence(const std::string& host, const std::string& actor
 
 absl::Status HostDeaths::Take(const std::string& host, const std::string& actor,
                               const std::string& why) {
+  // What it answered before says nothing about it now (OnAnswer).
+  agents_.DeclareSilent(host, fmt::format("it is taken for dead: {}", why));
   const std::int64_t now = base::UnixMillis(clock_.Now());
   SEALIFT_RETURN_IF_ERROR(rows_.Update(host, [&](store::HostRow& row) {
     row.dead_since = now;
@@ -115,8 +117,9 @@ absl::Status HostDeaths::Take(const std::string& host, const std::string& actor,
 void HostDeaths::OnAnswer(const std::string& host) {
   const absl::StatusOr<store::HostRow> row = store_.GetHost(host);
   if (!row.ok() || row->dead_since == 0) return;
-  const absl::Status stored =
-      rows_.Update(host, [](store::HostRow& alive) { alive.dead_since = 0; });
+  const absl::Status stored = rows_.Update(host, [&](store::HostRow& alive) {
+    if (agents_.View(host).reach == HostReach::kReady) alive.dead_since = 0;
+  });
   if (!stored.ok()) spdlog::error("note that host {} is alive: {}", host, base::MessageOf(stored));
 }
 

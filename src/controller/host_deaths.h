@@ -30,7 +30,8 @@ class HostDeaths {
   [[nodiscard]] absl::Status Fence(const std::string& host, const std::string& actor);
 
   // OnAnswer is told of every report before it is compared: a host that was taken for dead is alive
-  // again, and what is still its own starts nowhere else.
+  // again, and what is still its own starts nowhere else. A report that was asked for before it was
+  // taken for dead does not count.
   void OnAnswer(const std::string& host);
   // OnCompared is told what has come of comparing a report (VmOwners::OnReport). A host that was
   // taken for dead is written off until it has given up what is another's by now.

@@ -235,6 +235,23 @@ TEST_F(HostDeathsTest, AFencedHostIsDead) {
   EXPECT_EQ(controller_.GetHost("a").state(), v1::HOST_STATE_DEAD);
 }
 
+// A stuck host is fenced, and what it has said before arrives only then.
+TEST_F(HostDeathsTest, AReportFromBeforeTheFenceMakesNobodyAlive) {
+  std::int64_t before = controller_.LastEvent();
+  FenceWith("exit 0\n");
+  before = controller_.AwaitEvent("host.ready", "host/a", before);
+  ASSERT_NE(before, 0);
+  a_.Hold("GetStatus");
+  ASSERT_TRUE(a_.WaitFor("GetStatus", a_.Called("GetStatus") + 1));
+  const grpc::Status fenced = Fence("a");
+  ASSERT_TRUE(fenced.ok()) << fenced.error_message();
+  a_.Fail("GetStatus", {grpc::StatusCode::UNAVAILABLE, "it is off"});
+  a_.Release();
+  ASSERT_NE(controller_.AwaitEvent("host.unreachable", "host/a", before), 0);
+  EXPECT_EQ(controller_.GetHost("a").state(), v1::HOST_STATE_DEAD);
+  EXPECT_FALSE(controller_.HasEvent("host.alive", "host/a"));
+}
+
 TEST_F(HostDeathsTest, AFenceCommandThatFailsProvesNothing) {
   a_.Stop();
   FenceWith("echo the power switch does not answer\nexit 3\n");

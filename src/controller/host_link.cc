@@ -34,15 +34,20 @@ HostView HostLink::View() const {
   return view_;
 }
 
+std::uint64_t HostLink::NextQuestion() {
+  const std::lock_guard lock(mutex_);
+  return ++questions_;
+}
+
 HostView HostLink::Refresh() {
-  std::uint64_t question = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    question = ++questions_;
-  }
+  const std::uint64_t question = NextQuestion();
   Remember(question, connection_->Call(&AgentConnection::Stub::GetStatus, v1::GetStatusRequest(),
                                        kStatusDeadline));
   return View();
+}
+
+void HostLink::DeclareSilent(const std::string& reason) {
+  Remember(NextQuestion(), absl::UnavailableError(reason));
 }
 
 // An answer that was overtaken by that of a later question says nothing new.

@@ -54,6 +54,9 @@ class HostLink {
   [[nodiscard]] HostView View() const;
   // Refresh asks now, in the calling thread, and returns what came of it.
   HostView Refresh();
+  // DeclareSilent makes the host unreachable, for this reason, until it answers a question that is
+  // asked from now on.
+  void DeclareSilent(const std::string& reason);
 
   // Stop ends the heartbeat and every call to the agent; it does not wait for them.
   void Stop();
@@ -63,6 +66,7 @@ class HostLink {
  private:
   void Run(const std::stop_token& stop);
   void Beat(const std::stop_token& stop);
+  [[nodiscard]] std::uint64_t NextQuestion();
   void Remember(std::uint64_t question, const absl::StatusOr<v1::AgentStatus>& answer);
 
   const std::shared_ptr<AgentConnection> connection_;

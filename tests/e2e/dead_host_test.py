@@ -31,6 +31,14 @@ class DeadHostTest(harness.TestCase):
         return [pid for pid in self.cluster.processes("qemu-system-x86_64")
                 if self.cluster.network.hosts[host].holds(pid)]
 
+    def events(self):
+        return [event["type"] for event in self.cluster.json("events")]
+
+    def wait_alive(self, host):
+        """Until a host that was confirmed dead has nothing left that is another's."""
+        self.cluster.wait_for_host(host)
+        harness.wait_for(lambda: "host.alive" in self.events(), 20, f"host {host} to be alive")
+
     def vm(self):
         return self.cluster.json("vm", "show", "web1")
 
@@ -60,8 +68,8 @@ class DeadHostTest(harness.TestCase):
         self.assertEqual(check_journal.check(disk).boots, 2)
 
         self.cluster.agents["a"] = self.cluster.start_agent("a")
-        self.cluster.wait_for_host("a")
-        harness.wait_for(lambda: not self.cluster.json("host", "show", "a")["dead_since"], 20, "host a to be alive")
+        self.wait_alive("a")
+        self.assertFalse(self.cluster.json("host", "show", "a")["dead_since"])
         self.assertEqual(self.qemus("a"), [])
         self.assertEqual(len(self.qemus("b")), 1)
         self.assertEqual(self.cluster.migrate("web1", "a")["progress"]["phase"], "completed")
@@ -74,10 +82,9 @@ class DeadHostTest(harness.TestCase):
         self.cluster.sealift("vm", "start", "web1", "--host", "b")
         self.wait_ready()
         self.cluster.network.mend("a")
-        self.cluster.wait_for_host("a")
-        harness.wait_for(lambda: not self.qemus("a"), 20, "the copy on host a to be ended")
-        self.assertEqual(len(self.qemus("b")), 1)
-        self.assertIn("vm.stale_copy", [event["type"] for event in self.cluster.json("events")])
+        self.wait_alive("a")
+        self.assertEqual((self.qemus("a"), len(self.qemus("b"))), ([], 1))
+        self.assertIn("vm.stale_copy", self.events())
         self.assertEqual((self.vm()["host"], self.vm()["state"]), ("b", "running"))
 
     def test_a_host_that_answers_is_not_dead(self):
