@@ -22,7 +22,8 @@ std::string EncodeVmRecord(const VmRecord& record) {
                        {"epoch", record.epoch},
                        {"encryption", policy::ModeName(record.mode)},
                        {"policy_version", record.policy_version},
-                       {"boot_id", record.boot_id}};
+                       {"boot_id", record.boot_id},
+                       {"crash", record.crash}};
   return object.dump(2) + "\n";
 }
 
@@ -39,6 +40,7 @@ absl::StatusOr<VmRecord> DecodeVmRecord(const std::string& text) {
     record.epoch = object.at("epoch").get<std::uint64_t>();
     record.policy_version = object.at("policy_version").get<std::uint64_t>();
     record.boot_id = object.at("boot_id").get<std::string>();
+    record.crash = object.value("crash", "");  // earlier agents did not write it down
   } catch (const json::exception& error) {
     return absl::DataLossError(error.what());
   }

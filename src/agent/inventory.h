@@ -21,6 +21,8 @@ struct VmRecord {
   std::uint64_t policy_version = 0;
   // The boot in which it was started and has not been seen to stop; empty: it is off.
   std::string boot_id;
+  // How it ended, if nobody stopped it; until its next start.
+  std::string crash;
 };
 
 // Inventory reads and writes the records. Its owner locks.

@@ -101,14 +101,16 @@ void VmKeeper::Recover(VmRecord record) {
     entry.reason = base::MessageOf(entry.adoption);
     spdlog::error("VM {}: {}", name, entry.reason);
   } else if (!entry.record.boot_id.empty()) {
-    entry.crashed = true;
-    entry.reason = entry.record.boot_id == boot_id_
-                       ? "its process ended while the agent was not running"
-                       : "the host went down while it ran";
+    entry.record.crash = entry.record.boot_id == boot_id_
+                             ? "its process ended while the agent was not running"
+                             : "the host went down while it ran";
+    entry.reason = entry.record.crash;
     if (AutostartIsDue(entry)) {
       entry.reason += "; the controller has to confirm that it is still ours before it starts";
     }
     spdlog::warn("VM {}: {}", name, entry.reason);
+  } else {
+    entry.reason = entry.record.crash;
   }
 }
 
@@ -148,6 +150,7 @@ absl::StatusOr<VmView> VmKeeper::Put(VmRecord record) {
     SEALIFT_RETURN_IF_ERROR(CheckReplaces(record));
     if (const auto held = entries_.find(name); held != entries_.end()) {
       record.boot_id = held->second.record.boot_id;
+      record.crash = held->second.record.crash;
     }
   }
   SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
@@ -191,6 +194,7 @@ absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
   SEALIFT_RETURN_IF_ERROR(hypervisor_.CheckDefinition(before.definition));
   VmRecord record = before;
   record.boot_id = boot_id_;
+  record.crash.clear();
   absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm = Boot(record);
   if (!vm.ok()) {
     // It must not be found as one that ran.
@@ -218,6 +222,7 @@ void VmKeeper::SetEntry(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) {
   const std::string name = record.definition.name;
   Entry next;
   next.record = std::move(record);
+  next.record.crash.clear();
   next.vm = vm;
   next.probe = std::make_shared<StateProbe>(vm);
   next.shared_memory = vm->SharedMemory().status();  // stays so for as long as it runs
@@ -247,6 +252,7 @@ void VmKeeper::OnExit(const std::string& name, const hypervisor::Vm* vm, Exit ho
     kept = entry->vm;
     entry->exit = how;
     entry->reason = ReasonOf(how);
+    if (how == Exit::kCrashed) entry->record.crash = entry->reason;
     spdlog::info("VM {}: {}", name, entry->reason);
     exited_.notify_all();
   }
@@ -381,8 +387,7 @@ void VmKeeper::Ask(const Entry& entry) {
 
 VmStatus VmKeeper::StatusWithoutProcess(const Entry& entry) {
   if (!entry.adoption.ok()) return VmStatus::kUnknown;
-  const bool crashed = entry.crashed || entry.exit == Exit::kCrashed;
-  return crashed ? VmStatus::kCrashed : VmStatus::kStopped;
+  return entry.record.crash.empty() ? VmStatus::kStopped : VmStatus::kCrashed;
 }
 
 // Waits for the process, so the lock is not held.
@@ -485,15 +490,13 @@ absl::Status VmKeeper::Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) 
   const std::string name = record.definition.name;
   record.boot_id = boot_id_;
   const Turns::Turn turn(turns_, name, Turns::Patience::kEndless);
+  if (vm == nullptr) record.crash = "its process ended during the switch-over";
   SEALIFT_RETURN_IF_ERROR(inventory_.Put(record));
   {
     const std::lock_guard lock(mutex_);
     Entry& entry = entries_[name];
     entry.migration.clear();
-    if (vm == nullptr) {
-      entry.crashed = !entry.HasProcess();
-      entry.reason = "its process ended during the switch-over";
-    }
+    if (vm == nullptr) entry.reason = record.crash;
     if (vm == nullptr || entry.vm == vm) {
       entry.record = std::move(record);
       return absl::OkStatus();

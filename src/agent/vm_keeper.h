@@ -125,7 +125,6 @@ class VmKeeper {
     std::optional<hypervisor::Exit> exit;  // how it ended
     absl::Status shared_memory;            // of vm: why it has none
     std::string reason;                    // why it does not run
-    bool crashed = false;                  // found gone by Recover
     absl::Status adoption;                 // not OK: whether it has a process is not known
     std::string migration;                 // lent to
     [[nodiscard]] bool HasProcess() const { return vm != nullptr && !exit; }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "agent/testing.h"
+#include "base/file.h"
 #include "base/status.h"
 
 namespace sealift::agent {
@@ -34,6 +35,17 @@ class VmKeeperTest : public AgentFixture {
       std::this_thread::yield();
     }
     EXPECT_EQ(Status(), status);
+  }
+  // Until it is on the disk that web1 does not run.
+  void WaitUntilWrittenOff() {
+    const auto boot_id = [&] {
+      return DecodeVmRecord(*base::ReadFile(folder_ / "web1.json"))->boot_id;
+    };
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!boot_id().empty() && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    EXPECT_EQ(boot_id(), "");
   }
 
   hypervisor::FakeHypervisor hypervisor_{"/nowhere"};
@@ -210,6 +222,24 @@ TEST_F(VmKeeperTest, AProcessLostWhileTheAgentWasAwayIsACrash) {
   hypervisor_.Find("web1")->Die(Exit::kCrashed);
   Restart("boot-1");
   EXPECT_EQ(Status(), VmStatus::kCrashed);
+}
+
+TEST_F(VmKeeperTest, ACrashIsRememberedUntilTheNextStart) {
+  PutAndStart();
+  hypervisor_.Find("web1")->Die(Exit::kCrashed);
+  WaitUntilWrittenOff();
+  for (const char* boot : {"boot-1", "boot-2"}) {
+    Restart(boot);
+    EXPECT_EQ(Status(), VmStatus::kCrashed) << boot;
+    EXPECT_EQ(keeper_->Get("web1")->reason, "its process ended unexpectedly") << boot;
+  }
+  ASSERT_TRUE(keeper_->Put(Record()).ok());
+  EXPECT_EQ(Status(), VmStatus::kCrashed);
+  ASSERT_TRUE(keeper_->Start("web1").ok());
+  hypervisor_.Find("web1")->Die(Exit::kGuestShutdown);
+  WaitUntilWrittenOff();
+  Restart("boot-2");
+  EXPECT_EQ(Status(), VmStatus::kStopped);
 }
 
 TEST_F(VmKeeperTest, AfterARebootOnlyAutostartIsDueAndNothingStartsByItself) {

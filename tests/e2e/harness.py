@@ -201,6 +201,8 @@ def kill_children():
                 os.waitpid(child, 0)
 
 
+_INTERRUPTS = (signal.SIGTERM, signal.SIGINT)
+
 _folders = set()
 
 
@@ -217,13 +219,16 @@ def _clean_up():
 
 
 def _interrupt(_number, _frame):
+    for number in _INTERRUPTS:  # a second one must not end the cleaning up
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def adopt_orphans():
     """Makes this process the parent of what its children leave behind, and SIGTERM end it as Ctrl-C
     does, with everything cleaned up."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _INTERRUPTS:
+        signal.signal(number, _interrupt)
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
