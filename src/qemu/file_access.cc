@@ -8,13 +8,17 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <thread>
+#include <chrono>
+#include <memory>
 
+#include "base/detached_call.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
 
 namespace sealift::qemu {
 namespace {
+
+constexpr std::chrono::seconds kOpenTimeout{5};
 
 // TakeIdentity gives the calling thread alone the user's identity towards file systems, including
 // the loss of root's capabilities there. The C library's setgroups() would change every thread,
@@ -35,18 +39,21 @@ struct Opened {
   int error = 0;
 };
 
-// OpenAs opens on a thread of its own, because an identity once given up cannot be taken back.
+// OpenAs opens on a thread of its own, because an identity once given up cannot be taken back, and
+// because storage that hangs, a network file system for one, may keep it for ever.
 Opened OpenAs(const base::SystemUser& user, const std::string& path, int flags) {
-  Opened result;
-  std::thread([&] {
-    if (!TakeIdentity(user)) {
-      result.error = EPERM;
-      return;
+  const auto opened = std::make_shared<Opened>();
+  const base::DetachedCall call([=] {
+    if (TakeIdentity(user)) {
+      opened->fd.reset(open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+      if (!opened->fd.valid()) opened->error = errno;
+    } else {
+      opened->error = EPERM;
     }
-    result.fd.reset(open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-    if (!result.fd.valid()) result.error = errno;
-  }).join();
-  return result;
+    return absl::OkStatus();
+  });
+  if (!call.Wait(kOpenTimeout)) return {.fd = {}, .error = ETIMEDOUT};
+  return std::move(*opened);
 }
 
 absl::Status Explain(const base::SystemUser& user, std::string_view what, const std::string& path,
@@ -55,6 +62,10 @@ absl::Status Explain(const base::SystemUser& user, std::string_view what, const 
   const std::string subject = fmt::format("{} {}", what, path);
   if (error == ENOENT || error == ENOTDIR) {
     return absl::FailedPreconditionError(fmt::format("{} does not exist on this host", subject));
+  }
+  if (error == ETIMEDOUT) {
+    return absl::DeadlineExceededError(
+        fmt::format("{} does not open: its storage hangs on this host", subject));
   }
   if (error == EACCES || error == EPERM) {
     return absl::FailedPreconditionError(

@@ -14,7 +14,8 @@ namespace sealift::qemu {
 enum class Access { kRead, kReadWrite };
 
 // CheckAccess opens `path` as `user` would. FAILED_PRECONDITION naming it and the remedy when that
-// is not possible; `what` is what it is: "kernel".
+// is not possible, DEADLINE_EXCEEDED when its storage does not answer; `what` is what it is:
+// "kernel".
 [[nodiscard]] absl::Status CheckAccess(const base::SystemUser& user, const std::string& what,
                                        const std::string& path, Access access);
 

@@ -1,9 +1,12 @@
 #include "qemu/file_access.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -12,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "base/file.h"
@@ -23,6 +27,25 @@ namespace sealift::qemu {
 namespace {
 
 using ::testing::HasSubstr;
+
+// HangingStorage is a file system that never answers, at `folder`, for as long as this lives: a
+// FUSE server that does not even answer FUSE_INIT. Only the thread that makes it, and those it
+// starts, see it.
+class HangingStorage {
+ public:
+  explicit HangingStorage(const std::string& folder) : server_(open("/dev/fuse", O_RDWR)) {
+    const std::string options =
+        fmt::format("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", server_.get());
+    mounted_ = server_.valid() && unshare(CLONE_NEWNS) == 0 &&
+               mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+               mount("hanging", folder.c_str(), "fuse", 0, options.c_str()) == 0;
+  }
+  [[nodiscard]] bool mounted() const { return mounted_; }
+
+ private:
+  const base::UniqueFd server_;  // once closed, whoever waits is told that nobody serves
+  bool mounted_ = false;
+};
 
 class FileAccessTest : public ::testing::Test {
  protected:
@@ -49,6 +72,17 @@ TEST_F(FileAccessTest, OpensFilesAsTheUserWould) {
               HasSubstr("/none does not exist on this host"));
   // Our own identity is what it was.
   EXPECT_EQ(access(closed.c_str(), R_OK), 0);
+}
+
+TEST_F(FileAccessTest, StorageThatHangsIsNotWaitedForWithoutEnd) {
+  std::thread([this] {
+    const HangingStorage storage(folder_.path());
+    if (!storage.mounted()) GTEST_SKIP() << "no FUSE here";
+    const absl::Status kernel = CheckAccess(user_, "kernel", folder_ / "vmlinuz", Access::kRead);
+    EXPECT_EQ(kernel, absl::DeadlineExceededError("kernel " + (folder_ / "vmlinuz") +
+                                                  " does not open: its storage hangs on this "
+                                                  "host"));
+  }).join();
 }
 
 TEST_F(FileAccessTest, WantsToWriteADiskUnlessItIsReadOnly) {
