@@ -75,6 +75,7 @@ absl::Status VmKeeper::Recover() {
   // All at once: a guest that was suspended goes on with the first thing that its adoption does,
   // and must not wait for the QEMU of another one, which may be silent.
   std::vector<std::jthread> adopting;
+  adopting.reserve(records.size());
   for (VmRecord& record : records) {
     adopting.emplace_back([this, &record] { Recover(std::move(record)); });
   }
@@ -91,7 +92,7 @@ void VmKeeper::Recover(VmRecord record) {
       const absl::Status written = inventory_.Put(record);
       if (!written.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(written));
     }
-    return SetEntry(std::move(record), *std::move(vm));
+    return SetEntry(std::move(record), *vm);
   }
   const std::lock_guard lock(mutex_);
   Entry& entry = entries_[name];
@@ -202,7 +203,7 @@ absl::StatusOr<VmView> VmKeeper::Start(const std::string& name) {
     if (!undone.ok()) spdlog::error("VM {}: {}", name, base::MessageOf(undone));
     return vm.status();
   }
-  SetEntry(std::move(record), *std::move(vm));
+  SetEntry(std::move(record), *vm);
   return Get(name);
 }
 
@@ -218,7 +219,7 @@ absl::StatusOr<VmRecord> VmKeeper::RecordToStart(const std::string& name) {
   return absl::FailedPreconditionError(fmt::format("VM {} is running already", name));
 }
 
-void VmKeeper::SetEntry(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) {
+void VmKeeper::SetEntry(VmRecord record, const std::shared_ptr<hypervisor::Vm>& vm) {
   const std::string name = record.definition.name;
   Entry next;
   next.record = std::move(record);
@@ -355,6 +356,7 @@ std::vector<VmView> VmKeeper::List() {
   }
   for (const Entry& copy : copies) Ask(copy);
   std::vector<VmView> views;
+  views.reserve(copies.size());
   for (const Entry& copy : copies) views.push_back(Look(copy));
   return views;
 }
@@ -486,7 +488,7 @@ absl::Status VmKeeper::MakeRoom(const std::string& name, std::uint64_t epoch) {
   return Remove(name);
 }
 
-absl::Status VmKeeper::Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) {
+absl::Status VmKeeper::Own(VmRecord record, const std::shared_ptr<hypervisor::Vm>& vm) {
   const std::string name = record.definition.name;
   record.boot_id = boot_id_;
   const Turns::Turn turn(turns_, name, Turns::Patience::kEndless);
@@ -498,11 +500,13 @@ absl::Status VmKeeper::Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm) 
     entry.migration.clear();
     if (vm == nullptr) entry.reason = record.crash;
     if (vm == nullptr || entry.vm == vm) {
+      if (vm != nullptr)
+        record.crash = entry.record.crash;  // it may have ended since it was taken in
       entry.record = std::move(record);
       return absl::OkStatus();
     }
   }
-  SetEntry(std::move(record), std::move(vm));
+  SetEntry(std::move(record), vm);
   return absl::OkStatus();
 }
 

@@ -112,7 +112,7 @@ class VmKeeper {
   [[nodiscard]] absl::Status MakeRoom(const std::string& name, std::uint64_t epoch);
   // Own takes in a VM that has arrived, under its new epoch; without a process it counts as
   // crashed.
-  [[nodiscard]] absl::Status Own(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
+  [[nodiscard]] absl::Status Own(VmRecord record, const std::shared_ptr<hypervisor::Vm>& vm);
   [[nodiscard]] bool Has(const std::string& name) const;
   // Holds is Has under that epoch: it is not a later, or an earlier, stay of the VM.
   [[nodiscard]] bool Holds(const std::string& name, std::uint64_t epoch) const;
@@ -133,8 +133,8 @@ class VmKeeper {
   // Listener stands between the processes, which outlive the keeper and tell of their end in
   // threads of their own, and the keeper.
   struct Listener {
-    std::shared_mutex mutex;  // shared: several processes may end at once
-    VmKeeper* keeper;         // null once it is gone; guarded by mutex
+    std::shared_mutex mutex;     // shared: several processes may end at once
+    VmKeeper* keeper = nullptr;  // null once it is gone; guarded by mutex
   };
 
   [[nodiscard]] absl::Status LetGoOn(const std::string& name);
@@ -151,7 +151,7 @@ class VmKeeper {
   void Recover(VmRecord record);
   [[nodiscard]] bool AutostartIsDue(const Entry& entry) const;
   // SetEntry puts a VM that runs in the place of what is known of it.
-  void SetEntry(VmRecord record, std::shared_ptr<hypervisor::Vm> vm);
+  void SetEntry(VmRecord record, const std::shared_ptr<hypervisor::Vm>& vm);
   [[nodiscard]] absl::Status Remove(const std::string& name);
   [[nodiscard]] Entry* FindProcess(const std::string& name, const hypervisor::Vm* vm);
   // WriteOff writes down that a process was seen to end: a VM that is not known to have stopped

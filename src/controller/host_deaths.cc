@@ -91,7 +91,7 @@ absl::Status HostDeaths::Fence(const std::string& host, const std::string& actor
         host, host));
   }
   events_.AddWarning("host.fencing", "host/" + host, actor, "the fence command is run");
-  const absl::Status fenced = RunFenceCommand(fencing_, row);
+  absl::Status fenced = RunFenceCommand(fencing_, row);
   if (!fenced.ok()) {
     events_.AddWarning("host.fence_failed", "host/" + host, actor, base::MessageOf(fenced));
     return fenced;

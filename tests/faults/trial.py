@@ -183,19 +183,20 @@ class Field:
                          f"the VM to be reported as running on {owner}")
         seen = []
 
-        def beats():
+        def beats():  # on the other host it may have done so until it moved
             seen.extend(self._listen())
-            return any(each.time > healed_at for each in seen)
+            return any(each.time > healed_at and each.host == owner for each in seen)
         try:
             harness.wait_for(beats, max(0.1, healed_at + _BACK_SECONDS - time.time()), "a sign of life of the guest")
         except TimeoutError:
+            require(not any(each.time > healed_at for each in seen), "the guest beats on another host than is reported")
             last = f"{healed_at - seen[-1].time:.1f} s before, on {seen[-1].host}" if seen else "before this case"
             raise Broken(f"the guest was not heard for {_BACK_SECONDS} s after the fault; last {last}; "
                          f"{self._word_of_console()}") from None
         late = [each.time for each in seen if each.time > healed_at]
         silence = max(after - before for before, after in zip([healed_at, *late], [*late, time.time()]))
         require(silence < _BACK_SECONDS, f"the guest was silent for {silence:.1f} s after the fault")
-        require(late and [each.host for each in seen][-1] == owner, "the guest beats on another host than is reported")
+        require(seen[-1].host == owner, "the guest beats on another host than is reported")
 
     def _word_of_console(self):
         console = self.cluster.console(_VM)
