@@ -163,7 +163,7 @@ grpc::Status AgentService::StartMigration(grpc::ServerContext* /*context*/,
   return ToGrpc(status);
 }
 
-absl::Status AgentService::Start(const v1::StartAgentMigrationRequest& request) {
+absl::Status AgentService::Start(const v1::StartAgentMigrationRequest& request) const {
   SEALIFT_ASSIGN_OR_RETURN(StartOrder order, FromProto(request));
   SEALIFT_ASSIGN_OR_RETURN(const auto migration, parts_.migrations.Find(order.migration));
   return migration->Start(std::move(order));
@@ -226,8 +226,9 @@ grpc::Status AgentService::MakeCertificateRequest(
     grpc::ServerContext* /*context*/, const v1::MakeCertificateRequestRequest* /*request*/,
     v1::MakeCertificateRequestResponse* response) {
   absl::StatusOr<std::string> made = parts_.identity.MakeRequest();
-  if (made.ok()) response->set_certificate_request_pem(*std::move(made));
-  return ToGrpc(made.status());
+  if (!made.ok()) return ToGrpc(made.status());
+  response->set_certificate_request_pem(*std::move(made));
+  return grpc::Status::OK;
 }
 
 grpc::Status AgentService::InstallCertificate(grpc::ServerContext* /*context*/,

@@ -77,7 +77,7 @@ class AgentService final : public v1::AgentService::Service {
   [[nodiscard]] absl::StatusOr<DestinationOffer> Prepare(
       const v1::PrepareDestinationRequest& request);
   [[nodiscard]] absl::StatusOr<base::Bytes> Prepare(const v1::PrepareSourceRequest& request);
-  [[nodiscard]] absl::Status Start(const v1::StartAgentMigrationRequest& request);
+  [[nodiscard]] absl::Status Start(const v1::StartAgentMigrationRequest& request) const;
   [[nodiscard]] absl::StatusOr<std::shared_ptr<LiveMigration>> FindMigration(
       const std::string& id) const;
 

@@ -83,7 +83,7 @@ absl::Status SetReconnectSeconds(Config& config, const std::string& value) {
 
 // A list in the kernel's notation: 0-3,8.
 absl::Status SetMoverCpus(Config& config, const std::string& value) {
-  const auto bad = absl::InvalidArgumentError(
+  absl::Status bad = absl::InvalidArgumentError(
       fmt::format("'{}' is not a list of processors such as 0-3,8", value));
   std::vector<int> cpus;
   const std::vector<std::string> parts = absl::StrSplit(value, ',');
@@ -92,7 +92,7 @@ absl::Status SetMoverCpus(Config& config, const std::string& value) {
     int first = 0;
     int last = 0;
     if (!absl::SimpleAtoi(ends.first, &first) ||
-        !absl::SimpleAtoi(part.find('-') == part.npos ? ends.first : ends.second, &last) ||
+        !absl::SimpleAtoi(part.find('-') == std::string::npos ? ends.first : ends.second, &last) ||
         first < 0 || first > last || last >= CPU_SETSIZE) {
       return bad;
     }
@@ -215,7 +215,7 @@ absl::Status SetField(Config& config, const YAML::Node& key, const YAML::Node& v
   const auto setter = Setters().find(name);
   if (setter == Setters().end()) return AtLine(key.Mark(), fmt::format("unknown key '{}'", name));
   if (!value.IsScalar()) return AtLine(key.Mark(), fmt::format("{}: must be one value", name));
-  const absl::Status status = setter->second(config, value.as<std::string>());
+  absl::Status status = setter->second(config, value.as<std::string>());
   if (status.ok()) return status;
   return AtLine(value.Mark(), fmt::format("{}: {}", name, base::MessageOf(status)));
 }

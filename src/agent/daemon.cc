@@ -1,11 +1,11 @@
 #include "agent/daemon.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <thread>
@@ -45,7 +45,7 @@ sigset_t BlockSignals() {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
+  static_cast<void>(signal(SIGPIPE, SIG_IGN));
   return signals;
 }
 
@@ -109,7 +109,7 @@ absl::Status Run(const RunCommand& command, StepHook on_step) {
   migrations.Leave(kLeaveLimit);
   // VMs outlive us, and the threads that watch over them have no other end: the next agent takes up
   // from the records.
-  std::fflush(nullptr);
+  static_cast<void>(std::fflush(nullptr));
   _exit(EXIT_SUCCESS);
 }
 

@@ -29,7 +29,7 @@ absl::Status CheckChain(const std::string& chain_pem, const std::string& key_pem
 absl::Status StoreIdentity(const std::string& path, const std::string& key_pem,
                            const std::string& chain_pem) {
   std::string content = key_pem + chain_pem;
-  const absl::Status stored = base::WriteFileDurably(path, content, 0600);
+  absl::Status stored = base::WriteFileDurably(path, content, 0600);
   pki::WipeKey(content);
   return stored;
 }
@@ -74,7 +74,7 @@ absl::Status Join(const std::string& state_dir, const std::string& controller,
   SEALIFT_RETURN_IF_ERROR(base::MakeDirectories(state_dir, 0700));
   const rpc::CredentialFiles files = CredentialPaths(state_dir);
   SEALIFT_RETURN_IF_ERROR(base::WriteFileDurably(files.ca, token.ca_certificate_pem, 0644));
-  const absl::Status stored = StoreIdentity(files.identity, key, chain);
+  absl::Status stored = StoreIdentity(files.identity, key, chain);
   pki::WipeKey(key);
   return stored;
 }

@@ -36,7 +36,7 @@ class GoneMover final : public migration::MoverLink {
   }
   absl::Status Health() override { return absl::UnavailableError(kRestarted); }
   std::uint64_t wire_bytes() override { return 0; }
-  std::chrono::seconds reconnect_limit() const override { return {}; }
+  [[nodiscard]] std::chrono::seconds reconnect_limit() const override { return {}; }
   absl::Status BeginCopy(const std::vector<hypervisor::MemoryBlock>& /*memory*/,
                          const hypervisor::WriteTracking& /*tracking*/,
                          std::chrono::milliseconds /*downtime_limit*/) override {
@@ -89,11 +89,11 @@ class LiveMigration::LedgerFile final : public migration::Ledger {
   LiveMigration& migration_;
 };
 
-LiveMigration::LiveMigration(MigrationRecord record, const keys::MigrationSpec& spec,
+LiveMigration::LiveMigration(MigrationRecord record, keys::MigrationSpec spec,
                              migration::NoConvergence on_no_convergence,
                              const LiveMigrationParts& parts)
     : record_(std::move(record)),
-      spec_(spec),
+      spec_(std::move(spec)),
       on_no_convergence_(on_no_convergence),
       parts_(parts),
       board_(std::make_shared<migration::Board>(parts.clock)),
@@ -222,7 +222,7 @@ absl::Status LiveMigration::StartDestination(base::Bytes sealed_key) {
     SEALIFT_ASSIGN_OR_RETURN(memory, vm_->SharedMemory());
     SEALIFT_RETURN_IF_ERROR(MakeEmpty(memory));
   }
-  const absl::Status started =
+  absl::Status started =
       mover_->StartDestination(spec_, std::move(sealed_key), network_listeners_, channels, memory);
   network_listeners_.clear();
   return started;
@@ -408,8 +408,10 @@ void LiveMigration::RecoverDestination() {
 // Where an error leaves open whether there is a process, nothing may be concluded from its not
 // being found: the migration stays as it is, and the next agent goes on from its record.
 absl::Status LiveMigration::Find(absl::StatusOr<std::shared_ptr<hypervisor::Vm>> vm) {
-  if (vm.ok()) vm_ = *std::move(vm);
-  return absl::IsNotFound(vm.status()) ? absl::OkStatus() : vm.status();
+  if (absl::IsNotFound(vm.status())) return absl::OkStatus();
+  if (!vm.ok()) return vm.status();
+  vm_ = *std::move(vm);
+  return absl::OkStatus();
 }
 
 absl::Status LiveMigration::AdoptIncoming() {

@@ -54,7 +54,7 @@ struct LiveMigrationParts {
 //       └─ Cancel, or nobody starts it ─▶ Undo ─▶ cancelled
 class LiveMigration {
  public:
-  LiveMigration(MigrationRecord record, const keys::MigrationSpec& spec,
+  LiveMigration(MigrationRecord record, keys::MigrationSpec spec,
                 migration::NoConvergence on_no_convergence, const LiveMigrationParts& parts);
   LiveMigration(const LiveMigration&) = delete;
   LiveMigration& operator=(const LiveMigration&) = delete;

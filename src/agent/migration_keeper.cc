@@ -42,9 +42,9 @@ class MigrationKeeper::Claim {
   bool valid_ = false;
 };
 
-MigrationKeeper::MigrationKeeper(MigrationSettings settings, const LiveMigrationParts& parts)
+MigrationKeeper::MigrationKeeper(MigrationSettings settings, LiveMigrationParts parts)
     : settings_(std::move(settings)),
-      parts_(parts),
+      parts_(std::move(parts)),
       housekeeper_([this](const std::stop_token& stop) {
         std::mutex mutex;
         std::condition_variable_any wake;
@@ -216,7 +216,7 @@ std::vector<MigrationView> MigrationKeeper::List() const {
   return views;
 }
 
-absl::Status MigrationKeeper::Tell(const std::string& id, migration::Decision decision) {
+absl::Status MigrationKeeper::Tell(const std::string& id, migration::Decision decision) const {
   SEALIFT_ASSIGN_OR_RETURN(const MigrationPtr migration, Find(id));
   if (migration->role() != MigrationRole::kDestination) {
     return absl::FailedPreconditionError(

@@ -45,7 +45,7 @@ enum class GuestMoved { kUnknown, kYes };
 // MigrationKeeper is thread-safe.
 class MigrationKeeper {
  public:
-  MigrationKeeper(MigrationSettings settings, const LiveMigrationParts& parts);
+  MigrationKeeper(MigrationSettings settings, LiveMigrationParts parts);
 
   // Recover takes up what an earlier agent left, after VmKeeper::Recover, and ends the processes
   // that no record names: their VMs may run elsewhere.
@@ -54,7 +54,7 @@ class MigrationKeeper {
   // An order is refused, before anything is touched, unless it names this host in this role, a
   // migration that this host does not know yet, and a protection that the VM's mode allows: at the
   // source the mode that was stored with the VM, whatever the order says.
-  [[nodiscard]] absl::StatusOr<DestinationOffer> PrepareDestination(const DestinationOrder& order);
+  [[nodiscard]] absl::StatusOr<DestinationOffer> PrepareDestination(const DestinationOrder& whole);
   // Returns the mover's public key.
   [[nodiscard]] absl::StatusOr<base::Bytes> PrepareSource(const MigrationOrder& order);
 
@@ -62,7 +62,7 @@ class MigrationKeeper {
   [[nodiscard]] std::vector<MigrationView> List() const;
   // Tell hands the source's decision to a destination. A commit is refused before it has received
   // everything: no source commits earlier.
-  [[nodiscard]] absl::Status Tell(const std::string& id, migration::Decision decision);
+  [[nodiscard]] absl::Status Tell(const std::string& id, migration::Decision decision) const;
   // Forget drops the record of a migration that has ended. A committed source ends by it, and only
   // if the guest is known to run at the destination. FAILED_PRECONDITION when it does not end soon.
   [[nodiscard]] absl::Status Forget(const std::string& id, GuestMoved moved);

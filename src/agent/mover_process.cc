@@ -49,6 +49,7 @@ std::vector<std::string> ArgumentsFor(int control, const Crypto& crypto) {
 
 std::vector<mover::RamBlock> BlocksOf(const std::vector<hypervisor::MemoryBlock>& memory) {
   std::vector<mover::RamBlock> blocks;
+  blocks.reserve(memory.size());
   for (const hypervisor::MemoryBlock& block : memory) blocks.push_back({block.size, block.address});
   return blocks;
 }
@@ -167,6 +168,7 @@ absl::Status MoverProcess::StartDestination(const keys::MigrationSpec& spec, bas
                                             const std::vector<base::UniqueFd>& channels,
                                             const std::vector<hypervisor::MemoryBlock>& memory) {
   std::vector<int> fds;
+  fds.reserve(network_listeners.size() + channels.size() + memory.size());
   for (const NetworkListener& listener : network_listeners) fds.push_back(listener.socket.get());
   for (const base::UniqueFd& channel : channels) fds.push_back(channel.get());
   for (const hypervisor::MemoryBlock& block : memory) fds.push_back(block.file.get());

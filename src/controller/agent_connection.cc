@@ -40,7 +40,7 @@ absl::Status AgentConnection::WatchMigration(
 }
 
 absl::Status AgentConnection::Explain(const grpc::Status& status) const {
-  const absl::Status answer = rpc::FromGrpc(status);
+  absl::Status answer = rpc::FromGrpc(status);
   const bool agents_own_words =
       absl::IsDeadlineExceeded(answer) && status.error_message() != kGrpcDeadlineText;
   if (!DidNotAnswer(answer) || agents_own_words) return answer;

@@ -108,7 +108,7 @@ absl::Status AddHosts(store::Store& store, const std::vector<std::string>& names
     store::HostRow row;
     row.name = name;
     row.created = now;
-    const absl::Status created = store.CreateHost(row);
+    absl::Status created = store.CreateHost(row);
     if (!created.ok() && !absl::IsAlreadyExists(created)) return created;
   }
   return absl::OkStatus();
