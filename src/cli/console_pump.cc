@@ -96,12 +96,12 @@ class Pump {
     return escape == std::string_view::npos ? Input::kCopied : Input::kEscape;
   }
 
-  std::chrono::milliseconds Silence() const {
+  [[nodiscard]] std::chrono::milliseconds Silence() const {
     return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() -
                                                                  last_output_.load());
   }
 
-  int PollTimeout(bool input_ended) const {
+  [[nodiscard]] int PollTimeout(bool input_ended) const {
     if (!input_ended || ports_.linger.count() == 0) return -1;
     return static_cast<int>(std::max<long>((ports_.linger - Silence()).count(), 0));
   }

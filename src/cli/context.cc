@@ -15,7 +15,7 @@
 namespace sealift::cli {
 namespace {
 
-constexpr std::size_t kMaxContextBytes = 256 * 1024;
+constexpr std::size_t kMaxContextBytes = std::size_t{256} * 1024;
 
 struct Field {
   std::string_view key;

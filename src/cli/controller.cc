@@ -142,7 +142,7 @@ absl::Status Controller::RenewCertificate(const pki::Identity& identity) {
 }
 
 absl::Status Controller::Explain(const grpc::Status& status) const {
-  const absl::Status error = rpc::FromGrpc(status);
+  absl::Status error = rpc::FromGrpc(status);
   if (absl::IsUnavailable(error) && channel_->GetState(false) != GRPC_CHANNEL_READY) {
     return Unreachable(CauseOf(status.error_message()));
   }

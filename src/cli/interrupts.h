@@ -2,10 +2,9 @@
 // that a gRPC call can be cancelled.
 #pragma once
 
-#include <signal.h>
-
 #include <chrono>
 #include <condition_variable>
+#include <csignal>
 #include <functional>
 #include <mutex>
 #include <thread>

@@ -11,9 +11,10 @@ namespace sealift::cli {
 enum class Tone { kPlain, kGood, kWarning, kBad };
 
 struct Cell {
-  Cell(std::string cell_text)
-      : text(std::move(cell_text)) {}               // NOLINT(google-explicit-constructor)
-  Cell(const char* cell_text) : text(cell_text) {}  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor): a row is written as its texts
+  Cell(std::string cell_text) : text(std::move(cell_text)) {}
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Cell(const char* cell_text) : text(cell_text) {}
   Cell(std::string cell_text, Tone cell_tone) : text(std::move(cell_text)), tone(cell_tone) {}
   std::string text;
   Tone tone = Tone::kPlain;

@@ -22,8 +22,8 @@ namespace sealift::controller {
 [[nodiscard]] absl::StatusOr<policy::EncryptionMode> StoredMode(const std::string& name);
 
 [[nodiscard]] std::optional<policy::UserRole> FromProto(v1::UserRole role);
-[[nodiscard]] v1::User ToProto(const store::UserRow& user);
-[[nodiscard]] v1::Policy ToProto(const store::PolicyRow& policy);
+[[nodiscard]] v1::User ToProto(const store::UserRow& row);
+[[nodiscard]] v1::Policy ToProto(const store::PolicyRow& row);
 
 // PhaseName gives the stored name of a phase ("copying"); ParsePhase reads it, UNSPECIFIED for
 // anything else.

@@ -9,7 +9,7 @@ namespace sealift::controller {
 namespace {
 
 absl::Status Refuse(const rpc::Peer& peer, std::string_view remedy) {
-  const absl::Status refusal = absl::PermissionDeniedError(
+  absl::Status refusal = absl::PermissionDeniedError(
       fmt::format("the certificate of {} is revoked: {}", peer.identity.ToUri(), remedy));
   spdlog::warn("peer refused: {}", base::MessageOf(refusal));
   return refusal;

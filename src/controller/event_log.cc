@@ -1,5 +1,7 @@
 #include "controller/event_log.h"
 
+#include <utility>
+
 #include "base/log.h"
 #include "base/status.h"
 
@@ -58,7 +60,7 @@ bool EventLog::LastIs(std::string_view type, const std::string& subject) {
 std::uint64_t EventLog::WaitForNews(std::uint64_t seen, std::chrono::milliseconds timeout,
                                     std::stop_token stop) {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, stop, timeout, [&] { return additions_ != seen; });
+  changed_.wait_for(lock, std::move(stop), timeout, [&] { return additions_ != seen; });
   return additions_;
 }
 

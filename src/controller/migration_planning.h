@@ -23,7 +23,7 @@ struct MigrationWish {
 
 struct PlannedMigration {
   store::VmRow vm;
-  policy::EncryptionMode mode;  // in force
+  policy::EncryptionMode mode = policy::kDefaultMode;  // in force
   MigrationPlan plan;
 };
 
