@@ -25,7 +25,7 @@ enum class Pace {
   kByTest,    // only SetOutgoing() and FinishIncoming() do
 };
 
-class FakeVm final : public Vm {
+class FakeVm : public Vm {
  public:
   // `state` is kRunning after a boot, kIncoming for a destination.
   FakeVm(VmDefinition definition, RunState state, Pace pace, int pid);
