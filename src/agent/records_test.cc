@@ -12,6 +12,7 @@ TEST_F(RecordsTest, InventoryKeepsEverything) {
   ASSERT_TRUE(inventory.Load().ok());
   VmRecord record = Record();
   record.boot_id = "b";
+  record.crash = "its process ended unexpectedly";
   ASSERT_TRUE(inventory.Put(record).ok());
   const auto loaded = inventory.Load();
   ASSERT_TRUE(loaded.ok()) << loaded.status();
@@ -21,6 +22,7 @@ TEST_F(RecordsTest, InventoryKeepsEverything) {
   EXPECT_EQ(loaded->front().mode, policy::EncryptionMode::kRequired);
   EXPECT_EQ(loaded->front().policy_version, 7U);
   EXPECT_EQ(loaded->front().boot_id, "b");
+  EXPECT_EQ(loaded->front().crash, record.crash);
   ASSERT_TRUE(inventory.Remove("web1").ok());
   EXPECT_TRUE(inventory.Load()->empty());
 }

@@ -1,4 +1,5 @@
-// Slows a guest down by short stops of its process, many times a second.
+// Slows a guest down by short stops of its process: of 40 ms, and of up to half a second where the
+// host is too busy to stop it in time.
 #pragma once
 
 #include <condition_variable>

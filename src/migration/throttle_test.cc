@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <semaphore>
 #include <thread>
 
 #include "hypervisor/fake_hypervisor.h"
@@ -20,12 +21,17 @@ class LateVm final : public hypervisor::FakeVm {
 
   absl::Status Suspend() override {
     Account(ran_);
+    suspended_.release();
     return absl::OkStatus();
   }
   absl::Status Resume() override {
     Account(stood_);
     std::this_thread::sleep_for(kLate);
     return absl::OkStatus();
+  }
+  // WaitSuspended blocks until it was stopped once more.
+  [[nodiscard]] bool WaitSuspended() {
+    return suspended_.try_acquire_for(std::chrono::seconds(10));
   }
   // What it did, from the first time it was stopped to the last time it was let go.
   [[nodiscard]] double StoodPercent() const { return 100.0 * stood_ / (stood_ + ran_); }
@@ -41,6 +47,7 @@ class LateVm final : public hypervisor::FakeVm {
     since_ = now;
   }
 
+  std::counting_semaphore<> suspended_{0};
   Clock::time_point since_;  // when it was stopped, or let go, last
   double ran_ = 0;
   double stood_ = 0;
@@ -50,7 +57,7 @@ TEST(Throttle, AGuestThatRanForTooLongStandsForLonger) {
   LateVm vm;
   Throttle throttle(vm);
   while (throttle.percent() < 98) throttle.Raise();
-  std::this_thread::sleep_for(milliseconds(1500));
+  for (int stop = 0; stop < 4; ++stop) ASSERT_TRUE(vm.WaitSuspended());
   throttle.Release();
   EXPECT_GT(vm.StoodPercent(), 90);
 }
